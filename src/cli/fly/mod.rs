@@ -1,0 +1,1 @@
+//! The client, with the commands and flags of fly.

@@ -1,0 +1,1 @@
+//! The types this binary brings, one a file.
