@@ -1,1 +1,162 @@
-//! To be filled.
+//! SQLite: the truth. One writing connection, a few readers, a noun a file (struct, queries, tests).
+//!
+//! Transactions are types: a query that writes takes a [`WriteTx`], and only [`Store::write`] makes one. A
+//! transaction is a closure on a blocking thread, so none can be held across an await. `schema.sql` is the data
+//! reference; `logs.db` beside it holds build logs.
+
+mod lane;
+pub mod log;
+
+use std::ops::Deref;
+use std::path::Path;
+use std::sync::Arc;
+
+use rusqlite::Connection;
+use rusqlite_migration::{M, Migrations};
+
+use lane::Lanes;
+
+/// What can go wrong with the database.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The disk is full; nothing was changed.
+    #[error("the disk that holds the state directory is full")]
+    DiskFull,
+    /// SQLite refused.
+    #[error("database: {0}")]
+    Sqlite(#[source] rusqlite::Error),
+    /// The database is newer than this program, or a migration failed.
+    #[error("database schema: {0}")]
+    Schema(#[from] rusqlite_migration::Error),
+    /// A stored JSON text does not have the form it was written in.
+    #[error("stored JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The thread that ran the transaction ended early.
+    #[error("the database task was cancelled")]
+    Cancelled,
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(e: rusqlite::Error) -> Self {
+        match e.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => Error::DiskFull,
+            _ => Error::Sqlite(e),
+        }
+    }
+}
+
+/// Result of a query.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A transaction that sees one moment of the database.
+pub struct ReadTx<'c>(&'c Connection);
+
+/// A transaction that may change it. It is also a [`ReadTx`].
+pub struct WriteTx<'c>(ReadTx<'c>);
+
+impl Deref for ReadTx<'_> {
+    type Target = Connection;
+    fn deref(&self) -> &Connection {
+        self.0
+    }
+}
+
+impl<'c> Deref for WriteTx<'c> {
+    type Target = ReadTx<'c>;
+    fn deref(&self) -> &ReadTx<'c> {
+        &self.0
+    }
+}
+
+/// The database; clones share it.
+#[derive(Clone)]
+pub struct Store {
+    main: Arc<Lanes>,
+    logs: Arc<Lanes>,
+}
+
+impl Store {
+    /// Opens, creating and migrating where needed, `state.db` and `logs.db` in `directory`.
+    pub fn open(directory: &Path) -> Result<Store> {
+        let main = Lanes::open(&directory.join("state.db"), &main_migrations())?;
+        let logs = Lanes::open(&directory.join("logs.db"), &log_migrations())?;
+        Ok(Store { main: Arc::new(main), logs: Arc::new(logs) })
+    }
+
+    /// Runs `f` in a read transaction on a blocking thread.
+    pub async fn read<T, F>(&self, f: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&ReadTx<'_>) -> Result<T> + Send + 'static,
+    {
+        let lanes = self.main.clone();
+        blocking(move || lanes.read(f)).await
+    }
+
+    /// Runs `f` in the one write transaction; rolls back if it returns an error.
+    pub async fn write<T, F>(&self, f: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&WriteTx<'_>) -> Result<T> + Send + 'static,
+    {
+        let lanes = self.main.clone();
+        blocking(move || lanes.write(f)).await
+    }
+
+    /// [`Store::read`] for callers that are on a blocking thread already.
+    pub fn read_blocking<T>(&self, f: impl FnOnce(&ReadTx<'_>) -> Result<T>) -> Result<T> {
+        self.main.read(f)
+    }
+
+    /// [`Store::write`] for callers that are on a blocking thread already.
+    pub fn write_blocking<T>(&self, f: impl FnOnce(&WriteTx<'_>) -> Result<T>) -> Result<T> {
+        self.main.write(f)
+    }
+
+    pub(in crate::store) fn logs(&self) -> Arc<Lanes> {
+        self.logs.clone()
+    }
+}
+
+/// Runs `f` on a blocking thread.
+async fn blocking<T: Send + 'static>(f: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(f).await {
+        Ok(result) => result,
+        Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+        Err(_) => Err(Error::Cancelled),
+    }
+}
+
+fn main_migrations() -> Migrations<'static> {
+    Migrations::new(vec![M::up(include_str!("schema.sql"))])
+}
+
+fn log_migrations() -> Migrations<'static> {
+    Migrations::new(vec![M::up(include_str!("logs.sql"))])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_migrations_are_valid() {
+        main_migrations().validate().unwrap();
+        log_migrations().validate().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_failed_write_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let failed: Result<()> = store
+            .write(|tx| {
+                tx.execute("insert into teams (name) values ('a')", [])?;
+                Err(Error::Cancelled)
+            })
+            .await;
+        assert!(failed.is_err());
+        let count = store.read(|tx| Ok(tx.query_row("select count(*) from teams", [], |r| r.get::<_, i64>(0))?)).await;
+        assert_eq!(count.unwrap(), 0);
+    }
+}

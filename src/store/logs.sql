@@ -1,0 +1,11 @@
+-- Build logs: a database file of its own, so that its size and its writes trouble nothing else.
+-- Never a row per line: a chunk is about 64 kB of events, compressed.
+create table chunks (
+  build_id integer not null,
+  -- Number of the first event in it, from 0 within the build, and how many there are.
+  first_event integer not null,
+  events integer not null,
+  -- zstd of the events, each the JSON that is sent to followers, separated by a newline.
+  data blob not null,
+  primary key (build_id, first_event)
+) strict, without rowid;

@@ -1,0 +1,332 @@
+-- The data reference. Times are milliseconds since 1970 UTC, booleans 0 or 1, JSON is text.
+-- Every row belongs to a team, by itself or through its pipeline; a query for a tenant starts from the team.
+
+-- A team is the wall between tenants.
+create table teams (
+  id integer primary key,
+  name text not null unique,
+  -- Owners of an admin team administer the installation. `main` is the one made at first start.
+  admin integer not null default 0 check (admin in (0, 1)),
+  -- {"owner": {"users": ["local:alice"], "groups": []}, ...}: who has which role, in Concourse's own form.
+  auth text not null default '{}'
+) strict;
+
+-- Bearer tokens are kept by digest only; a stolen database signs nobody in.
+create table tokens (
+  digest text primary key,
+  -- sub, aud, name, preferred_username, email, groups, federated_claims {connector_id, user_id}
+  claims text not null,
+  expires_at integer not null
+) strict, without rowid;
+
+-- Who has signed in, for `fly active-users`.
+create table users (
+  id integer primary key,
+  sub text not null unique,
+  username text not null,
+  connector text not null,
+  last_login integer not null
+) strict;
+
+create table pipelines (
+  id integer primary key,
+  team_id integer not null references teams on delete cascade,
+  name text not null,
+  -- Canonical JSON of the instance variables, or '' for a pipeline without any: part of the identity.
+  instance_vars text not null default '',
+  -- The configuration as set, canonical member order, secrets not filled in; null once archived.
+  config text,
+  -- Sent as X-Concourse-Config-Version; 0 when archived. Grows over all pipelines (one sequence).
+  config_version integer not null,
+  paused integer not null default 1 check (paused in (0, 1)),
+  paused_by text,
+  paused_at integer,
+  public integer not null default 0 check (public in (0, 1)),
+  archived integer not null default 0 check (archived in (0, 1)),
+  -- Position on the dashboard within the team.
+  ordering integer not null,
+  last_updated integer not null,
+  -- The build and job whose set_pipeline step made it.
+  parent_build_id integer,
+  parent_job_id integer,
+  unique (team_id, name, instance_vars)
+) strict;
+
+-- Jobs that left the configuration stay as inactive rows, so that their builds stay and numbering goes on when they return.
+create table jobs (
+  id integer primary key,
+  pipeline_id integer not null references pipelines on delete cascade,
+  name text not null,
+  active integer not null default 1 check (active in (0, 1)),
+  -- Position in the configuration.
+  ordering integer not null default 0,
+  -- This job's part of the pipeline's configuration.
+  config text not null,
+  paused integer not null default 0 check (paused in (0, 1)),
+  paused_by text,
+  paused_at integer,
+  -- The number the next build gets is this plus one.
+  build_count integer not null default 0,
+  -- A request to look at the job: the schedule pass clears it by setting last_scheduled to the value it has read.
+  schedule_requested integer not null default 0,
+  last_scheduled integer not null default 0,
+  -- Whether the last pass found a version for every input (next_inputs has no reason).
+  inputs_determined integer not null default 0 check (inputs_determined in (0, 1)),
+  has_new_inputs integer not null default 0 check (has_new_inputs in (0, 1)),
+  -- Newest completed (not pending, started; reruns of old builds do not count as newer), first pending or started, and
+  -- the first build since the status last changed.
+  latest_completed_build_id integer,
+  next_build_id integer,
+  transition_build_id integer,
+  first_logged_build_id integer not null default 0,
+  unique (pipeline_id, name)
+) strict;
+create index jobs_wanting_schedule on jobs (id) where schedule_requested > last_scheduled;
+
+-- What a job's plan reads, one row per input and passed job (or one with null): from a resource to the jobs it starts.
+create table job_inputs (
+  job_id integer not null references jobs on delete cascade,
+  -- The name of the get step.
+  name text not null,
+  resource_id integer not null references resources on delete cascade,
+  passed_job_id integer references jobs on delete cascade,
+  trigger integer not null check (trigger in (0, 1)),
+  -- 'latest', 'every', or canonical JSON of a pinned version.
+  version text not null default 'latest'
+) strict;
+create index job_inputs_by_job on job_inputs (job_id);
+create index job_inputs_by_resource on job_inputs (resource_id);
+create index job_inputs_by_passed on job_inputs (passed_job_id) where passed_job_id is not null;
+
+create table job_outputs (
+  job_id integer not null references jobs on delete cascade,
+  name text not null,
+  resource_id integer not null references resources on delete cascade
+) strict;
+create index job_outputs_by_job on job_outputs (job_id);
+create index job_outputs_by_resource on job_outputs (resource_id);
+
+create table serial_groups (
+  job_id integer not null references jobs on delete cascade,
+  name text not null,
+  primary key (job_id, name)
+) strict, without rowid;
+
+-- Inactive rows as with jobs.
+create table resources (
+  id integer primary key,
+  pipeline_id integer not null references pipelines on delete cascade,
+  name text not null,
+  active integer not null default 1 check (active in (0, 1)),
+  ordering integer not null default 0,
+  type text not null,
+  config text not null,
+  -- The version history in force; null until the first check after the configuration changed.
+  scope_id integer references scopes on delete set null,
+  -- Canonical JSON of the version pinned in the configuration (wins) and through the API.
+  config_pin text,
+  api_pin text,
+  pin_comment text not null default '',
+  -- The last check that was a build of its own (asked for by a person or webhook).
+  last_check_build_id integer,
+  -- A check has been asked for, at this time; cleared like schedule_requested.
+  check_requested integer not null default 0,
+  last_check_answered integer not null default 0,
+  unique (pipeline_id, name)
+) strict;
+create index resources_by_scope on resources (scope_id) where scope_id is not null;
+
+-- One version history: (type chain and source), of one resource, or of an image or resource type of one team.
+create table scopes (
+  id integer primary key,
+  -- Digest over team, resource or none, chain of types and resolved source.
+  key text not null unique,
+  team_id integer not null references teams on delete cascade,
+  last_check_started integer not null default 0,
+  last_check_ended integer not null default 0,
+  last_check_succeeded integer not null default 0 check (last_check_succeeded in (0, 1)),
+  -- What the last failed check said; '' after a success.
+  last_check_error text not null default ''
+) strict;
+
+create table versions (
+  id integer primary key,
+  scope_id integer not null references scopes on delete cascade,
+  -- SHA-256 of the canonical JSON.
+  digest text not null,
+  version text not null,
+  metadata text not null default '[]',
+  -- Position in the history, newest highest; 0 for a version that a put or get made known before any check.
+  check_order integer not null default 0,
+  unique (scope_id, digest)
+) strict;
+create index versions_newest on versions (scope_id, check_order desc);
+
+create table disabled_versions (
+  resource_id integer not null references resources on delete cascade,
+  digest text not null,
+  primary key (resource_id, digest)
+) strict, without rowid;
+
+create table builds (
+  id integer primary key,
+  -- Number within the job ('7', rerun '7.1'), or of the one-off sequence, or 'check'.
+  name text not null,
+  status text not null default 'pending'
+    check (status in ('pending', 'started', 'succeeded', 'failed', 'errored', 'aborted')),
+  team_id integer not null references teams on delete cascade,
+  pipeline_id integer references pipelines on delete cascade,
+  job_id integer references jobs on delete cascade,
+  -- Set for checks.
+  resource_id integer references resources on delete cascade,
+  created_at integer not null,
+  started_at integer,
+  ended_at integer,
+  -- Taken a slot of its serial groups; from then on it counts as running until it ends.
+  scheduled integer not null default 0 check (scheduled in (0, 1)),
+  manual integer not null default 0 check (manual in (0, 1)),
+  created_by text,
+  rerun_of integer references builds,
+  rerun_number integer,
+  -- An abort was asked for: 1 by stopping the steps, 2 at once.
+  aborted integer not null default 0,
+  -- The plan that is run, whole and with ((vars)) not filled in, and what the API shows of it. Null while pending;
+  -- the private plan is dropped when the build has ended.
+  plan text,
+  public_plan text,
+  comment text not null default '',
+  -- The log has been removed.
+  reap_time integer
+) strict;
+create index builds_of_job on builds (job_id, id desc) where job_id is not null;
+create index builds_of_pipeline on builds (pipeline_id, id desc) where pipeline_id is not null;
+create index builds_of_team on builds (team_id, id desc);
+create index builds_going_on on builds (status, id) where status in ('pending', 'started');
+create index builds_reruns on builds (rerun_of) where rerun_of is not null;
+create index builds_succeeded on builds (job_id, coalesce(rerun_of, id) desc, id desc) where status = 'succeeded';
+create unique index builds_names on builds (job_id, name) where job_id is not null;
+
+-- What a build was given and what it made; versions by digest, which outlives a cleared history.
+create table build_inputs (
+  build_id integer not null references builds on delete cascade,
+  name text not null,
+  resource_id integer not null references resources on delete cascade,
+  digest text not null,
+  version text not null,
+  first_occurrence integer not null default 0 check (first_occurrence in (0, 1)),
+  primary key (build_id, name)
+) strict, without rowid;
+create index build_inputs_by_version on build_inputs (resource_id, digest, build_id);
+
+create table build_outputs (
+  build_id integer not null references builds on delete cascade,
+  name text not null,
+  resource_id integer not null references resources on delete cascade,
+  digest text not null,
+  version text not null,
+  primary key (build_id, name, digest)
+) strict, without rowid;
+create index build_outputs_by_version on build_outputs (resource_id, digest, build_id);
+
+-- Which upstream builds vouched for a build's inputs.
+create table build_pipes (
+  to_build_id integer not null references builds on delete cascade,
+  from_build_id integer not null references builds on delete cascade,
+  primary key (to_build_id, from_build_id)
+) strict, without rowid;
+
+-- The answer of the last schedule pass: a version for each input, or the reason why there is none.
+create table next_inputs (
+  job_id integer not null references jobs on delete cascade,
+  name text not null,
+  resource_id integer not null references resources on delete cascade,
+  digest text,
+  version text,
+  first_occurrence integer not null default 0 check (first_occurrence in (0, 1)),
+  -- JSON list of upstream build ids that vouch for it.
+  from_builds text not null default '[]',
+  reason text,
+  primary key (job_id, name)
+) strict, without rowid;
+
+-- What a finished leaf of a running build left behind, by plan id: run again, it answers from here. Dropped at the end.
+create table results (
+  build_id integer not null references builds on delete cascade,
+  plan_id text not null,
+  result text not null,
+  primary key (build_id, plan_id)
+) strict, without rowid;
+
+-- Written before the runtime is asked, so that nothing exists that nobody knows of.
+create table containers (
+  handle text primary key,
+  team_id integer not null references teams on delete cascade,
+  build_id integer references builds on delete set null,
+  plan_id text not null default '',
+  -- task, get, put, check
+  type text not null,
+  step_name text not null,
+  -- '1', '1.2': which of the attempts, nested ones dotted.
+  attempt text not null default '',
+  user text not null default '',
+  working_directory text not null default '',
+  created_at integer not null,
+  -- Kept until this time because somebody is, or was, inside.
+  hijacked_until integer not null default 0,
+  resource_id integer references resources on delete set null
+) strict, without rowid;
+create index containers_by_build on containers (build_id);
+
+create table volumes (
+  handle text primary key,
+  team_id integer not null references teams on delete cascade,
+  -- artifact (output of a step), input (copy-on-write child for one container), cache (of a task), resource (a fetched version)
+  kind text not null check (kind in ('artifact', 'input', 'cache', 'resource')),
+  parent text references volumes,
+  container text,
+  build_id integer references builds on delete set null,
+  -- Name of the artifact or path of the mount, for people.
+  path text not null default '',
+  created_at integer not null
+) strict, without rowid;
+create index volumes_by_build on volumes (build_id);
+create index volumes_by_parent on volumes (parent) where parent is not null;
+
+-- Fetched versions that later gets may use: one row per (team, type chain, source, version, params).
+create table resource_caches (
+  key text primary key,
+  team_id integer not null references teams on delete cascade,
+  volume text not null references volumes,
+  -- JSON of resource::Response as the fetch answered.
+  response text not null,
+  -- JSON of the engine's image where the fetch was an image pull, else null.
+  image text,
+  last_used integer not null
+) strict, without rowid;
+
+create table task_caches (
+  job_id integer not null references jobs on delete cascade,
+  step_name text not null,
+  path text not null,
+  volume text not null references volumes,
+  last_used integer not null,
+  primary key (job_id, step_name, path)
+) strict, without rowid;
+
+-- Single values: 'cluster_name', 'installation', 'wall', 'config_version' (the sequence), 'one_off' (the sequence).
+create table settings (
+  name text primary key,
+  value text not null
+) strict, without rowid;
+
+-- Who did what.
+create table audit (
+  id integer primary key,
+  at integer not null,
+  -- The route's name, such as CreateJobBuild.
+  action text not null,
+  user text not null,
+  team text not null default '',
+  parameters text not null default '{}',
+  status integer not null
+) strict;
