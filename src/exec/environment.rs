@@ -126,6 +126,9 @@ mod tests {
             external_url: "http://x".into(),
             ..BuildEnv::default()
         };
-        assert!(env.for_resource(None, false).contains(&"BUILD_URL=http://x/teams/a%20b/pipelines/p/jobs/j/builds/3".into()));
+        assert!(
+            env.for_resource(None, false)
+                .contains(&"BUILD_URL=http://x/teams/a%20b/pipelines/p/jobs/j/builds/3".into())
+        );
     }
 }

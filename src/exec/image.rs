@@ -148,13 +148,8 @@ pub async fn of_task(
         let artifact = fetch(plan, check.as_deref(), &get, scope).await?;
         return of_artifact(&artifact, scope).await;
     }
-    let host = Rootfs {
-        image: Image::Host,
-        env: Vec::new(),
-        user: None,
-        command: Vec::new(),
-        identity: "host".to_owned(),
-    };
+    let host =
+        Rootfs { image: Image::Host, env: Vec::new(), user: None, command: Vec::new(), identity: "host".to_owned() };
     match rootfs_uri {
         "" => Err(Stop::Error(
             "no image specified for task: set \"image\" on the task step or \"image_resource\" in the task config; \
