@@ -18,7 +18,7 @@ use crate::exec::{BuildEnv, Bundle, CachedFetch, CheckScope, ContainerNote, Leaf
 use crate::exec::{World, WorldError};
 use crate::plan::PlanId;
 use crate::resource::{Native, native};
-use crate::runtime::{EngineImage, Runtime, VolumeHandle};
+use crate::runtime::{ContainerHandle, EngineImage, Runtime, VolumeHandle};
 use crate::store::build::Build;
 use crate::store::cache::ResourceCache;
 use crate::store::container::Container;
@@ -35,7 +35,8 @@ pub struct Ledger {
     row: Option<(BuildId, Log)>,
     /// Results of a build without a row.
     loose: Mutex<HashMap<PlanId, LeafResult>>,
-    /// Scopes by resource name, as checks of this build have opened them.
+    /// Containers of a build without a row.
+    containers: Mutex<Vec<ContainerHandle>>,
     variables: crate::vars::Static,
 }
 
@@ -44,6 +45,7 @@ impl Ledger {
     pub fn of_build(shared: Arc<Shared>, build: &Build, log: Log) -> Ledger {
         let text = |t: &Option<String>| t.clone().unwrap_or_default();
         let env = BuildEnv {
+            owner: format!("b{}", build.id.0),
             build_id: build.id.0,
             build_name: build.name.clone(),
             team_id: build.team_id.0,
@@ -58,12 +60,36 @@ impl Ledger {
             created_by: text(&build.created_by),
             external_url: shared.settings.external_url.clone(),
         };
-        Ledger { shared, env, row: Some((build.id, log)), loose: Mutex::default(), variables: Default::default() }
+        Ledger { row: Some((build.id, log)), ..Ledger::loose(shared, env) }
     }
 
-    /// For a check without a row. `name` tells its containers from others'.
+    /// For a check without a row.
     pub fn loose(shared: Arc<Shared>, env: BuildEnv) -> Ledger {
-        Ledger { shared, env, row: None, loose: Mutex::default(), variables: Default::default() }
+        Ledger {
+            shared,
+            env,
+            row: None,
+            loose: Mutex::default(),
+            containers: Mutex::default(),
+            variables: crate::vars::Static::default(),
+        }
+    }
+
+    /// Removes the containers of a check without a row: nobody will look into them.
+    pub async fn clear(&self) {
+        let containers = std::mem::take(&mut *self.containers.lock().unwrap_or_else(PoisonError::into_inner));
+        for container in containers {
+            match self.shared.runtime.remove_container(&container).await {
+                Ok(()) => {
+                    let write = self.shared.store.write(move |tx| tx.delete_container(&container.0));
+                    if let Err(error) = write.await {
+                        tracing::warn!(%error, "a check's container is forgotten later");
+                    }
+                }
+                // The collector comes back to it.
+                Err(error) => tracing::warn!(%error, %container, "a check's container is not removed yet"),
+            }
+        }
     }
 
     fn team(&self) -> TeamId {
@@ -182,6 +208,9 @@ impl World for Ledger {
     }
 
     async fn note_container(&self, note: ContainerNote) -> Result<()> {
+        if self.row.is_none() {
+            self.containers.lock().unwrap_or_else(PoisonError::into_inner).push(note.handle.clone());
+        }
         let container = Container {
             handle: note.handle.0,
             team_id: self.team(),

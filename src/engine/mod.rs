@@ -22,6 +22,7 @@ use crate::base::wake::Wake;
 use crate::exec::{Bundle, NativeHost};
 use crate::resource::bundle;
 use crate::runtime::Runtime;
+use crate::schedule::due::Intervals;
 use crate::store::Store;
 pub use feed::Feed;
 pub use locks::Locks;
@@ -118,6 +119,11 @@ impl Shared {
             bundles: parts.bundles,
             settings: parts.settings,
         })
+    }
+
+    /// How often things are checked.
+    fn intervals(&self) -> Intervals {
+        Intervals { usual: self.settings.check_interval, webhook: self.settings.check_interval }
     }
 
     /// The root file system of a type that the operator brought along, unpacked the first time it is asked for.

@@ -1,31 +1,28 @@
 //! Leave to start containers, given to teams in turn: two hundred builds of one team do not delay another's first.
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
 use crate::base::id::TeamId;
+use crate::schedule::turn;
 
-#[derive(Debug, Default)]
 struct Queue {
     free: usize,
-    /// Teams that wait, the next to be served first, each with those who wait.
-    teams: VecDeque<(TeamId, VecDeque<oneshot::Sender<Turn>>)>,
+    waiting: turn::Turns<TeamId, oneshot::Sender<Turn>>,
 }
 
 /// So many starts at once; more wait. Clones share it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Turns(Arc<Mutex<Queue>>);
 
 /// Leave to start one container, until dropped.
-#[derive(Debug)]
 pub struct Turn(Option<Turns>);
 
 impl Turns {
     /// At most `places` at once. More starts than about twice the cores only make each of them slower.
     pub fn new(places: usize) -> Turns {
-        Turns(Arc::new(Mutex::new(Queue { free: places.max(1), teams: VecDeque::new() })))
+        Turns(Arc::new(Mutex::new(Queue { free: places.max(1), waiting: turn::Turns::new() })))
     }
 
     /// Waits for `team`'s turn.
@@ -37,10 +34,7 @@ impl Turns {
                 return Turn(Some(self.clone()));
             }
             let (sender, receiver) = oneshot::channel();
-            match queue.teams.iter_mut().find(|(t, _)| *t == team) {
-                Some((_, line)) => line.push_back(sender),
-                None => queue.teams.push_back((team, VecDeque::from([sender]))),
-            }
+            queue.waiting.push(team, sender);
             receiver
         };
         // The sender is kept until it is used, so this cannot fail.
@@ -49,17 +43,11 @@ impl Turns {
 
     fn give_back(&self) {
         let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some((team, mut line)) = queue.teams.pop_front() {
-            let next = line.pop_front();
-            if !line.is_empty() {
-                queue.teams.push_back((team, line));
-            }
-            if let Some(next) = next {
-                match next.send(Turn(Some(self.clone()))) {
-                    Ok(()) => return,
-                    // Whoever waited has gone: the turn that comes back must not be given back once more.
-                    Err(mut turn) => turn.0 = None,
-                }
+        while let Some((_, next)) = queue.waiting.pop() {
+            match next.send(Turn(Some(self.clone()))) {
+                Ok(()) => return,
+                // Whoever waited has gone: the turn that comes back must not be given back once more.
+                Err(mut turn) => turn.0 = None,
             }
         }
         queue.free += 1;
