@@ -1,0 +1,3 @@
+//! The one integration binary: a folder an area.
+
+mod runtime;
