@@ -118,9 +118,9 @@ pub async fn of_artifact(artifact: &Artifact, scope: &Scope) -> Result<Rootfs, S
         .map_err(|e| Stop::Error(format!("the image's metadata.json cannot be read: {e}")))?;
     let volume = artifact.volume.clone();
     let image = if metadata.host_rootfs && scope.world.allow_host_rootfs() {
-        Image::HostBelow(volume)
+        Image::HostWithScripts(volume)
     } else {
-        Image::Volume { volume, path: "rootfs".to_owned() }
+        Image::Volume { volume, path: String::new() }
     };
     let mut command = metadata.entrypoint;
     command.extend(metadata.cmd);
