@@ -4,8 +4,11 @@
 //! transaction is a closure on a blocking thread, so none can be held across an await. `schema.sql` is the data
 //! reference; `logs.db` beside it holds build logs.
 
+pub mod audit;
 mod lane;
 pub mod log;
+pub mod session;
+pub mod show;
 
 use std::ops::Deref;
 use std::path::Path;
