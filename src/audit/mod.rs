@@ -6,7 +6,7 @@ use crate::auth::Action;
 use crate::auth::action::{Category, Method};
 use crate::base::clock::Time;
 use crate::store::Store;
-use crate::store::audit::AuditRow;
+use crate::store::audit::AuditEntry;
 
 /// Parameters whose values are never written down.
 const SECRET: &[&str] = &["webhook_token", "token", "password", "csrf_token"];
@@ -58,14 +58,15 @@ impl Audit {
     /// Writes an entry down. A failure to do so is logged, it does not undo what was done.
     pub async fn record(&self, entry: Entry) {
         let row = entry.action.row();
-        let parameters = serde_json::to_string(&entry.parameters).unwrap_or_default();
+        let parameters = serde_json::json!(entry.parameters);
         if self.logged.contains(&row.category) {
-            tracing::info!(target: "audit", action = row.name, user = entry.user, parameters, status = entry.status, "audit");
+            tracing::info!(target: "audit", action = row.name, user = entry.user, %parameters, status = entry.status, "audit");
         }
         if row.method == Method::Get {
             return;
         }
-        let row = AuditRow {
+        let row = AuditEntry {
+            id: 0,
             at: entry.at,
             action: row.name.to_owned(),
             user: entry.user,
@@ -73,7 +74,7 @@ impl Audit {
             parameters,
             status: entry.status,
         };
-        if let Err(e) = self.store.write(move |tx| tx.record_audit(&row)).await {
+        if let Err(e) = self.store.write(move |tx| tx.add_audit_entry(&row)).await {
             tracing::error!(error = %e, "an audit row could not be written");
         }
     }

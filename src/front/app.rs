@@ -3,10 +3,12 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use super::pages::Pages;
 use crate::audit::Audit;
 use crate::auth::policy::Rbac;
 use crate::base::clock::Clock;
 use crate::base::shutdown::Shutdown;
+use crate::engine::Wakes;
 use crate::engine::feed::Feed;
 use crate::login::Login;
 use crate::runtime::Runtime;
@@ -33,12 +35,16 @@ pub struct AppParts {
     pub clock: Arc<dyn Clock>,
     /// Build logs.
     pub feed: Feed,
+    /// The bells of the passes: rung after each change.
+    pub wakes: Wakes,
     /// Where steps run.
     pub runtime: Arc<dyn Runtime>,
     /// Who may sign in, and how.
     pub login: Login,
     /// Who did what.
     pub audit: Audit,
+    /// Draws the pages of signing in.
+    pub pages: Box<dyn Pages>,
     /// Asked to stop; long answers end then.
     pub shutdown: Shutdown,
     /// What the operator has set.

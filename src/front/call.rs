@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 
 use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
@@ -27,8 +28,8 @@ pub struct Call {
     pub form: Query,
     /// The cross-site request token of the session, for forms.
     pub csrf: String,
-    /// The body, unless it was read as a form.
-    pub body: Body,
+    /// The body, unless it was read as a form. The lock only makes a `Call` shareable between threads.
+    pub(super) body: Mutex<Body>,
 }
 
 impl Call {
@@ -47,9 +48,14 @@ impl Call {
         self.parts.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("")
     }
 
+    /// The body as it comes.
+    pub fn into_body(self) -> Body {
+        self.body.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The whole body.
     pub async fn bytes(self) -> Result<Bytes, Failure> {
-        axum::body::to_bytes(self.body, LONGEST)
+        axum::body::to_bytes(self.into_body(), LONGEST)
             .await
             .map_err(|e| Failure::bad_request(format!("the body could not be read: {e}")))
     }
@@ -93,7 +99,7 @@ impl Query {
 }
 
 /// Decodes `%41`; what is not an escape stays as it is.
-pub(crate) fn percent_decode(text: &str) -> String {
+pub fn percent_decode(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
@@ -114,7 +120,7 @@ pub(crate) fn percent_decode(text: &str) -> String {
 }
 
 /// Encodes for a query as Go's `url.QueryEscape` does.
-pub(crate) fn query_escape(text: &str) -> String {
+pub fn query_escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

@@ -9,14 +9,15 @@ mod app;
 mod call;
 mod headers;
 mod instance;
+pub mod pages;
 mod permit;
 mod routes;
 mod session;
 
 pub use answer::{Answer, Failure, empty, html, json, redirect, text};
 pub use app::{App, AppParts, Settings};
-pub use call::{Call, Query};
+pub use call::{Call, Query, percent_decode, query_escape};
 pub use instance::instance_vars;
 pub use permit::{Permit, Visible};
 pub use routes::Routes;
-pub use session::{clear_cookies, cookie, session_cookies};
+pub use session::{Token, clear_cookies, cookie, session_cookies, token};

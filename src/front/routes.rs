@@ -188,7 +188,7 @@ async fn call(app: App, request: Request) -> Call {
     };
     let query = Query::parse(parts.uri.query().unwrap_or(""));
     let csrf = session::csrf(&parts.headers).to_owned();
-    Call { app, parts, path, query, form: Query::default(), csrf, body }
+    Call { app, parts, path, query, form: Query::default(), csrf, body: body.into() }
 }
 
 async fn open(app: App, handler: Open, request: Request) -> Response {
@@ -260,7 +260,7 @@ async fn read_form(call: &mut Call) -> Result<(), Failure> {
     if call.parts.method.is_safe() || !is_form {
         return Ok(());
     }
-    let body = std::mem::replace(&mut call.body, Body::empty());
+    let body = std::mem::replace(&mut call.body, Body::empty().into()).into_inner().unwrap_or_default();
     let bytes = axum::body::to_bytes(body, LONGEST_FORM)
         .await
         .map_err(|e| Failure::bad_request(format!("the form could not be read: {e}")))?;

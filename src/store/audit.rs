@@ -1,34 +1,37 @@
-//! The rows of who did what.
+//! Who did what.
 
 use rusqlite::params;
+use serde_json::Value;
 
 use super::{Result, WriteTx};
 use crate::base::clock::Time;
 
-/// One change that was asked for.
+/// A row of `audit`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditRow {
-    /// When it was answered.
+pub struct AuditEntry {
+    /// Its id; 0 before it is stored.
+    pub id: i64,
+    /// When.
     pub at: Time,
-    /// The route's name.
+    /// The route's name, such as `CreateJobBuild`.
     pub action: String,
-    /// Who; empty for nobody known.
+    /// Who.
     pub user: String,
-    /// The team in the path, if any.
+    /// In which team, or nothing.
     pub team: String,
-    /// JSON of path and query.
-    pub parameters: String,
-    /// The answer's status.
+    /// Parameters of the request, without secrets.
+    pub parameters: Value,
+    /// HTTP status of the answer.
     pub status: u16,
 }
 
 impl WriteTx<'_> {
-    /// Writes a row.
-    pub fn record_audit(&self, row: &AuditRow) -> Result<()> {
+    /// Adds an entry.
+    pub fn add_audit_entry(&self, e: &AuditEntry) -> Result<i64> {
         self.prepare_cached(
             "insert into audit (at, action, user, team, parameters, status) values (?, ?, ?, ?, ?, ?)",
         )?
-        .execute(params![row.at.0, row.action, row.user, row.team, row.parameters, row.status])?;
-        Ok(())
+        .execute(params![e.at.0, e.action, e.user, e.team, e.parameters.to_string(), e.status])?;
+        Ok(self.last_insert_rowid())
     }
 }
