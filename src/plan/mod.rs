@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::version::Version;
 use crate::pipeline::{Limits, Object, TaskConfig};
 pub use from_job::{Error, Planner};
-pub use image::of_type;
+pub use image::{fetch as fetch_image, of_type};
 pub use show::{Shown, shown};
 
 /// Names a node within its build: hexadecimal numbers, `<id>/image-get` and `/image-check` for nested images.

@@ -259,7 +259,7 @@ impl Serve {
         let mut file = file.map(|path| read_file(&path, &command)).transpose()?.unwrap_or_default();
         for (long, arg) in open {
             let values = match from_env(&long) {
-                Some(text) if *arg.get_action() == ArgAction::Append => text.split(',').map(str::to_owned).collect(),
+                Some(text) if matches!(arg.get_action(), ArgAction::Append) => text.split(',').map(str::to_owned).collect(),
                 Some(text) => vec![text],
                 None => file.remove(&long).unwrap_or_default(),
             };
@@ -274,7 +274,7 @@ impl Serve {
 }
 
 fn push_raw(arguments: &mut Vec<OsString>, arg: &clap::Arg, long: &str, matches: &ArgMatches) {
-    if *arg.get_action() == ArgAction::SetTrue {
+    if !arg.get_action().takes_values() {
         arguments.push(format!("--{long}").into());
         return;
     }
@@ -284,7 +284,7 @@ fn push_raw(arguments: &mut Vec<OsString>, arg: &clap::Arg, long: &str, matches:
 }
 
 fn push(arguments: &mut Vec<OsString>, arg: &clap::Arg, long: &str, value: OsString) {
-    if *arg.get_action() == ArgAction::SetTrue {
+    if !arg.get_action().takes_values() {
         if value.to_str().is_some_and(|v| matches!(v.to_lowercase().as_str(), "true" | "1" | "yes" | "on")) {
             arguments.push(format!("--{long}").into());
         }
