@@ -1,4 +1,3 @@
 //! The runtimes, with real containers.
 
 mod docker;
-mod docker_overhead;
