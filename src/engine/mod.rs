@@ -56,6 +56,8 @@ pub struct Settings {
     pub cache_dir: PathBuf,
     /// How often resources are checked (Concourse: 1m).
     pub check_interval: Duration,
+    /// How often resources with a webhook are.
+    pub webhook_interval: Duration,
     /// How long a check of an image or type is trusted (Concourse: 1m).
     pub type_check_interval: Duration,
     /// Containers being started at once.
@@ -123,7 +125,7 @@ impl Shared {
 
     /// How often things are checked.
     fn intervals(&self) -> Intervals {
-        Intervals { usual: self.settings.check_interval, webhook: self.settings.check_interval }
+        Intervals { usual: self.settings.check_interval, webhook: self.settings.webhook_interval }
     }
 
     /// The root file system of a type that the operator brought along, unpacked the first time it is asked for.

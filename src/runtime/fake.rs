@@ -15,7 +15,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::{Notify, mpsc};
 
 use super::{
-    Attached, ContainerHandle, ContainerSpec, Error, Exec, Exit, Listing, Origin, Output, Process, Result, Runtime,
+    Attached, ContainerHandle, ContainerSpec, Error, Exec, Exit, Input, Listing, Origin, Output, Process, Result, Runtime,
     Stream, TarStream, VolumeHandle,
 };
 
@@ -192,22 +192,33 @@ impl Runtime for Fake {
         ran.map(|r| r.attach(from)).ok_or_else(|| Error::NotFound(format!("no container {container}")))
     }
 
+    /// Echoes its input; programs called `no-such…` are not there.
     async fn exec(&self, container: &ContainerHandle, process: &Process) -> Result<Exec> {
         if !self.state().containers.contains_key(container) {
             return Err(Error::NotFound(format!("no container {container}")));
         }
-        let spec = ContainerSpec {
-            team: String::new(),
-            labels: BTreeMap::new(),
-            image: super::Image::Host,
-            privileged: false,
-            hermetic: false,
-            mounts: Vec::new(),
-            limits: Default::default(),
-            process: process.clone(),
-        };
-        let (input, _nobody) = mpsc::channel(1);
-        Ok(Exec { input, output: self.spawn(&spec).attach(0) })
+        let (input, mut received) = mpsc::channel(8);
+        let (send, output) = mpsc::channel(8);
+        let missing = process.path.starts_with("no-such").then(|| Exit::NotStarted {
+            message: format!("exec: {:?}: executable file not found in $PATH", process.path),
+            not_found: true,
+        });
+        tokio::spawn(async move {
+            let mut offset = 0;
+            while missing.is_none() {
+                match received.recv().await {
+                    Some(Input::Data(bytes)) => {
+                        let length = bytes.len() as u64;
+                        let _ = send.send(Output::Data { stream: Stream::Stdout, offset, bytes }).await;
+                        offset += length;
+                    }
+                    Some(Input::Resize(_)) => {}
+                    Some(Input::Close) | None => break,
+                }
+            }
+            let _ = send.send(Output::Exited(missing.unwrap_or(Exit::Status(0)))).await;
+        });
+        Ok(Exec { input, output })
     }
 
     async fn stop(&self, container: &ContainerHandle, _grace: Duration) -> Result<()> {
