@@ -8,6 +8,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use tempfile::TempDir;
 
 use super::address::{Transport, encode};
@@ -129,6 +131,10 @@ impl<'x, 'a> Session<'x, 'a> {
         for secret in source.secrets() {
             redactor.learn(secret.expose());
             redactor.learn(&encode(secret.expose()));
+        }
+        if let Some((user, password)) = &source.login {
+            // As the header that git's own trace would show.
+            redactor.learn(&BASE64.encode(format!("{user}:{}", password.expose())));
         }
         let protocols = if env.allow_local { "https:http:ssh:git:file" } else { "https:http:ssh:git" };
         let mut session = Session { env, home, vars: Vec::new(), protocols, redactor };
