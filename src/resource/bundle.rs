@@ -130,14 +130,35 @@ fn open(folder: &Path) -> Result<Bundle, Error> {
     })
 }
 
+/// Removes from `cache` what none of `bundles` needs any more, and what an interrupted start left half unpacked. Only
+/// for the start of the server, before the first [`Bundle::rootfs`].
+pub fn sweep(cache: &Path, bundles: &[Bundle]) -> io::Result<()> {
+    let needed: Vec<PathBuf> = bundles.iter().filter_map(|bundle| bundle.target(cache).ok()).collect();
+    let entries = match fs::read_dir(cache) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if !needed.contains(&path) {
+            fs::remove_dir_all(path)?;
+        }
+    }
+    Ok(())
+}
+
 impl Bundle {
+    /// Where below `cache` this very archive is unpacked.
+    fn target(&self, cache: &Path) -> io::Result<PathBuf> {
+        let meta = fs::metadata(&self.archive)?;
+        let key = digest(format!("{} {}.{}", meta.len(), meta.mtime(), meta.mtime_nsec()).as_bytes());
+        Ok(cache.join(format!("{}-{}", self.name, &key[..16])))
+    }
+
     /// The root file system, unpacked below `cache` if it is not there yet. Blocks; safe to repeat and to interrupt.
     pub fn rootfs(&self, cache: &Path) -> Result<PathBuf, Error> {
         let failed = |source| Error::Unpack { path: self.archive.clone(), source };
-        let meta = fs::metadata(&self.archive).map_err(failed)?;
-        let key = digest(format!("{} {}.{}", meta.len(), meta.mtime(), meta.mtime_nsec()).as_bytes());
-        let prefix = format!("{}-", self.name);
-        let target = cache.join(format!("{prefix}{}", &key[..16]));
+        let target = self.target(cache).map_err(failed)?;
         if target.is_dir() {
             return Ok(target);
         }
@@ -275,6 +296,10 @@ mod tests {
         folder(dir.path(), "x", r#"{"type":"x"}"#, &archive(&entries[..3]));
         assert_ne!(bundle.rootfs(cache.path()).unwrap(), root);
         assert_eq!(fs::read_dir(cache.path()).unwrap().count(), 2, "nothing half-made is left");
+        sweep(cache.path(), std::slice::from_ref(&bundle)).unwrap();
+        let left: Vec<_> = fs::read_dir(cache.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(left, [bundle.rootfs(cache.path()).unwrap()]);
+        assert!(!root.exists());
     }
 
     #[test]

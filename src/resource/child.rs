@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::native::mirror::TYPE_FILE;
+use super::native::mirror::{HOST_FILE, TYPE_FILE};
 use super::{Env, Failure, Mirror, Native, Request, SCRIPTS, Script, native};
 use crate::base::clock::{Clock, System};
 use crate::base::version::Version;
@@ -90,6 +90,10 @@ fn contained_call(script: Script, directory: Option<&OsString>) -> Result<Call, 
     Ok(Call { name, script, directory, settings, contained: true })
 }
 
+fn contained_mirror() -> Mirror<'static> {
+    if Path::new(SCRIPTS).join(HOST_FILE).exists() { Mirror::HostRootfs } else { Mirror::Container }
+}
+
 fn parse(args: &[OsString]) -> Result<Call, String> {
     let usage = || format!("usage: whistlestop {COMMAND} NAME check|in|out [DIR]");
     let mut settings = Settings::default();
@@ -143,7 +147,7 @@ fn run(call: &Call) -> Result<(), String> {
         build: &build,
         now: System.now(),
         privileged,
-        mirror: if call.contained { Mirror::Container } else { call.settings.mirror() },
+        mirror: if call.contained { contained_mirror() } else { call.settings.mirror() },
     };
     let answer = answer(native, call, &request, &mut env).map_err(|failure| failure.to_string())?;
     writeln!(io::stdout(), "{answer}").map_err(|err| format!("cannot write the answer: {err}"))

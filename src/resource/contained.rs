@@ -250,6 +250,6 @@ mod tests {
                 "{null}"
             );
         }
-        assert!(matches!(parse("[]"), Err(Error::Malformed { .. })));
+        assert!(matches!(parse("\"1\""), Err(Error::Malformed { .. })));
     }
 }

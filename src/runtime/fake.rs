@@ -15,8 +15,8 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::{Notify, mpsc};
 
 use super::{
-    Attached, ContainerHandle, ContainerSpec, Error, Exec, Exit, Input, Listing, Origin, Output, Process, Result, Runtime,
-    Stream, TarStream, VolumeHandle,
+    Attached, ContainerHandle, ContainerSpec, Error, Exec, Exit, Input, Listing, Origin, Output, Process, Result,
+    Runtime, Stream, TarStream, VolumeHandle,
 };
 
 type Files = BTreeMap<String, Vec<u8>>;

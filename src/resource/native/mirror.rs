@@ -12,6 +12,10 @@ use crate::resource::{Mirror, SCRIPTS, Script};
 /// The file beside the scripts that names the type they are.
 pub const TYPE_FILE: &str = "type";
 
+/// The file beside the scripts that says that all others are the host's own, so that they are not copied either
+/// when a container that runs on them gives itself away.
+pub const HOST_FILE: &str = "host_rootfs";
+
 /// Directories whose contents are of the running system, not of the image.
 const LIVE: [&str; 4] = ["tmp", "dev", "proc", "sys"];
 
@@ -39,6 +43,9 @@ pub fn write(name: &str, version: &str, directory: &Path, mirror: Mirror<'_>) ->
         }
     }
     place(name, &rootfs)?;
+    if mirror == Mirror::HostRootfs {
+        fs::write(rootfs.join(SCRIPTS.trim_start_matches('/')).join(HOST_FILE), "")?;
+    }
     fs::write(directory.join("metadata.json"), format!("{metadata}\n"))
 }
 
@@ -55,7 +62,10 @@ pub fn place(name: &str, rootfs: &Path) -> io::Result<()> {
         }
     }
     let binary = scripts.join(Script::Check.name());
-    fs::copy("/proc/self/exe", &binary)?;
+    // A container without /proc can only be one that this binary is the script of.
+    let running = Path::new("/proc/self/exe");
+    let own = if running.exists() { running.to_owned() } else { Script::Check.path().into() };
+    fs::copy(own, &binary)?;
     fs::set_permissions(&binary, fs::Permissions::from_mode(0o755))?;
     for script in [Script::In, Script::Out] {
         symlink(Script::Check.name(), scripts.join(script.name()))?;

@@ -23,14 +23,14 @@ const CI_SKIP: [&str; 2] = [r"\[ci\sskip\]", r"\[skip\sci\]"];
 /// Versions from `from` on, oldest first; without it, or where it is no more, the newest ones.
 pub fn check(session: &mut Session<'_, '_>, source: &Source, from: Option<&str>) -> Result<Vec<Version>, Failure> {
     if source.tags.is_some() {
-        return Clone::open(session, source)?.tags(session, source, from);
+        return Kept::open(session, source)?.tags(session, source, from);
     }
     let Some(head) = remote_head(session, source)? else { return Ok(Vec::new()) };
     let newest_is_enough = source.disable_ci_skip && source.version_depth == 1 && from.is_none();
     if source.takes_every_commit() && (newest_is_enough || from == Some(head.commit.as_str())) {
         return Ok(vec![commit(&head.commit)]);
     }
-    let clone = Clone::open(session, source)?;
+    let clone = Kept::open(session, source)?;
     clone.fetch_branch(session, source, &head)?;
     clone.commits(session, source, from)
 }
@@ -67,14 +67,14 @@ fn remote_head(session: &mut Session<'_, '_>, source: &Source) -> Result<Option<
 }
 
 /// A bare clone, locked while it is used.
-struct Clone {
+struct Kept {
     dir: PathBuf,
     fresh: bool,
     _lock: Option<File>,
 }
 
-impl Clone {
-    fn open(session: &mut Session<'_, '_>, source: &Source) -> Result<Clone, Failure> {
+impl Kept {
+    fn open(session: &mut Session<'_, '_>, source: &Source) -> Result<Kept, Failure> {
         let failed = |err| Failure::Failed(format!("cannot use the cached clone: {err}"));
         let (base, lock) = match session.cache().map(Path::to_owned) {
             None => (session.scratch("check")?, None),
@@ -91,7 +91,7 @@ impl Clone {
             }
         };
         let dir = base.join("repository.git");
-        let clone = Clone { fresh: !dir.join("ready").exists(), dir, _lock: lock };
+        let clone = Kept { fresh: !dir.join("ready").exists(), dir, _lock: lock };
         if clone.fresh {
             clone.start(session, source)?;
         }
@@ -185,6 +185,8 @@ impl Clone {
         if let Some(limit) = limit.filter(|_| filters.is_empty()) {
             args.push(format!("--max-count={limit}"));
         }
+        // Several lines of history may meet at commits of the same second.
+        args.extend(source.tags.as_ref().map(|_| "--date-order".to_owned()));
         args.extend(tips.iter().map(|tip| (*tip).to_owned()));
         // All parents, so that a commit without any needs no exception.
         args.extend(from.map(|from| format!("^{from}^@")));
@@ -232,11 +234,10 @@ impl Clone {
         };
         let tags =
             self.matching_tags(session, source, start.as_ref().map(|(name, commit)| (*name, commit.as_str())))?;
-        let tips: Vec<&str> = vec!["--all"];
         let commits = if tags.is_empty() {
             Vec::new()
         } else {
-            self.list(session, source, &tips, start.as_ref().map(|(_, commit)| commit.as_str()), None)?
+            self.list(session, source, &["--all"], start.as_ref().map(|(_, commit)| commit.as_str()), None)?
         };
         let mut versions = Vec::new();
         if source.tag_ancestors {

@@ -33,6 +33,7 @@ impl Native for Git {
     }
 
     fn check(&self, request: &Request, env: &mut Env<'_>) -> Result<Vec<Version>, Failure> {
+        source::refuse_unknown(&request.source, source::KEYS, "source")?;
         let source = Source::read(&request.source, env.allow_local)?;
         let from = request.version.as_ref().and_then(|v| v.0.get("ref")).filter(|r| !r.is_empty()).cloned();
         let from = from.map(|r| source::word("version.ref", r)).transpose()?;

@@ -282,7 +282,8 @@ fn push(session: &mut Session<'_, '_>, dir: &Path, params: &Params, extras: &Ext
     // A tag that is there already stays in the way however often it is tried.
     let outrun = |line: &str| {
         (line.contains("[rejected]") && !line.contains("(already exists)") && !line.contains("(atomic push failed)"))
-            || (line.contains("[remote rejected]") && line.contains("cannot lock ref"))
+            || (line.contains("cannot lock ref")
+                && (line.contains("[remote rejected]") || line.contains("but expected")))
     };
     if done.stderr.lines().chain(done.stdout.lines()).any(outrun) {
         return Ok(Pushed::Outrun);

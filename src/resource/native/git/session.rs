@@ -8,6 +8,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use tempfile::TempDir;
 
 use super::address::{Transport, encode};
@@ -26,7 +28,6 @@ const CONFIG: &str = "\
 [maintenance]
 \tauto = false
 [core]
-\thooksPath = /dev/null
 \talternateRefsCommand = true
 [advice]
 \tdetachedHead = false
@@ -130,6 +131,10 @@ impl<'x, 'a> Session<'x, 'a> {
         for secret in source.secrets() {
             redactor.learn(secret.expose());
             redactor.learn(&encode(secret.expose()));
+        }
+        if let Some((user, password)) = &source.login {
+            // As the header that git's own trace would show.
+            redactor.learn(&BASE64.encode(format!("{user}:{}", password.expose())));
         }
         let protocols = if env.allow_local { "https:http:ssh:git:file" } else { "https:http:ssh:git" };
         let mut session = Session { env, home, vars: Vec::new(), protocols, redactor };
@@ -250,6 +255,8 @@ impl<'x, 'a> Session<'x, 'a> {
     /// Runs git, whatever its exit status.
     pub fn run(&mut self, call: &Call<'_>) -> Result<Done, Failure> {
         let mut command = Command::new("git");
+        // Given here and not in the configuration, it does not reach the other side of a push on this machine.
+        command.args(["-c", "core.hooksPath=/dev/null"]);
         command.args(&call.args).current_dir(call.dir).env_clear().envs(self.vars.iter().cloned());
         // A repository with a filter would fetch what it lacks; only where the network is meant.
         command.env("GIT_ALLOW_PROTOCOL", if call.network { self.protocols } else { "none" });
@@ -385,4 +392,86 @@ fn create(path: &Path, text: &str, mode: u32) -> io::Result<()> {
 fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::base::clock::Time;
+    use crate::resource::Mirror;
+
+    fn with<T>(source: serde_json::Value, f: impl FnOnce(&mut Session<'_, '_>) -> T) -> (T, String) {
+        let source = Source::read(source.as_object().unwrap(), false).unwrap();
+        let (mut log, build) = (Vec::new(), BTreeMap::new());
+        let mut env = Env {
+            log: &mut log,
+            cache: None,
+            allow_local: false,
+            cancelled: &|| false,
+            build: &build,
+            now: Time(0),
+            privileged: false,
+            mirror: Mirror::Nothing,
+        };
+        let answer = f(&mut Session::open(&source, &mut env).unwrap());
+        (answer, String::from_utf8(log).unwrap())
+    }
+
+    fn login(source: &serde_json::Value, host: &str) -> Option<(String, String)> {
+        let ask = format!("protocol=https\nhost={host}\n\n");
+        let (done, _) = with(source.clone(), |session| {
+            session.run(&Call { stdin: &ask, ..Call::new(Path::new("/"), &["credential", "fill"]) }).unwrap()
+        });
+        let find = |key: &str| done.stdout.lines().find_map(|line| line.strip_prefix(key)).map(str::to_owned);
+        find("username=").zip(find("password="))
+    }
+
+    #[test]
+    fn a_login_is_given_to_its_own_host_only() {
+        let pair = |user: &str, password: &str| Some((user.to_owned(), password.to_owned()));
+        let source = json!({"uri": "https://h.example:8443/r", "username": "me@x", "password": "p:/ %@",
+            "submodule_credentials": [{"host": "other.example", "username": "o", "password": "p"}]});
+        assert_eq!(login(&source, "h.example:8443"), pair("me@x", "p:/ %@"));
+        assert_eq!(login(&source, "other.example"), pair("o", "p"));
+        assert_eq!(login(&source, "evil.example"), None);
+        assert_eq!(login(&json!({"uri": "https://u:in%20url@h/r"}), "h"), pair("u", "in url"));
+        assert_eq!(login(&json!({"uri": "git@h:r", "username": "u", "password": "p"}), "h"), None);
+    }
+
+    #[test]
+    fn secrets_do_not_show_even_where_they_are_split() {
+        let source = json!({"uri": "https://h/r", "username": "u", "password": "pass word"});
+        let ((), log) = with(source, |session| {
+            session.say("it is pass word").unwrap();
+            session
+                .show(
+                    Path::new("/"),
+                    &["-c", "alias.x=!printf pass; sleep 0.1; printf ' word%%20'; echo pass%20word", "x"],
+                )
+                .unwrap();
+        });
+        assert_eq!(log, "it is ((redacted))\n((redacted))%20((redacted))\n");
+    }
+
+    #[test]
+    fn ssh_uses_the_key_of_the_source_or_none() {
+        let key = "-----BEGIN OPENSSH PRIVATE KEY-----\nx\n";
+        let source = json!({"uri": "git@h:r", "private_key": key, "private_key_user": "bob"});
+        with(source, |session| {
+            let home = session.home.path();
+            let config = fs::read_to_string(home.join("main.ssh_config")).unwrap();
+            assert!(config.contains(&format!("IdentityFile \"{}/main.key\"\nUser bob\n", home.display())), "{config}");
+            let mode =
+                std::os::unix::fs::PermissionsExt::mode(&home.join("main.key").metadata().unwrap().permissions());
+            assert_eq!(mode & 0o777, 0o600);
+        });
+        with(json!({"uri": "git@h:r"}), |session| {
+            let config = fs::read_to_string(session.home.path().join("main.ssh_config")).unwrap();
+            assert!(config.contains("IdentityFile none\n"), "{config}");
+        });
+    }
 }

@@ -1,5 +1,5 @@
-//! What a `git` resource is configured with. Members that the original does not know are refused, as it refuses
-//! them, so that a misspelt option is not silently without effect.
+//! What a `git` resource is configured with. Members that the original does not know are refused where it refuses
+//! them (those of the source in `check`), so that a misspelt option is not silently without effect.
 
 use serde_json::{Map, Value};
 
@@ -8,7 +8,8 @@ use super::settings::Setting;
 use crate::base::secret::Secret;
 use crate::resource::Failure;
 
-const SOURCE_KEYS: &[&str] = &[
+/// What the original knows.
+pub const KEYS: &[&str] = &[
     "uri",
     "branch",
     "private_key",
@@ -225,7 +226,6 @@ pub fn ref_name(what: &str, text: String) -> Result<String, Failure> {
 impl Source {
     /// Reads and checks it.
     pub fn read(object: &Map<String, Value>, allow_local: bool) -> Result<Source, Failure> {
-        refuse_unknown(object, SOURCE_KEYS, "source")?;
         let m = Members(Some(object));
         for (key, what) in UNSUPPORTED {
             if m.get(key).is_some_and(|v| v.as_array().is_none_or(|items| !items.is_empty())) {
@@ -388,7 +388,6 @@ mod tests {
     fn mistakes_are_named() {
         for (source, text) in [
             (json!({}), "source.uri is required and must not be empty"),
-            (json!({"uri": "/r", "brnach": "x", "y": 1}), "Found unknown keys in source:\n\"brnach\"\n\"y\""),
             (json!({"uri": "/r", "branch": "--upload-pack=x"}), "source.branch must be one word"),
             (json!({"uri": "/r", "branch": "a:b"}), "source.branch is not a name that git allows"),
             (json!({"uri": "/r", "tag_filter": "a", "tag_regex": "b"}), "Cannot provide both tag_filter and tag_regex"),

@@ -1,4 +1,5 @@
 //! `git` against real repositories that each test makes with git itself.
+#![expect(clippy::cloned_ref_to_slice_refs, reason = "lists of commits read better all alike")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -292,6 +293,15 @@ fn check_makes_a_broken_cache_anew_and_fetches_nothing_lazily() {
 }
 
 #[test]
+fn only_check_minds_unknown_members_of_the_source() {
+    let world = World::new();
+    let a = world.commit("f", "one");
+    let err = world.check_full(json!({"brnach": "x", "y": 1}), None).unwrap_err();
+    assert!(err.starts_with("Found unknown keys in source:\n\"brnach\"\n\"y\""), "{err}");
+    assert!(world.get(json!({"brnach": "x"}), Value::Null, version(&a)).is_ok());
+}
+
+#[test]
 fn addresses_of_the_machine_need_leave() {
     let world = World { allow_local: false, ..World::new() };
     let err = world.check_full(json!({}), None).unwrap_err();
@@ -467,7 +477,7 @@ fn put_pushes_commits_and_tags() {
     fs::write(world.path("put/notes"), "a note").unwrap();
     let params =
         json!({"repository": "repo", "tag": "version", "tag_prefix": "v", "annotate": "notes", "notes": "notes"});
-    let (response, _) = world.put(json!({}), params.clone()).unwrap();
+    let (response, _) = world.put(json!({}), params).unwrap();
     assert_eq!(response.version, version(&b));
     assert_eq!(response.metadata[0].value, b);
     assert_eq!((world.remote("main"), world.remote("v1.2.3^{commit}")), (b.clone(), b.clone()));
