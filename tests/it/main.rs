@@ -1,3 +1,5 @@
 //! The one integration binary: a folder an area.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod runtime;

@@ -266,8 +266,8 @@ impl Builder<'_> {
             if masked.contains(&path) {
                 if fs::metadata(&path)?.mode() & 0o1000 != 0 {
                     nix::sys::stat::fchmodat(
-                        &tree.fd(),
-                        &PathBuf::from(&name),
+                        tree.fd(),
+                        Path::new(&name),
                         nix::sys::stat::Mode::from_bits_truncate(0o1777),
                         nix::sys::stat::FchmodatFlags::FollowSymlink,
                     )?;

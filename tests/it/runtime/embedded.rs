@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use whistlestop::runtime::embedded::{Embedded, NATIVE_EXE, Options};
 use whistlestop::runtime::{
     Attached, ContainerHandle, ContainerSpec, Error, Exit, Image, Limits, Origin, Output, Process, Runtime,
-    VolumeHandle,
+    VolumeHandle, WindowSize,
 };
 
 use super::conformance::{Lab, busybox_image};
@@ -254,4 +254,61 @@ async fn start_and_wait_of_true_is_fast() {
     println!("start and wait of true: median {:?}, p90 {:?}; removal: median {:?}", times[40], times[72], removals[40]);
     // Far above what it takes, so that a busy machine does not fail it; the figure is for reading.
     assert!(times[40] < std::time::Duration::from_millis(100), "{:?}", times[40]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_ends_the_step_and_says_so() {
+    if !nix::unistd::Uid::effective().is_root() {
+        return;
+    }
+    let lab = lab().await;
+    let image = lab.runtime.local_path(&VolumeHandle("image".into())).unwrap().join("rootfs");
+    let small = lab.state.path().join("small");
+    std::fs::create_dir(&small).unwrap();
+    // A thread with mounts of its own: the small disk is seen by nobody else and goes with it.
+    let run = move || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+        let (none, private) = (None::<&str>, nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE);
+        nix::mount::mount(none, "/", none, private, none).unwrap();
+        let empty = nix::mount::MsFlags::empty();
+        nix::mount::mount(Some("tmpfs"), &small, Some("tmpfs"), empty, Some("size=4m")).unwrap();
+        let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        tokio.block_on(async {
+            let runtime = open(small);
+            let handle = ContainerHandle("full".into());
+            let loud = spec(Image::Directory(image.clone()), "yes | head -c 50000000; sleep 1000");
+            let (text, end) = collect(runtime.start(&handle, &loud).await.unwrap()).await;
+            assert!(matches!(&end, Some(Output::Lost(text)) if text.contains("the disk is full")), "{end:?}");
+            assert!(text.len() > 1 << 20 && text.bytes().all(|b| b == b'y' || b == b'\n'));
+            let (again, end) = collect(runtime.attach(&handle, 0).await.unwrap()).await;
+            assert!(again == text && matches!(end, Some(Output::Lost(_))));
+            runtime.remove_container(&handle).await.unwrap();
+            let quiet = spec(Image::Directory(image), "echo goes on");
+            let (text, end) = collect(runtime.start(&handle, &quiet).await.unwrap()).await;
+            assert_eq!((text.as_str(), end), ("goes on\n", ended(0)));
+            runtime.remove_container(&handle).await.unwrap();
+        });
+    };
+    tokio::task::spawn_blocking(move || std::thread::spawn(run).join().unwrap()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_million_lines_arrive_whole() {
+    let lab = lab().await;
+    let handle = ContainerHandle("lines".into());
+    let line = "line N of the log, with some more text to make it eighty bytes long or so, more";
+    let mut loud = spec(lab.image.clone(), &format!("yes '{line}' | head -n 1000000"));
+    loud.process.tty = Some(WindowSize { columns: 500, rows: 500 });
+    let from = std::time::Instant::now();
+    let mut attached = lab.runtime.start(&handle, &loud).await.unwrap();
+    let mut length = 0;
+    while let Some(output) = attached.recv().await {
+        match output {
+            Output::Data { bytes, .. } => length += bytes.len(),
+            end => assert_eq!(Some(end), ended(0)),
+        }
+    }
+    println!("a million lines through a terminal: {:?}", from.elapsed());
+    assert_eq!(length, (line.len() + 2) * 1_000_000);
+    lab.runtime.remove_container(&handle).await.unwrap();
 }
