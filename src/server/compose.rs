@@ -49,6 +49,7 @@ pub struct World {
     pub app: App,
     address: SocketAddr,
     metrics: Option<SocketAddr>,
+    runtimes: Runtimes,
     notices: Vec<String>,
     _locks: Vec<RoleLock>,
 }
@@ -95,8 +96,8 @@ impl World {
                 clock: app.clock.clone(),
                 feed: app.feed.clone(),
                 wakes: app.wakes.clone(),
-                runtime: runtimes.containers,
-                natives: runtimes.natives,
+                runtime: runtimes.containers.clone(),
+                natives: runtimes.natives.clone(),
                 bundles,
                 settings: engine_settings(&serve, &app.settings.external_url)?,
             });
@@ -109,7 +110,7 @@ impl World {
             Some(port) => Some(serve_metrics(&app, (serve.prometheus_bind_ip, port).into(), recorder).await?),
             None => None,
         };
-        Ok(World { app, address, metrics, notices, _locks: locks })
+        Ok(World { app, address, metrics, runtimes, notices, _locks: locks })
     }
 
     /// Where it listens.
@@ -125,6 +126,20 @@ impl World {
     /// What the operator should know, such as how to add a first user.
     pub fn notices(&self) -> &[String] {
         &self.notices
+    }
+
+    /// Stops and takes the steps that still run along, for a server whose state is thrown away.
+    pub async fn end(self) {
+        let runtimes = [self.runtimes.containers.clone(), self.runtimes.natives.runtime()];
+        self.stop().await;
+        for runtime in runtimes {
+            let Ok(listing) = runtime.list().await else { continue };
+            for container in listing.containers {
+                if let Err(error) = runtime.remove_container(&container).await {
+                    tracing::warn!(%error, %container, "not removed");
+                }
+            }
+        }
     }
 
     /// Stops, letting what is under way finish.
@@ -150,7 +165,7 @@ pub async fn run(serve: Serve, seams: Seams) -> anyhow::Result<()> {
 }
 
 /// SIGINT or SIGTERM.
-async fn signal() -> anyhow::Result<()> {
+pub async fn signal() -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

@@ -28,6 +28,7 @@ pub async fn choose(serve: &Serve, store: &Store) -> anyhow::Result<Runtimes> {
     let state = std::path::absolute(&serve.state_dir)?;
     let options = embedded::Options {
         allow_host_rootfs: serve.allow_host_rootfs,
+        allow_local: serve.allow_local_git,
         self_exe: std::env::current_exe().context("where this program's file is")?,
         masked: vec![state.clone()],
     };

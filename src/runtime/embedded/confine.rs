@@ -67,7 +67,7 @@ pub fn separate_user_namespace() -> io::Result<OwnedFd> {
             if unshare(CloneFlags::CLONE_NEWUSER).is_ok() {
                 tell_ready.write_all(b"x").ok();
                 // Ends when the parent has what it wants.
-                wait.read(&mut [0]).ok();
+                wait.read_to_end(&mut Vec::new()).ok();
             }
             // SAFETY: nothing of the parent's may run in the child.
             unsafe { libc::_exit(0) }

@@ -94,7 +94,8 @@ fn make(dir: &Path, listener: &UnixListener) -> io::Result<Side> {
             drop(tell);
             // Nothing may run that a later server could not find and end.
             wait.read_exact(&mut [0])?;
-            let error = match first_process(dir, &home, &blueprint, rootless, cgroups, spool, listener) {
+            let outside = Outside { dir, home, rootless, cgroups, spool, listener };
+            let error = match first_process(&blueprint, outside) {
                 Ok(error) | Err(error) => error,
             };
             Ok(Side::Child(error))
@@ -144,15 +145,18 @@ pub fn start_time(pid: i32) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
-fn first_process(
-    dir: &Path,
-    home: &File,
-    blueprint: &Blueprint,
+/// What process 1 needs from outside its container, opened before it moves in.
+struct Outside<'a> {
+    dir: &'a Path,
+    home: File,
     rootless: bool,
     cgroups: Vec<File>,
     spool: Spool,
-    listener: &UnixListener,
-) -> io::Result<io::Error> {
+    listener: &'a UnixListener,
+}
+
+fn first_process(blueprint: &Blueprint, outside: Outside<'_>) -> io::Result<io::Error> {
+    let Outside { dir, home, rootless, cgroups, spool, listener } = outside;
     let signals = block_signals()?;
     confine::set_oom_score("-999");
     nix::unistd::sethostname(&blueprint.hostname)?;

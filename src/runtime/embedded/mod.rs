@@ -53,14 +53,9 @@ const MASKED: &[&str] = &[
     "/etc/sudoers",
     "/etc/sudoers.d",
     "/etc/wireguard",
-    "/home",
     "/lost+found",
-    "/media",
-    "/mnt",
-    "/root",
+    "/root/.ssh",
     "/run",
-    "/srv",
-    "/tmp",
     "/var/backups",
     "/var/lib/containerd",
     "/var/lib/docker",
@@ -68,8 +63,10 @@ const MASKED: &[&str] = &[
     "/var/log",
     "/var/mail",
     "/var/spool",
-    "/var/tmp",
 ];
+
+/// Where people keep files: seen only by native types, where the operator allows repositories on this host.
+const PEOPLES: &[&str] = &["/home", "/media", "/mnt", "/root", "/srv", "/tmp", "/var/tmp"];
 
 /// How an [`Embedded`] is set up.
 #[derive(Debug, Clone)]
@@ -78,6 +75,8 @@ pub struct Options {
     pub allow_host_rootfs: bool,
     /// Our own binary, whose `supervise` subcommand is the supervisor.
     pub self_exe: PathBuf,
+    /// Whether native types may read repositories anywhere on this host.
+    pub allow_local: bool,
     /// More of the host that must not be seen; the state directory always belongs to it.
     pub masked: Vec<PathBuf>,
 }
@@ -157,15 +156,18 @@ impl Embedded {
     /// types. The binary is found at [`NATIVE_EXE`], the network is the host's.
     pub async fn start_native(&self, container: &ContainerHandle, spec: &ContainerSpec) -> Result<Attached> {
         let blueprint = Blueprint {
-            root: self.host_root(),
+            root: self.host_root(self.options.allow_local),
             native_exe: Some(self.options.self_exe.clone()),
             ..self.blueprint(container, spec, true)?
         };
         self.start_with(container, &blueprint).await
     }
 
-    fn host_root(&self) -> Root {
+    fn host_root(&self, people: bool) -> Root {
         let mut masked: Vec<PathBuf> = MASKED.iter().map(PathBuf::from).collect();
+        if !people {
+            masked.extend(PEOPLES.iter().map(PathBuf::from));
+        }
         masked.push(self.state.clone());
         masked.extend(self.options.masked.iter().cloned());
         Root::Host { masked }
@@ -179,8 +181,8 @@ impl Embedded {
                 Root::Volume(volumes.layers(volume)?, below)
             }
             Image::Directory(path) => Root::Directory(path.clone()),
-            Image::Host if native || self.options.allow_host_rootfs => self.host_root(),
-            Image::HostWithScripts(_) if self.options.allow_host_rootfs => self.host_root(),
+            Image::Host if native || self.options.allow_host_rootfs => self.host_root(false),
+            Image::HostWithScripts(_) if self.options.allow_host_rootfs => self.host_root(false),
             Image::Host | Image::HostWithScripts(_) => {
                 return Err(Error::Invalid(
                     "the operator does not allow steps on the host's own files (--allow-host-rootfs)".into(),
@@ -225,14 +227,17 @@ impl Embedded {
             stream = directory.connect().await.map_err(&failed)?;
         }
         let Some(mut stream) = stream else { return Err(Error::Failed(LOST.into())) };
-        send(&mut stream, &Frame::Attach(0)).await.map_err(&failed)?;
+        // Should it be gone by now, the next line finds out.
+        send(&mut stream, &Frame::Attach(0)).await.ok();
         let mut frames = Frames::new(stream);
-        let first = frames.next().await.map_err(&failed)?;
-        match first {
-            Some(Frame::Lost(text)) if !directory.may_have_started() => Err(Error::Failed(text)),
-            None if directory.may_have_started() => Ok(directory.replay(0)),
-            None => Err(Error::Failed(format!("cannot start container {container}: its supervisor ended at once"))),
-            first => Ok(link::output(frames, first, 0, LOST.to_owned())),
+        match frames.next().await {
+            Ok(Some(Frame::Lost(text))) if !directory.may_have_started() => {
+                blocking(move || directory.remove()).await.map_err(&failed)?;
+                Err(Error::Failed(text))
+            }
+            Ok(first @ Some(_)) => Ok(directory.follow(frames, first, 0)),
+            _ if directory.may_have_started() => Ok(directory.replay(0)),
+            _ => Err(Error::Failed(format!("cannot start container {container}: its supervisor ended at once"))),
         }
     }
 
@@ -303,8 +308,8 @@ impl Runtime for Embedded {
         let failed = failed("attach to container", container);
         match directory.connect().await.map_err(&failed)? {
             Some(mut stream) => {
-                send(&mut stream, &Frame::Attach(from)).await.map_err(&failed)?;
-                Ok(link::output(Frames::new(stream), None, from, LOST.to_owned()))
+                send(&mut stream, &Frame::Attach(from)).await.ok();
+                Ok(directory.follow(Frames::new(stream), None, from))
             }
             None if directory.may_have_started() => Ok(directory.replay(from)),
             None => Err(no_container(container)),

@@ -235,7 +235,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir_all(dir.path().join(".new-x/data")).unwrap();
         fs::create_dir_all(dir.path().join(".gone-y/work/work")).unwrap();
-        fs::set_permissions(dir.path().join(".gone-y/work/work"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(dir.path().join(".gone-y/work/work"), fs::Permissions::from_mode(0o000)).unwrap();
         Volumes::open(dir.path().to_path_buf()).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
