@@ -195,7 +195,8 @@ impl World {
     /// Whether every succeeded build holds all resources, as they do where their jobs get and put all of them.
     fn is_full(&self) -> bool {
         let mut succeeded = (0..self.builds.len()).filter(|i| self.builds[*i].succeeded);
-        succeeded.all(|i| RESOURCES.all(|r| self.holds(i).iter().any(|(held, _)| *held == r)))
+        let all: BTreeSet<i64> = RESOURCES.collect();
+        succeeded.all(|i| self.holds(i).iter().map(|(held, _)| *held).collect::<BTreeSet<_>>() == all)
     }
 
     /// Whether these builds vouch for these versions, all of them together.

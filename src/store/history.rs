@@ -248,3 +248,122 @@ fn picked(r: &Row<'_>) -> rusqlite::Result<Picked> {
 fn place(r: &Row<'_>) -> rusqlite::Result<Place> {
     Ok(Place { origin: r.get(0)?, build: r.get(1)? })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rusqlite::params;
+    use serde_json::json;
+
+    use super::*;
+    use crate::base::clock::Time;
+    use crate::schedule::model::{OWN, RESOURCES, UPSTREAM, VERSIONS, World, name, version, world};
+    use crate::store::finish::{Start, StartInput};
+    use crate::store::fixture::{scoped, set, store};
+    use crate::store::{Store, WriteTx};
+
+    /// Writes the world into tables; jobs, resources and builds get the ids they have in the model.
+    fn write(tx: &WriteTx<'_>, world: &World) -> Result<()> {
+        let resources: Vec<_> = RESOURCES.map(|r| json!({"name": name(r), "type": "mock"})).collect();
+        let jobs: Vec<_> = (OWN.0..=*UPSTREAM.end()).map(|j| json!({"name": format!("j{j}"), "plan": []})).collect();
+        let pipeline = set(tx, "p", json!({"resources": resources, "jobs": jobs}))?;
+        for r in RESOURCES {
+            let (resource, scope) = scoped(tx, pipeline, &name(r));
+            assert_eq!(resource.0, r);
+            for v in VERSIONS {
+                tx.save_checked(scope, &[version(v)])?;
+                if world.disabled.contains(&(r, v)) {
+                    let id = tx.find_version(resource, &version(v))?.unwrap().id;
+                    tx.set_version_enabled(resource, id, false)?;
+                }
+            }
+            let gone = version(*VERSIONS.end());
+            tx.execute("delete from versions where scope_id = ? and digest = ?", params![scope, gone.digest()])?;
+        }
+        for (index, b) in world.builds.iter().enumerate() {
+            let id = tx.create_manual_build(JobId(b.job), "somebody", Time(1))?;
+            assert_eq!(id.0, index as i64 + 1);
+            let rerun_of = b.rerun_of.map(|of| of as i64 + 1);
+            tx.execute("update builds set rerun_of = ? where id = ?", params![rerun_of, id])?;
+            let inputs: Vec<_> = b
+                .inputs
+                .iter()
+                .map(|(r, v)| StartInput {
+                    name: name(*r),
+                    resource_id: ResourceId(*r),
+                    version: version(*v),
+                    first_occurrence: false,
+                    from_builds: b.from.iter().map(|f| BuildId(*f as i64 + 1)).collect(),
+                })
+                .collect();
+            tx.start_build(&Start { build: id, plan: "{}", public_plan: "{}", inputs: &inputs, now: Time(1) })?;
+            // Where a build had no inputs it has no pipes either, in the model too.
+            for (r, v) in &b.outputs {
+                tx.execute(
+                    "insert into build_outputs (build_id, name, resource_id, digest, version) values (?, ?, ?, ?, ?)",
+                    params![id, name(*r), r, version(*v).digest(), version(*v)],
+                )?;
+            }
+            let status = if b.succeeded { "succeeded" } else { "failed" };
+            let status = crate::store::build::Status::ALL.into_iter().find(|s| s.as_str() == status).unwrap();
+            tx.finish_build(id, status, Time(2))?;
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(150))]
+
+        #[test]
+        fn the_queries_say_what_the_model_says(world in prop_oneof![world(true, false), world(true, true)]) {
+            let (store, _dir) = store();
+            let found = store
+                .write_blocking(|tx| {
+                    write(tx, &world)?;
+                    tx.resolve_inputs(OWN, world.inputs.clone())
+                })
+                .unwrap();
+            prop_assert_eq!(found, world.resolve());
+        }
+    }
+
+    /// What SQLite does for a query.
+    fn query_plan(store: &Store, query: &str) -> String {
+        store
+            .read_blocking(|tx| {
+                let mut explain = tx.prepare(&format!("explain query plan {query}"))?;
+                let n = explain.parameter_count();
+                let rows = explain.query_map(rusqlite::params_from_iter(vec![1; n]), |r| r.get::<_, String>(3))?;
+                Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?.join("; "))
+            })
+            .unwrap()
+    }
+
+    #[test]
+    fn going_through_history_is_a_walk_down_an_index() {
+        let (store, _dir) = store();
+        for (query, index) in [
+            (
+                "select coalesce(rerun_of, id), id from builds where job_id = ?1 and status = 'succeeded'
+                   and coalesce(rerun_of, id) >= ?2 and (coalesce(rerun_of, id) > ?2 or id >= ?3)
+                   and coalesce(rerun_of, id) <= ?4 and (coalesce(rerun_of, id) < ?4 or id <= ?5)
+                 order by coalesce(rerun_of, id) desc, id desc limit ?6",
+                "builds_succeeded (job_id=? AND <expr>>? AND <expr><?)",
+            ),
+            (
+                "select origin, build_id from vouchers where job_id = ?1 and resource_id = ?2 and digest = ?3
+                   and origin >= ?4 and (origin > ?4 or build_id >= ?5) and origin <= ?6 and (origin < ?6 or build_id <= ?7)
+                 order by origin desc, build_id desc limit 1",
+                "PRIMARY KEY (job_id=? AND resource_id=? AND digest=? AND origin>? AND origin<?)",
+            ),
+            (
+                "select v.version from versions v where v.scope_id = ?1 and v.check_order <= ?2
+                 order by v.check_order desc, v.id desc limit 1",
+                "versions_newest (scope_id=? AND check_order<?)",
+            ),
+        ] {
+            let plan = query_plan(&store, query);
+            assert!(plan.contains(index) && !plan.contains("B-TREE"), "{plan}");
+        }
+    }
+}
