@@ -61,8 +61,10 @@ impl World {
         let b = &self.builds[index];
         let mut holds: Vec<(i64, i64)> = Vec::new();
         for r in RESOURCES {
-            let made = b.outputs.iter().filter(|(o, _)| *o == r).copied();
-            for h in made.chain(b.inputs.get(&r).map(|v| (r, *v))) {
+            let mut made: Vec<_> = b.outputs.iter().filter(|(o, _)| *o == r).copied().collect();
+            // Of two that it made, any may come first, but always the same.
+            made.sort_by_key(|(_, v)| version(*v).digest());
+            for h in made.into_iter().chain(b.inputs.get(&r).map(|v| (r, *v))) {
                 if !holds.contains(&h) {
                     holds.push(h);
                 }
