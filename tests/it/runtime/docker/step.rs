@@ -38,6 +38,9 @@ async fn unprivileged_is_what_concourse_gives_and_hermetic_has_no_network() {
         assert!(told.stdout.contains(expected), "{expected}: {told:?}");
     }
     assert_ne!(told.status(), 0, "the engine's socket is there");
+    let spec = ContainerSpec { hermetic: false, ..sh("ip -o link show eth0 && cat /etc/resolv.conf") };
+    let told = read(world.docker.start(&world.container("open"), &spec).await.unwrap()).await;
+    assert_eq!(told.status(), 0, "{told:?}");
     world.end().await;
 }
 
@@ -47,7 +50,9 @@ async fn privileged_gets_all_this_engine_can_give() {
     let handle = world.container("root");
     let spec = ContainerSpec {
         privileged: true,
-        ..sh("mount -t tmpfs t /tmp && grep Seccomp: /proc/self/status && grep ' /scratch ' /proc/mounts")
+        ..sh(
+            "mount -t tmpfs t /tmp && grep Seccomp: /proc/self/status && grep ' /scratch ' /proc/mounts && mknod /dev/log-of-kernel c 1 11 && head -c 0 /dev/log-of-kernel",
+        )
     };
     let told = read(world.docker.start(&handle, &spec).await.unwrap()).await;
     assert!(told.stdout.starts_with("Seccomp:\t0\n"), "{told:?}");
