@@ -4,6 +4,7 @@ mod failure;
 mod image;
 mod overhead;
 mod step;
+mod suite;
 mod volume;
 
 use std::collections::{BTreeMap, HashMap};
