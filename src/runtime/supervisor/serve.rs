@@ -167,7 +167,9 @@ impl State<'_> {
                     self.kill_at = Some(Instant::now());
                 }
                 Ok(other) => {
-                    self.told_to_end |= other == Signal::SIGTERM && self.main.is_some();
+                    // A signal from beyond this namespace has no sender in it.
+                    let from_outside = info.ssi_pid == 0;
+                    self.told_to_end |= from_outside && other == Signal::SIGTERM && self.main.is_some();
                     descendants::signal(other, &self.visitors());
                 }
             }

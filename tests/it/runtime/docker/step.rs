@@ -207,3 +207,13 @@ async fn many_starts_at_once_all_run_and_the_same_start_runs_once() {
     assert_eq!(files_of(world.docker.stream_out(&volume, "log").await.unwrap()).await["log"].lines().count(), 6);
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_signals_process_one_ends_as_it_ends() {
+    let world = World::new().await;
+    let told = world.sh("signals", "trap 'echo term; exit 3' TERM; kill -TERM 1; while :; do sleep 0.05; done").await;
+    assert_eq!((told.stdout.as_str(), told.status()), ("term\n", 3));
+    let told = world.sh("kills", "kill -KILL 1; kill -QUIT 1; while :; do sleep 0.05; done").await;
+    assert_eq!(told.status(), 137);
+    world.end().await;
+}
