@@ -3,6 +3,7 @@
 //! `document` composes nodes that know where they stand, `scalar` decides what a plain word means, `value` turns nodes
 
 pub mod document;
+mod events;
 pub mod scalar;
 pub mod value;
 
