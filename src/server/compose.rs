@@ -13,8 +13,8 @@ use super::config::{RoleChoice, Serve};
 use super::lock::RoleLock;
 use super::{listen, log, metrics};
 use crate::audit::Audit;
-use crate::auth::policy::Rbac;
 use crate::auth::TeamAuth;
+use crate::auth::policy::Rbac;
 use crate::base::clock::Clock;
 use crate::base::shutdown::Shutdown;
 use crate::engine::Wakes;
@@ -168,12 +168,14 @@ fn notices(serve: &Serve) -> Vec<String> {
     let mut notices = Vec::new();
     if serve.add_local_user.is_empty() {
         notices.push(
-            "nobody can sign in yet; start again with --add-local-user NAME:PASSWORD --main-team-local-user NAME".into(),
+            "nobody can sign in yet; start again with --add-local-user NAME:PASSWORD --main-team-local-user NAME"
+                .into(),
         );
     }
     for owner in &serve.main_team_local_user {
         if !serve.add_local_user.iter().any(|u| u.name() == owner) {
-            notices.push(format!("{owner} owns the team main but cannot sign in; add --add-local-user {owner}:PASSWORD"));
+            notices
+                .push(format!("{owner} owns the team main but cannot sign in; add --add-local-user {owner}:PASSWORD"));
         }
     }
     notices

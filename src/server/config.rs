@@ -259,7 +259,9 @@ impl Serve {
         let mut file = file.map(|path| read_file(&path, &command)).transpose()?.unwrap_or_default();
         for (long, arg) in open {
             let values = match from_env(&long) {
-                Some(text) if matches!(arg.get_action(), ArgAction::Append) => text.split(',').map(str::to_owned).collect(),
+                Some(text) if matches!(arg.get_action(), ArgAction::Append) => {
+                    text.split(',').map(str::to_owned).collect()
+                }
                 Some(text) => vec![text],
                 None => file.remove(&long).unwrap_or_default(),
             };
@@ -298,8 +300,8 @@ fn push(arguments: &mut Vec<OsString>, arg: &clap::Arg, long: &str, value: OsStr
 /// Reads the file: every key must be a setting.
 fn read_file(path: &std::path::Path, command: &clap::Command) -> Result<BTreeMap<String, Vec<String>>, ConfigError> {
     let malformed = |message: String| ConfigError::Malformed { path: path.to_owned(), message };
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    let text =
+        std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
     let map: Option<BTreeMap<String, serde_yaml::Value>> =
         serde_yaml::from_str(&text).map_err(|e| malformed(e.to_string()))?;
     let known: Vec<&str> = command.get_arguments().filter_map(clap::Arg::get_long).collect();

@@ -73,7 +73,9 @@ pub async fn render(app: &App, handle: &PrometheusHandle) -> String {
 }
 
 fn gauges(tx: &ReadTx<'_>) -> crate::store::Result<Vec<(&'static str, f64)>> {
-    let count = |sql: &str| -> crate::store::Result<f64> { Ok(tx.prepare_cached(sql)?.query_row([], |r| r.get::<_, i64>(0))? as f64) };
+    let count = |sql: &str| -> crate::store::Result<f64> {
+        Ok(tx.prepare_cached(sql)?.query_row([], |r| r.get::<_, i64>(0))? as f64)
+    };
     let started = "select count(*) from builds where status in ('pending', 'started') and status = 'started'";
     Ok(vec![
         ("concourse_builds_running", count(&format!("{started} and resource_id is null"))?),
