@@ -6,5 +6,6 @@ pub mod error;
 pub mod id;
 pub mod secret;
 pub mod shutdown;
+pub mod stream;
 pub mod version;
 pub mod wake;

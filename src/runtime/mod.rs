@@ -24,6 +24,8 @@ use serde::{Deserialize, Serialize};
 use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 
+pub use crate::base::stream::Stream;
+
 /// Names a volume: lower-case letters, digits and dashes, at most 36 characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -145,16 +147,6 @@ pub struct ContainerSpec {
     pub limits: Limits,
     /// The process whose end is the step's end.
     pub process: Process,
-}
-
-/// Which pipe a chunk came from. With a terminal everything is `Stdout`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Stream {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
 }
 
 /// How a process ended.

@@ -17,6 +17,8 @@ pub struct Chunk {
     pub events: i64,
     /// The events' JSON, separated by newlines.
     pub text: Vec<u8>,
+    /// JSON of what of each step is in it (see `logs.sql`).
+    pub marks: String,
 }
 
 impl Store {
@@ -26,8 +28,8 @@ impl Store {
         blocking(move || {
             let data = zstd::bulk::compress(&chunk.text, LEVEL).map_err(io)?;
             lanes.write(|tx| {
-                tx.prepare_cached("insert into chunks (build_id, first_event, events, data) values (?, ?, ?, ?) on conflict do nothing")?
-                    .execute(params![build.0, chunk.first_event, chunk.events, data])?;
+                tx.prepare_cached("insert into chunks (build_id, first_event, events, data, marks) values (?, ?, ?, ?, ?) on conflict do nothing")?
+                    .execute(params![build.0, chunk.first_event, chunk.events, data, chunk.marks])?;
                 Ok(())
             })
         })
@@ -41,18 +43,20 @@ impl Store {
             let row = lanes.read(|tx| {
                 Ok(tx
                     .prepare_cached(
-                        "select first_event, events, data from chunks
+                        "select first_event, events, data, marks from chunks
                          where build_id = ?1 and first_event >= coalesce(
                            (select max(first_event) from chunks where build_id = ?1 and first_event <= ?2), 0)
                            and first_event + events > ?2
                          order by first_event limit 1",
                     )?
-                    .query_row(params![build.0, from], |r| Ok((r.get(0)?, r.get(1)?, r.get::<_, Vec<u8>>(2)?)))
+                    .query_row(params![build.0, from], |r| {
+                        Ok((r.get(0)?, r.get(1)?, r.get::<_, Vec<u8>>(2)?, r.get(3)?))
+                    })
                     .optional()?)
             })?;
-            row.map(|(first_event, events, data)| {
+            row.map(|(first_event, events, data, marks)| {
                 let text = zstd::stream::decode_all(data.as_slice()).map_err(io)?;
-                Ok(Chunk { first_event, events, text })
+                Ok(Chunk { first_event, events, text, marks })
             })
             .transpose()
         })
@@ -71,6 +75,20 @@ impl Store {
                     .query_row([build.0], |r| r.get(0))
                     .optional()?
                     .unwrap_or(0))
+            })
+        })
+        .await
+    }
+
+    /// The marks of all chunks of a build, in order.
+    pub async fn log_marks(&self, build: BuildId) -> Result<Vec<String>> {
+        let lanes = self.logs();
+        blocking(move || {
+            lanes.read(|tx| {
+                let mut query =
+                    tx.prepare_cached("select marks from chunks where build_id = ? order by first_event")?;
+                let rows = query.query_map([build.0], |r| r.get(0))?;
+                Ok(rows.collect::<rusqlite::Result<_>>()?)
             })
         })
         .await
@@ -107,7 +125,7 @@ mod tests {
         let build = BuildId(7);
         for (first, n) in [(0, 3), (3, 2), (5, 1)] {
             let text = (first..first + n).map(|i| format!("e{i}")).collect::<Vec<_>>().join("\n").into_bytes();
-            store.append_log(build, Chunk { first_event: first, events: n, text }).await.unwrap();
+            store.append_log(build, Chunk { first_event: first, events: n, text, marks: "{}".into() }).await.unwrap();
         }
         assert_eq!(store.log_length(build).await.unwrap(), 6);
         for (from, first) in [(0, Some(0)), (2, Some(0)), (3, Some(3)), (4, Some(3)), (5, Some(5)), (6, None)] {

@@ -7,5 +7,8 @@ create table chunks (
   events integer not null,
   -- zstd of the events, each the JSON that is sent to followers, separated by a newline.
   data blob not null,
+  -- JSON: what of each step is in here, so that a restarted server repeats and loses nothing: {"ends": {plan id: offset
+  -- behind the last byte of its output}, "once": ["plan id event name", ...]}.
+  marks text not null default '{}',
   primary key (build_id, first_event)
 ) strict, without rowid;

@@ -1,0 +1,266 @@
+//! Build logs while they grow: producers append events, followers read them from any number on.
+//!
+//! A build that runs has a tail in memory. Each event is formatted once, as the frame that goes to followers. A
+//! chunk goes to the store when 64 kB have come together or a second has passed; what was not stored when the
+//! server dies is told again by the steps' supervisors, from the offsets in the last stored chunk on.
+//!
+//! Followers are cursors, not queues: a slow one holds nothing up and loses nothing, it reads older events from
+//! the store. `status` events are made from the build's row, so the two databases cannot disagree: `started` is
+//! event 0, the stored events follow from 1, the last status comes after them.
+
+mod follower;
+mod tail;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+use crate::base::clock::{Clock, Time};
+use crate::base::id::BuildId;
+use crate::event::{Event, Origin};
+use crate::store::Store;
+pub use follower::{Batch, Follower};
+pub use tail::Marks;
+use tail::Tail;
+
+/// A chunk is stored when this many bytes have come together …
+const CHUNK: usize = 64 * 1024;
+/// … or after this time.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// One event as it is sent to followers: a whole server-sent event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame(Bytes);
+
+impl Frame {
+    fn new(number: i64, json: &str) -> Frame {
+        Frame(Bytes::from(format!("id: {number}\nevent: event\ndata: {json}\n\n")))
+    }
+
+    /// `id: …\nevent: event\ndata: …\n\n`
+    pub fn sse(&self) -> Bytes {
+        self.0.clone()
+    }
+
+    /// The JSON alone.
+    pub fn json(&self) -> Bytes {
+        let start = memchr_data(&self.0);
+        self.0.slice(start..self.0.len() - 2)
+    }
+}
+
+/// Where the JSON begins in a frame: after the third line's `data: `.
+fn memchr_data(frame: &[u8]) -> usize {
+    let lines = frame.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(i, _)| i);
+    lines.take(2).last().map_or(0, |i| i + 1 + "data: ".len())
+}
+
+/// The logs of all builds; clones share it.
+#[derive(Clone)]
+pub struct Feed {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    tails: Arc<Mutex<HashMap<BuildId, Arc<Tail>>>>,
+    /// A log was opened or closed, or a build without an open one has changed.
+    moved: Arc<Notify>,
+}
+
+impl Feed {
+    /// Over a store.
+    pub fn new(store: Store, clock: Arc<dyn Clock>) -> Feed {
+        Feed { store, clock, tails: Arc::default(), moved: Arc::default() }
+    }
+
+    /// Opens the log of a build for writing, going on after what is stored. Repeated calls give the same log.
+    pub async fn open(&self, build: BuildId) -> crate::store::Result<Log> {
+        if let Some(tail) = self.tail(build) {
+            return Ok(Log { feed: self.clone(), tail });
+        }
+        let stored = self.store.log_length(build).await?;
+        let marks = Marks::merge(&self.store.log_marks(build).await?);
+        let mut tails = self.tails.lock().unwrap_or_else(PoisonError::into_inner);
+        let tail = tails
+            .entry(build)
+            .or_insert_with(|| {
+                let tail = Arc::new(Tail::new(build, stored, marks));
+                tail::store_regularly(&tail, &self.store);
+                tail
+            })
+            .clone();
+        drop(tails);
+        self.moved.notify_waiters();
+        Ok(Log { feed: self.clone(), tail })
+    }
+
+    /// Reads the events of a build from number `from` on, waiting for more until it has ended.
+    pub fn follow(&self, build: BuildId, from: i64) -> Follower {
+        Follower::new(self.clone(), build, from)
+    }
+
+    /// Wakes the followers of a build whose row has changed.
+    pub fn changed(&self, build: BuildId) {
+        if let Some(tail) = self.tail(build) {
+            tail.changed();
+        }
+        self.moved.notify_waiters();
+    }
+
+    /// Stores what is left of a build's log and lets its memory go. The build's row must say that it has ended.
+    pub async fn close(&self, build: BuildId) -> crate::store::Result<()> {
+        let Some(tail) = self.tail(build) else { return Ok(()) };
+        tail.flush(&self.store).await?;
+        tail.end();
+        self.tails.lock().unwrap_or_else(PoisonError::into_inner).remove(&build);
+        self.moved.notify_waiters();
+        Ok(())
+    }
+
+    fn tail(&self, build: BuildId) -> Option<Arc<Tail>> {
+        self.tails.lock().unwrap_or_else(PoisonError::into_inner).get(&build).cloned()
+    }
+}
+
+/// The log of one build, open for writing.
+#[derive(Clone)]
+pub struct Log {
+    feed: Feed,
+    tail: Arc<Tail>,
+}
+
+impl Log {
+    /// Appends an event, unless it can happen only once and is there already. Waits while the store lags far behind.
+    pub async fn emit(&self, origin: &Origin, event: &Event) -> crate::store::Result<()> {
+        let time = self.feed.clock.now();
+        self.tail.push(origin, event, time, None);
+        self.settle().await
+    }
+
+    /// Appends output that ends at byte `end` of its step's output.
+    pub async fn output(&self, origin: &Origin, text: String, end: u64) -> crate::store::Result<()> {
+        let time = self.feed.clock.now();
+        self.tail.push(origin, &Event::Log(text), time, Some(end));
+        self.settle().await
+    }
+
+    /// Up to which byte the output of a step is in the log.
+    pub fn output_end(&self, plan: &str) -> u64 {
+        self.tail.output_end(plan)
+    }
+
+    /// Stores everything appended so far.
+    pub async fn flush(&self) -> crate::store::Result<()> {
+        self.tail.flush(&self.feed.store).await
+    }
+
+    /// The time an event would get now.
+    pub fn now(&self) -> Time {
+        self.feed.clock.now()
+    }
+
+    async fn settle(&self) -> crate::store::Result<()> {
+        if self.tail.unstored() >= CHUNK { self.tail.flush(&self.feed.store).await } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock::Manual;
+
+    async fn world() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        store
+            .write(|tx| {
+                tx.execute_batch(
+                    "insert into teams (id, name) values (1, 't');
+                     insert into builds (id, name, team_id, created_at) values (1, '1', 1, 0)",
+                )?;
+                Ok(())
+            })
+            .await
+            .unwrap();
+        (dir, store)
+    }
+
+    async fn set(store: &Store, sql: &'static str) {
+        store.write(move |tx| Ok(tx.execute_batch(sql)?)).await.unwrap();
+    }
+
+    fn feed(store: &Store) -> Feed {
+        Feed::new(store.clone(), Arc::new(Manual::new(Time(7000))))
+    }
+
+    async fn all(mut follower: Follower) -> Vec<String> {
+        let mut out = Vec::new();
+        while let Some(batch) = follower.next().await {
+            for (i, frame) in batch.frames.iter().enumerate() {
+                let json: serde_json::Value = serde_json::from_slice(&frame.json()).unwrap();
+                assert_eq!(json["event_id"], (batch.first_event + i as i64).to_string());
+                let data = &json["data"];
+                out.push(data["payload"].as_str().or(data["status"].as_str()).unwrap_or("?").to_owned());
+            }
+        }
+        out
+    }
+
+    #[tokio::test]
+    async fn a_follower_sees_every_event_once_whenever_it_comes() {
+        let (_dir, store) = world().await;
+        let feed = feed(&store);
+        let early = tokio::spawn(all(feed.follow(BuildId(1), 0)));
+        set(&store, "update builds set status = 'started', started_at = 1000").await;
+        feed.changed(BuildId(1));
+        let log = feed.open(BuildId(1)).await.unwrap();
+        let origin = Origin::step("a");
+        let mut end = 0;
+        for i in 0..500 {
+            end += 10;
+            log.output(&origin, format!("{i} {}", "x".repeat(500)), end).await.unwrap();
+        }
+        let middle = tokio::spawn(all(feed.follow(BuildId(1), 250)));
+        log.flush().await.unwrap();
+        set(&store, "update builds set status = 'succeeded', ended_at = 2000").await;
+        feed.close(BuildId(1)).await.unwrap();
+        let late = all(feed.follow(BuildId(1), 0)).await;
+        assert_eq!(late.len(), 502);
+        assert_eq!(late[0], "started");
+        assert_eq!(late[501], "succeeded");
+        assert!(late[1].starts_with("0 ") && late[500].starts_with("499 "));
+        assert_eq!(early.await.unwrap(), late);
+        assert_eq!(middle.await.unwrap(), late[250..]);
+    }
+
+    #[tokio::test]
+    async fn after_a_crash_what_is_told_again_is_not_repeated() {
+        let (_dir, store) = world().await;
+        set(&store, "update builds set status = 'started', started_at = 1000").await;
+        let origin = Origin::step("a");
+        let first = feed(&store).open(BuildId(1)).await.unwrap();
+        first.emit(&origin, &Event::InitializeGet).await.unwrap();
+        first.output(&origin, "one".into(), 3).await.unwrap();
+        first.flush().await.unwrap();
+        first.output(&origin, "lost".into(), 7).await.unwrap();
+        drop(first);
+
+        let again = feed(&store);
+        let log = again.open(BuildId(1)).await.unwrap();
+        assert_eq!(log.output_end("a"), 3);
+        log.emit(&origin, &Event::InitializeGet).await.unwrap();
+        log.output(&origin, "lost".into(), 7).await.unwrap();
+        set(&store, "update builds set status = 'failed', ended_at = 2000").await;
+        again.close(BuildId(1)).await.unwrap();
+        assert_eq!(all(again.follow(BuildId(1), 0)).await, ["started", "?", "one", "lost", "failed"]);
+    }
+
+    #[tokio::test]
+    async fn a_build_that_never_started_has_only_its_end() {
+        let (_dir, store) = world().await;
+        set(&store, "update builds set status = 'aborted', ended_at = 2000").await;
+        assert_eq!(all(feed(&store).follow(BuildId(1), 0)).await, ["aborted"]);
+        assert_eq!(all(feed(&store).follow(BuildId(2), 0)).await, Vec::<String>::new());
+    }
+}

@@ -1,0 +1,277 @@
+//! The end of one build's log, in memory.
+
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+
+use super::{CHUNK, Frame, INTERVAL};
+use crate::base::clock::Time;
+use crate::base::id::BuildId;
+use crate::event::{Event, Origin};
+use crate::store::Store;
+use crate::store::log::Chunk;
+
+/// Stored frames are kept in memory up to this many bytes, for followers that are nearly up to date.
+const KEEP: usize = 512 * 1024;
+
+/// What of each step is in some part of a log.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Marks {
+    /// Plan id to the offset behind the last byte of its output.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ends: BTreeMap<String, u64>,
+    /// `plan id event` of events that happen once.
+    #[serde(default, skip_serializing_if = "HashSet::is_empty")]
+    pub once: HashSet<String>,
+}
+
+impl Marks {
+    /// What all of these, in order, add up to.
+    pub fn merge(texts: &[String]) -> Marks {
+        let mut all = Marks::default();
+        for marks in texts.iter().filter_map(|t| serde_json::from_str::<Marks>(t).ok()) {
+            all.ends.extend(marks.ends);
+            all.once.extend(marks.once);
+        }
+        all
+    }
+}
+
+#[derive(Default)]
+struct Inner {
+    /// Frames in memory and the number (within the stored log) of the first.
+    frames: VecDeque<Frame>,
+    first: i64,
+    kept: usize,
+    /// Everything before this number is stored.
+    stored: i64,
+    /// Bytes of the frames not yet stored.
+    unstored: usize,
+    fresh: Marks,
+    known: Marks,
+    ended: bool,
+    /// Counts changes, so that a waiter cannot miss one.
+    version: u64,
+}
+
+impl Inner {
+    fn next(&self) -> i64 {
+        self.first + i64::try_from(self.frames.len()).unwrap_or(i64::MAX)
+    }
+
+    fn trim(&mut self) {
+        while self.kept > KEEP && self.first < self.stored {
+            if let Some(frame) = self.frames.pop_front() {
+                self.kept -= frame.0.len();
+                self.first += 1;
+            }
+        }
+    }
+}
+
+/// See the module's doc.
+pub struct Tail {
+    build: BuildId,
+    inner: Mutex<Inner>,
+    grown: Notify,
+    storing: tokio::sync::Mutex<()>,
+    wanted: Notify,
+}
+
+/// What a follower finds at its position.
+pub enum Found {
+    /// Frames in memory.
+    Frames(Vec<Frame>),
+    /// Older than what is in memory: look in the store.
+    Stored,
+    /// Nothing yet.
+    Nothing,
+    /// Nothing, and nothing will follow.
+    Ended,
+}
+
+impl Tail {
+    pub fn new(build: BuildId, stored: i64, known: Marks) -> Tail {
+        let inner = Inner { first: stored, stored, known, ..Inner::default() };
+        Tail {
+            build,
+            inner: Mutex::new(inner),
+            grown: Notify::new(),
+            storing: tokio::sync::Mutex::new(()),
+            wanted: Notify::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Appends an event; one that happens once and has happened is left out.
+    pub fn push(&self, origin: &Origin, event: &Event, time: Time, end: Option<u64>) {
+        let mut inner = self.lock();
+        match (event, end) {
+            (Event::Log(_), Some(end)) => {
+                if inner.known.ends.get(&origin.id).is_some_and(|known| *known >= end) {
+                    return;
+                }
+                inner.known.ends.insert(origin.id.clone(), end);
+                inner.fresh.ends.insert(origin.id.clone(), end);
+            }
+            (Event::Log(text), None) => {
+                if !inner.once(format!("{} log {}", origin.id, crate::base::version::digest(text.as_bytes()))) {
+                    return;
+                }
+            }
+            (Event::Error(_), _) => {
+                if !inner.once(format!("{} error", origin.id)) {
+                    return;
+                }
+            }
+            _ => {
+                if !inner.once(format!("{} {}", origin.id, event.name())) {
+                    return;
+                }
+            }
+        }
+        // The wire's event 0 is the status `started`, which is not in the log.
+        let number = inner.next() + 1;
+        let frame = Frame::new(number, &event.to_wire(origin, time.unix(), number));
+        inner.kept += frame.0.len();
+        inner.unstored += frame.0.len();
+        inner.frames.push_back(frame);
+        inner.version += 1;
+        drop(inner);
+        self.grown.notify_waiters();
+        self.wanted.notify_one();
+    }
+
+    /// Bytes not yet stored.
+    pub fn unstored(&self) -> usize {
+        self.lock().unstored
+    }
+
+    /// See [`super::Log::output_end`].
+    pub fn output_end(&self, plan: &str) -> u64 {
+        self.lock().known.ends.get(plan).copied().unwrap_or(0)
+    }
+
+    /// Wakes followers.
+    pub fn changed(&self) {
+        self.lock().version += 1;
+        self.grown.notify_waiters();
+    }
+
+    /// Nothing will be appended any more.
+    pub fn end(&self) {
+        self.lock().ended = true;
+        self.changed();
+    }
+
+    /// Stores all that is in memory only, in chunks.
+    pub async fn flush(&self, store: &Store) -> crate::store::Result<()> {
+        let _one_at_a_time = self.storing.lock().await;
+        loop {
+            let Some((chunk, bytes)) = self.take_chunk() else { return Ok(()) };
+            let (first, events) = (chunk.first_event, chunk.events);
+            store.append_log(self.build, chunk).await?;
+            let mut inner = self.lock();
+            inner.stored = first + events;
+            inner.unstored -= bytes.min(inner.unstored);
+            inner.trim();
+        }
+    }
+
+    /// The next chunk to store. Its marks may be ahead of its events only within one flush, which stores all of them.
+    fn take_chunk(&self) -> Option<(Chunk, usize)> {
+        let mut inner = self.lock();
+        let start = usize::try_from(inner.stored - inner.first).unwrap_or(0);
+        let (mut text, mut bytes, mut events) = (Vec::new(), 0, 0i64);
+        for frame in inner.frames.iter().skip(start) {
+            if !text.is_empty() {
+                text.push(b'\n');
+            }
+            text.extend_from_slice(&frame.json());
+            bytes += frame.0.len();
+            events += 1;
+        }
+        if events == 0 {
+            return None;
+        }
+        let marks = serde_json::to_string(&std::mem::take(&mut inner.fresh)).unwrap_or_default();
+        Some((Chunk { first_event: inner.stored, events, text, marks }, bytes))
+    }
+
+    /// What is there from number `from` on.
+    pub fn read(&self, from: i64) -> Found {
+        let inner = self.lock();
+        if from < inner.first {
+            return Found::Stored;
+        }
+        let skip = usize::try_from(from - inner.first).unwrap_or(usize::MAX);
+        let mut size = 0;
+        let frames: Vec<Frame> = inner
+            .frames
+            .iter()
+            .skip(skip)
+            .take_while(|f| {
+                size += f.0.len();
+                size <= 4 * CHUNK || size == f.0.len()
+            })
+            .cloned()
+            .collect();
+        match (frames.is_empty(), inner.ended) {
+            (false, _) => Found::Frames(frames),
+            (true, true) => Found::Ended,
+            (true, false) => Found::Nothing,
+        }
+    }
+
+    /// Counts changes; for [`Tail::wait`].
+    pub fn version(&self) -> u64 {
+        self.lock().version
+    }
+
+    /// Waits until something has changed since `version`.
+    pub async fn wait(&self, version: u64) {
+        let notified = self.grown.notified();
+        tokio::pin!(notified);
+        notified.as_mut().enable();
+        if self.version() == version {
+            notified.await;
+        }
+    }
+}
+
+impl Inner {
+    /// Whether this happens for the first time.
+    fn once(&mut self, mark: String) -> bool {
+        if !self.known.once.insert(mark.clone()) {
+            return false;
+        }
+        self.fresh.once.insert(mark);
+        true
+    }
+}
+
+/// Stores what has come together every second, as long as the tail lives.
+pub fn store_regularly(tail: &Arc<Tail>, store: &Store) {
+    let (weak, store): (Weak<Tail>, Store) = (Arc::downgrade(tail), store.clone());
+    tokio::spawn(async move {
+        loop {
+            let Some(tail) = weak.upgrade() else { return };
+            if tail.lock().ended {
+                return;
+            }
+            // Idle logs cost nothing: wait for an event, then give others a second to join it.
+            let _ = tokio::time::timeout(INTERVAL * 30, tail.wanted.notified()).await;
+            drop(tail);
+            tokio::time::sleep(INTERVAL).await;
+            let Some(tail) = weak.upgrade() else { return };
+            if let Err(error) = tail.flush(&store).await {
+                tracing::warn!(%error, build = tail.build.0, "log not stored yet");
+            }
+        }
+    });
+}
