@@ -1,2 +1,10 @@
 //! Entry point.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if let Some(code) = whistlestop::runtime::supervisor::dispatch() {
+        return code;
+    }
+    ExitCode::SUCCESS
+}

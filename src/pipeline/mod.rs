@@ -4,6 +4,7 @@
 //! flat object. Nothing here does IO.
 
 pub mod check_every;
+pub mod decode;
 mod flat;
 pub mod group;
 pub mod job;
@@ -14,6 +15,7 @@ pub mod resource_type;
 pub mod step;
 pub mod task;
 pub mod var_source;
+pub mod yaml;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

@@ -4,8 +4,31 @@
 //! transaction is a closure on a blocking thread, so none can be held across an await. `schema.sql` is the data
 //! reference; `logs.db` beside it holds build logs.
 
+pub mod audit;
+pub mod build;
+pub mod cache;
+mod column;
+pub mod config;
+pub mod container;
+pub mod create;
+pub mod finish;
+#[cfg(test)]
+mod fixture;
+pub mod job;
 mod lane;
 pub mod log;
+pub mod next_input;
+pub mod page;
+pub mod pipeline;
+pub mod resource;
+pub mod result;
+pub mod scope;
+pub mod setting;
+pub mod team;
+pub mod token;
+pub mod user;
+pub mod version;
+pub mod volume;
 
 use std::ops::Deref;
 use std::path::Path;

@@ -43,8 +43,9 @@ create table pipelines (
   paused_at integer,
   public integer not null default 0 check (public in (0, 1)),
   archived integer not null default 0 check (archived in (0, 1)),
-  -- Position on the dashboard within the team.
+  -- Position on the dashboard within the team: of the name, and of the instance within its name.
   ordering integer not null,
+  secondary_ordering integer not null default 1,
   last_updated integer not null,
   -- The build and job whose set_pipeline step made it.
   parent_build_id integer,
@@ -67,7 +68,7 @@ create table jobs (
   paused_at integer,
   -- The number the next build gets is this plus one.
   build_count integer not null default 0,
-  -- A request to look at the job: the schedule pass clears it by setting last_scheduled to the value it has read.
+  -- Counts the requests to look at the job; the schedule pass sets last_scheduled to the count it has read.
   schedule_requested integer not null default 0,
   last_scheduled integer not null default 0,
   -- Whether the last pass found a version for every input (next_inputs has no reason).
@@ -109,8 +110,10 @@ create index job_outputs_by_resource on job_outputs (resource_id);
 create table serial_groups (
   job_id integer not null references jobs on delete cascade,
   name text not null,
+  pipeline_id integer not null references pipelines on delete cascade,
   primary key (job_id, name)
 ) strict, without rowid;
+create index serial_groups_members on serial_groups (pipeline_id, name);
 
 -- Inactive rows as with jobs.
 create table resources (
@@ -129,9 +132,12 @@ create table resources (
   pin_comment text not null default '',
   -- The last check that was a build of its own (asked for by a person or webhook).
   last_check_build_id integer,
-  -- A check has been asked for, at this time; cleared like schedule_requested.
+  -- A check has been asked for, at this time or just after; answered up to there.
   check_requested integer not null default 0,
   last_check_answered integer not null default 0,
+  -- When the last check ended and what it said if it failed before it could name a scope.
+  last_attempt integer not null default 0,
+  last_attempt_error text not null default '',
   unique (pipeline_id, name)
 ) strict;
 create index resources_by_scope on resources (scope_id) where scope_id is not null;
@@ -160,7 +166,7 @@ create table versions (
   check_order integer not null default 0,
   unique (scope_id, digest)
 ) strict;
-create index versions_newest on versions (scope_id, check_order desc);
+create index versions_newest on versions (scope_id, check_order desc, id desc);
 
 create table disabled_versions (
   resource_id integer not null references resources on delete cascade,
@@ -201,7 +207,8 @@ create table builds (
 create index builds_of_job on builds (job_id, id desc) where job_id is not null;
 create index builds_of_pipeline on builds (pipeline_id, id desc) where pipeline_id is not null;
 create index builds_of_team on builds (team_id, id desc);
-create index builds_going_on on builds (status, id) where status in ('pending', 'started');
+create index builds_going_on on builds (job_id, id) where status in ('pending', 'started');
+create index builds_of_resource on builds (resource_id, id desc) where resource_id is not null;
 create index builds_reruns on builds (rerun_of) where rerun_of is not null;
 create index builds_succeeded on builds (job_id, coalesce(rerun_of, id) desc, id desc) where status = 'succeeded';
 create unique index builds_names on builds (job_id, name) where job_id is not null;
@@ -214,9 +221,12 @@ create table build_inputs (
   digest text not null,
   version text not null,
   first_occurrence integer not null default 0 check (first_occurrence in (0, 1)),
+  -- The build's job, so that "did this job ever use it" does not grow with what other jobs did.
+  job_id integer not null references jobs on delete cascade,
   primary key (build_id, name)
 ) strict, without rowid;
 create index build_inputs_by_version on build_inputs (resource_id, digest, build_id);
+create index build_inputs_used on build_inputs (job_id, resource_id, digest, name, build_id);
 
 create table build_outputs (
   build_id integer not null references builds on delete cascade,
@@ -227,6 +237,18 @@ create table build_outputs (
   primary key (build_id, name, digest)
 ) strict, without rowid;
 create index build_outputs_by_version on build_outputs (resource_id, digest, build_id);
+
+-- What succeeded builds hold, outputs and inputs: which builds of a job can vouch for a version, newest first.
+create table vouchers (
+  job_id integer not null references jobs on delete cascade,
+  resource_id integer not null references resources on delete cascade,
+  digest text not null,
+  -- The build, or the build it is a rerun of: a rerun of an old build does not become the newest.
+  origin integer not null,
+  build_id integer not null references builds on delete cascade,
+  primary key (job_id, resource_id, digest, origin, build_id)
+) strict, without rowid;
+create index vouchers_of_build on vouchers (build_id);
 
 -- Which upstream builds vouched for a build's inputs.
 create table build_pipes (

@@ -1,1 +1,3 @@
-//! To be filled.
+//! `((source:path.field))`: references in configuration, where their values come from, and how they are filled in.
+
+pub mod number;

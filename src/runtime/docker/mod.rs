@@ -1,1 +1,174 @@
-//! To be filled.
+//! Steps as containers of a Docker engine, over its API alone, so that the engine may be on another host or the
+//! server in a container itself.
+//!
+//! PID 1 of every container is our own binary, from a read-only volume that is filled once. It is told the step's
+//! process over its standard input, frames and spools what the process writes, and stays when the process has ended
+//! so that one can look around. After a restart of the server, `docker exec` of the same binary reads the spool.
+
+mod archive;
+mod attachment;
+mod binary;
+mod connection;
+mod container;
+mod naming;
+mod process;
+mod registry;
+mod remains;
+mod rootfs;
+mod tree;
+mod turn;
+mod volume;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::{OnceCell, Semaphore};
+
+use self::archive::Archive;
+use self::binary::Binary;
+use self::connection::Connection;
+use self::naming::Naming;
+use self::process::Processes;
+use self::registry::Registry;
+use self::rootfs::Rootfs;
+use self::volume::Volumes;
+use super::{
+    Attached, ContainerHandle, ContainerSpec, EngineImages, Exec, Listing, Origin, Process, Result, Runtime, TarStream,
+    VolumeHandle,
+};
+
+/// How to reach an engine and what to do there.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Marks what belongs to us. One process at a time uses an installation's id on an engine.
+    pub installation: String,
+    /// `unix:///path` or `tcp://host:port`; `DOCKER_HOST`, else the usual socket, where `None`.
+    pub host: Option<String>,
+    /// The engine's network for containers that may have one; its default bridge where `None`.
+    pub network: Option<String>,
+    /// The binary that is PID 1 in containers: our own, where `None`.
+    pub binary: Option<PathBuf>,
+    /// Containers that start at the same time, at most; twice the processors where `None`. More only wait for each
+    /// other in the engine.
+    pub starts: Option<usize>,
+}
+
+impl Options {
+    /// The defaults for an installation.
+    pub fn new(installation: impl Into<String>) -> Self {
+        Options { installation: installation.into(), host: None, network: None, binary: None, starts: None }
+    }
+}
+
+/// The runtime over one Docker engine.
+#[derive(Debug, Clone)]
+pub struct Docker {
+    connection: Arc<Connection>,
+    archive: Arc<Archive>,
+    volumes: Arc<Volumes>,
+    rootfs: Arc<Rootfs>,
+    processes: Arc<Processes>,
+    registry: Arc<Registry>,
+    swept: Arc<OnceCell<()>>,
+}
+
+impl Docker {
+    /// Takes note of where the engine is; nothing is sent before the first use.
+    pub fn connect(options: Options) -> Self {
+        let naming = Naming::new(&options.installation);
+        let connection = Arc::new(Connection::new(options.host));
+        let archive = Arc::new(Archive::new(connection.clone(), naming.clone()));
+        let volumes = Arc::new(Volumes::new(connection.clone(), naming.clone(), archive.clone()));
+        let rootfs = Arc::new(Rootfs::new(connection.clone(), naming.clone(), archive.clone(), volumes.clone()));
+        let path = options.binary.unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
+        let binary = Binary::new(connection.clone(), naming.clone(), archive.clone(), path);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let processes = Arc::new(Processes {
+            connection: connection.clone(),
+            naming: naming.clone(),
+            archive: archive.clone(),
+            volumes: volumes.clone(),
+            rootfs: rootfs.clone(),
+            binary,
+            network: options.network,
+            starts: Semaphore::new(options.starts.unwrap_or(2 * cores).max(1)),
+            privileged_refused: false.into(),
+            turns: turn::Turns::default(),
+        });
+        let registry = Arc::new(Registry::new(connection.clone(), naming));
+        Docker { connection, archive, volumes, rootfs, processes, registry, swept: Arc::default() }
+    }
+
+    /// Whether the engine answers within two seconds; the error says what was tried and what to do.
+    pub async fn ping(&self) -> Result<()> {
+        self.connection.ping().await
+    }
+
+    /// Clears away, once, what a former server process left in the middle of its work.
+    async fn sweep(&self) -> Result<()> {
+        self.swept.get_or_try_init(|| self.archive.sweep()).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl Runtime for Docker {
+    fn name(&self) -> &'static str {
+        "docker"
+    }
+
+    async fn create_volume(&self, volume: &VolumeHandle, team: &str, origin: &Origin) -> Result<()> {
+        self.sweep().await?;
+        self.volumes.create(volume, team, origin).await
+    }
+
+    async fn start(&self, container: &ContainerHandle, spec: &ContainerSpec) -> Result<Attached> {
+        self.sweep().await?;
+        self.processes.start(container, spec).await
+    }
+
+    async fn attach(&self, container: &ContainerHandle, from: u64) -> Result<Attached> {
+        self.processes.attach(container, from).await
+    }
+
+    async fn exec(&self, container: &ContainerHandle, process: &Process) -> Result<Exec> {
+        self.processes.exec(container, process).await
+    }
+
+    async fn stop(&self, container: &ContainerHandle, grace: Duration) -> Result<()> {
+        self.processes.stop(container, grace).await
+    }
+
+    async fn stream_in(&self, volume: &VolumeHandle, path: &str, tar: TarStream) -> Result<()> {
+        self.sweep().await?;
+        self.archive.unpack(&self.volumes.existing(volume).await?, path, tar).await
+    }
+
+    async fn stream_out(&self, volume: &VolumeHandle, path: &str) -> Result<TarStream> {
+        self.sweep().await?;
+        self.archive.pack(&self.volumes.existing(volume).await?, path).await
+    }
+
+    fn local_path(&self, volume: &VolumeHandle) -> Option<PathBuf> {
+        self.volumes.local_path(volume)
+    }
+
+    async fn list(&self) -> Result<Listing> {
+        let (containers, volumes) = tokio::try_join!(self.processes.list(), self.volumes.list())?;
+        Ok(Listing { containers, volumes })
+    }
+
+    async fn remove_container(&self, container: &ContainerHandle) -> Result<()> {
+        self.processes.remove(container).await
+    }
+
+    async fn remove_volume(&self, volume: &VolumeHandle) -> Result<()> {
+        self.volumes.remove(volume).await?;
+        self.rootfs.remove(volume).await
+    }
+
+    fn engine_images(&self) -> Option<&dyn EngineImages> {
+        Some(self.registry.as_ref())
+    }
+}

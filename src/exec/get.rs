@@ -1,0 +1,155 @@
+//! `get`: fetches one version of a resource, or finds it fetched already.
+
+use super::artifact::Artifact;
+use super::composite::left;
+use super::outcome::{LeafResult, Outcome, Stop};
+use super::scope::Scope;
+use super::script::{Call, Scripts, make_volume};
+use super::source::{cache_key, filled, filled_params};
+use super::world::{CachedFetch, VolumeNote};
+use super::{image, registry};
+use crate::base::stream::Stream;
+use crate::base::version::Version;
+use crate::event::{Event, Origin};
+use crate::pipeline::Object;
+use crate::plan::{GetPlan, Plan, PlanId};
+use crate::resource::contained::{directory, parse_response};
+use crate::resource::{Request, Script};
+use crate::runtime::{Mount, VolumeHandle};
+
+/// Runs the step.
+pub async fn run(plan: &Plan, get: &GetPlan, scope: &Scope) -> Result<LeafResult, Stop> {
+    let (world, origin) = (&scope.world, Origin::step(&plan.id.0));
+    world.emit(&origin, Event::InitializeGet).await?;
+    let left = match &get.timeout {
+        Some(text) => Some(left(&plan.id, text, scope).await.map_err(Stop::Error)?),
+        None => None,
+    };
+    let version = wanted(get, scope).await?;
+    let source = filled(&get.source, scope)?;
+    let params = filled_params(get.params.as_ref(), scope)?;
+    let engine = registry::serves(get, scope);
+    let scripts = if engine { None } else { Some(image::of_type(&plan.id, &get.image, scope).await?) };
+    let kind = scripts.as_ref().map_or(get.kind.as_str(), |(_, kind)| kind.as_str());
+    let key = cache_key(world.build().team_id, kind, &source, &version, params.as_ref());
+
+    let guard = world.lock(&format!("fetch {key}")).await;
+    if let Some(found) = world.find_cache(&key).await? {
+        drop(guard);
+        world.emit(&origin, Event::StartGet).await?;
+        let log = Origin { source: Some(Stream::Stderr), ..origin.clone() };
+        world.emit(&log, Event::Log("\u{1b}[1;36mINFO: found existing resource cache\u{1b}[0m\n".to_owned())).await?;
+        world.emit(&log, Event::Log("\n".to_owned())).await?;
+        return finished(plan, get, found, scope).await;
+    }
+    let request = Request { source, params, version: Some(version) };
+    let fetched = match scripts {
+        None => {
+            world.emit(&origin, Event::StartGet).await?;
+            world.emit(&origin, Event::SelectedWorker(world.worker())).await?;
+            Ok(registry::pull(plan, &request, scope).await?)
+        }
+        Some((scripts, _)) => fetch(plan, get, &scripts, request, left, scope).await?,
+    };
+    match fetched {
+        Ok(fetch) => {
+            world.keep_cache(&key, &fetch).await?;
+            drop(guard);
+            finished(plan, get, fetch, scope).await
+        }
+        Err(exit_status) => {
+            world.emit(&origin, Event::FinishGet { exit_status, version: None, metadata: Vec::new() }).await?;
+            Ok(LeafResult::of(Outcome::Failed))
+        }
+    }
+}
+
+/// The version to fetch: given, or what another node has found or made.
+async fn wanted(get: &GetPlan, scope: &Scope) -> Result<Version, Stop> {
+    if let Some(version) = &get.version {
+        return Ok(version.clone());
+    }
+    let found = match &get.version_from {
+        Some(id) => scope.world.result(id).await?.and_then(|r| r.version),
+        None => None,
+    };
+    found.ok_or_else(|| Stop::Error(format!("no version of {} is known", get.name)))
+}
+
+/// Runs the `in` script into a fresh volume; the inner error is its exit status.
+async fn fetch(
+    plan: &Plan,
+    get: &GetPlan,
+    scripts: &Scripts,
+    request: Request,
+    left: Option<std::time::Duration>,
+    scope: &Scope,
+) -> Result<Result<CachedFetch, i32>, Stop> {
+    let runtime = scripts.place(scope).runtime();
+    let note = resource_volume(&plan.id, &get.name, scope);
+    let volume = make_volume(scope, &*runtime, note).await?;
+    let dir = directory(Script::In);
+    let answer = scripts
+        .run(
+            Call {
+                plan: &plan.id,
+                step: &get.name,
+                kind: "get",
+                script: Script::In,
+                request,
+                mounts: vec![Mount { volume: volume.clone(), path: dir.to_owned(), read_only: false }],
+                env: scope.world.build().for_resource(scope.status, false),
+                left,
+                started: None,
+            },
+            scope,
+        )
+        .await?;
+    if answer.status != 0 {
+        return Ok(Err(answer.status));
+    }
+    let response = parse_response(Script::In, dir, &answer.stdout).map_err(|e| Stop::Error(e.to_string()))?;
+    deliver(&volume, scripts, scope).await?;
+    Ok(Ok(CachedFetch { volume, response, image: None }))
+}
+
+/// What the volume of a fetch is written down as.
+pub fn resource_volume(plan: &PlanId, name: &str, scope: &Scope) -> VolumeNote {
+    VolumeNote { handle: scope.volume(plan, 0), kind: "resource", parent: None, container: None, path: name.to_owned() }
+}
+
+/// Brings a native child's volume to where containers run, if that is another place.
+async fn deliver(volume: &VolumeHandle, scripts: &Scripts, scope: &Scope) -> Result<(), Stop> {
+    let (Scripts::Native(_), to) = (scripts, scope.world.runtime()) else { return Ok(()) };
+    let from = scope.world.natives().runtime();
+    if std::sync::Arc::ptr_eq(&from, &to) {
+        return Ok(());
+    }
+    to.create_volume(volume, &scope.world.build().team, &crate::runtime::Origin::Empty).await?;
+    to.stream_in(volume, "", from.stream_out(volume, "").await?).await?;
+    Ok(from.remove_volume(volume).await?)
+}
+
+async fn finished(plan: &Plan, get: &GetPlan, fetch: CachedFetch, scope: &Scope) -> Result<LeafResult, Stop> {
+    let CachedFetch { volume, response, image } = fetch;
+    let version = response.version;
+    if let Some(resource) = &get.resource {
+        // The script may spell the version its own way; what is known of the requested one is refreshed.
+        let asked = wanted(get, scope).await?;
+        scope.world.save_metadata(resource, &asked, &response.metadata).await?;
+    }
+    let event =
+        Event::FinishGet { exit_status: 0, version: Some(version.clone()), metadata: response.metadata.clone() };
+    scope.world.emit(&Origin::step(&plan.id.0), event).await?;
+    Ok(LeafResult {
+        outcome: Outcome::Succeeded,
+        version: Some(version),
+        metadata: response.metadata,
+        artifacts: vec![(get.name.clone(), Artifact { volume, image })],
+    })
+}
+
+/// Source and params as one type sees them, for [`registry`].
+pub fn text<'a>(object: &'a Object, key: &str) -> Option<&'a str> {
+    object.get(key).and_then(|v| v.as_str()).filter(|s| !s.is_empty())
+}

@@ -1,0 +1,198 @@
+//! The root file system of a step: from a task's image, from a custom type's, from a bundle.
+
+use serde::Deserialize;
+use tokio::io::AsyncReadExt;
+
+use super::artifact::Artifact;
+use super::outcome::Stop;
+use super::scope::Scope;
+use super::script::Scripts;
+use crate::event::{Event, Origin};
+use crate::pipeline::ImageResource;
+use crate::plan::{Action, Plan, PlanId, TaskPlan, TypeImage};
+use crate::runtime::{self, Image, VolumeHandle};
+
+/// A root file system with what its image says about processes.
+#[derive(Debug, Clone)]
+pub struct Rootfs {
+    /// The files.
+    pub image: Image,
+    /// `NAME=value`.
+    pub env: Vec<String>,
+    /// Its user.
+    pub user: Option<String>,
+    /// Its entry point and command.
+    pub command: Vec<String>,
+    /// What tells it from other versions of the image, for cache keys.
+    pub identity: String,
+}
+
+/// `metadata.json` beside `rootfs/`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Metadata {
+    env: Vec<String>,
+    user: Option<String>,
+    entrypoint: Vec<String>,
+    cmd: Vec<String>,
+    host_rootfs: bool,
+}
+
+/// Where the scripts of a type come from; fetches its image where it has one.
+pub async fn of_type(plan: &PlanId, image: &TypeImage, scope: &Scope) -> Result<(Scripts, String), Stop> {
+    if let Some(get) = &image.get {
+        let artifact = fetch(plan, image.check.as_deref(), get, scope).await?;
+        let rootfs = of_artifact(&artifact, scope).await?;
+        let kind = format!("{}:{}", image.base_type, rootfs.identity);
+        return Ok((Scripts::Image { rootfs, privileged: image.privileged }, kind));
+    }
+    let kind = &image.base_type;
+    if let Some(bundle) = scope.world.bundle(kind).await? {
+        let identity = format!("{kind}:{}", bundle.version);
+        let rootfs = Rootfs {
+            image: Image::Directory(bundle.rootfs),
+            env: Vec::new(),
+            user: None,
+            command: Vec::new(),
+            identity: identity.clone(),
+        };
+        return Ok((Scripts::Image { rootfs, privileged: bundle.privileged }, identity));
+    }
+    match scope.world.native(kind) {
+        Some(native) => Ok((Scripts::Native(native), kind.clone())),
+        None => Err(Stop::Error(format!(
+            "create resource config: base resource type not found: {kind} (declare it under resource_types with its \
+             image, or start the server with --resource-types DIR, the folder of a worker's types)"
+        ))),
+    }
+}
+
+/// Runs the plans that find and fetch an image for `plan`, telling of them in its log.
+pub async fn fetch(plan: &PlanId, check: Option<&Plan>, get: &Plan, scope: &Scope) -> Result<Artifact, Stop> {
+    let origin = Origin::step(&plan.0);
+    // Nested steps must not hand their artifacts to the build.
+    let inner = Scope { artifacts: super::artifact::Artifacts::default(), ..scope.clone() };
+    if let Some(check) = check {
+        scope.world.emit(&origin, Event::ImageCheck(crate::plan::shown(check))).await?;
+    }
+    scope.world.emit(&origin, Event::ImageGet(crate::plan::shown(get))).await?;
+    if let Some(check) = check {
+        ended(super::run(check, &inner).await, "check")?;
+    }
+    ended(super::run(get, &inner).await, "get")?;
+    let name = match &get.action {
+        Action::Get(get) => get.name.clone(),
+        _ => "image".to_owned(),
+    };
+    inner.artifacts.get(&name).ok_or_else(|| Stop::Error(format!("image {name} was fetched without files")))
+}
+
+fn ended(outcome: super::Outcome, what: &str) -> Result<(), Stop> {
+    match outcome {
+        super::Outcome::Succeeded => Ok(()),
+        super::Outcome::Aborted => Err(Stop::Aborted),
+        super::Outcome::Errored(text) => Err(Stop::Error(text)),
+        super::Outcome::Failed => Err(Stop::Error(format!("image {what} failed"))),
+    }
+}
+
+/// The root file system that an artifact is.
+pub async fn of_artifact(artifact: &Artifact, scope: &Scope) -> Result<Rootfs, Stop> {
+    if let Some(image) = &artifact.image {
+        return Ok(Rootfs {
+            image: Image::Engine(image.id.clone()),
+            env: image.env.clone(),
+            user: image.user.clone(),
+            command: image.command.clone(),
+            identity: image.id.clone(),
+        });
+    }
+    let text = match read_file(scope, &artifact.volume, "metadata.json").await {
+        Ok(text) => text,
+        Err(runtime::Error::NotFound(_)) => {
+            return Err(Stop::Error("the image has no metadata.json: is it in rootfs format?".to_owned()));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let metadata: Metadata = serde_json::from_slice(&text)
+        .map_err(|e| Stop::Error(format!("the image's metadata.json cannot be read: {e}")))?;
+    let volume = artifact.volume.clone();
+    let image = if metadata.host_rootfs && scope.world.allow_host_rootfs() {
+        Image::HostBelow(volume)
+    } else {
+        Image::Volume { volume, path: "rootfs".to_owned() }
+    };
+    let mut command = metadata.entrypoint;
+    command.extend(metadata.cmd);
+    Ok(Rootfs { image, env: metadata.env, user: metadata.user, command, identity: artifact.volume.0.clone() })
+}
+
+/// The root file system of a task: the step's `image` wins over the configuration.
+pub async fn of_task(
+    plan: &PlanId,
+    task: &TaskPlan,
+    image_resource: Option<&ImageResource>,
+    rootfs_uri: &str,
+    scope: &Scope,
+) -> Result<Rootfs, Stop> {
+    if let Some(name) = &task.image {
+        let artifact = scope.artifacts.get(name).ok_or_else(|| {
+            Stop::Error(format!("no image artifact named '{name}': a step before this one must get, put or output it"))
+        })?;
+        return of_artifact(&artifact, scope).await;
+    }
+    if let Some(image) = image_resource {
+        let image = filled_image(image, scope)?;
+        let (check, get, _) =
+            crate::plan::fetch_image(plan, &image, &task.resource_types, None, task.check_skip_interval);
+        let artifact = fetch(plan, check.as_deref(), &get, scope).await?;
+        return of_artifact(&artifact, scope).await;
+    }
+    let host = Rootfs {
+        image: Image::Host,
+        env: Vec::new(),
+        user: None,
+        command: Vec::new(),
+        identity: "host".to_owned(),
+    };
+    match rootfs_uri {
+        "" => Err(Stop::Error(
+            "no image specified for task: set \"image\" on the task step or \"image_resource\" in the task config; \
+             the image must be in rootfs format"
+                .to_owned(),
+        )),
+        "host:///" if scope.world.allow_host_rootfs() => Ok(host),
+        "host:///" => Err(Stop::Error(
+            "rootfs_uri host:/// is not allowed here: the operator must start the server with --allow-host-rootfs"
+                .to_owned(),
+        )),
+        other => Err(Stop::Error(format!(
+            "rootfs_uri {other:?} is not known here: use image_resource, or host:/// where the operator allows it"
+        ))),
+    }
+}
+
+fn filled_image(image: &ImageResource, scope: &Scope) -> Result<ImageResource, Stop> {
+    let source = super::source::filled_params(image.source.as_ref(), scope)?;
+    let params = super::source::filled_params(image.params.as_ref(), scope)?;
+    Ok(ImageResource { source, params, ..image.clone() })
+}
+
+/// The bytes of one file of a volume, at most 16 MiB.
+pub async fn read_file(scope: &Scope, volume: &VolumeHandle, path: &str) -> Result<Vec<u8>, runtime::Error> {
+    const MOST: u64 = 16 << 20;
+    let failed = |e: std::io::Error| runtime::Error::Failed(format!("reading {path}: {e}"));
+    let stream = scope.world.runtime().stream_out(volume, path).await?;
+    let mut tar = Vec::new();
+    stream.take(MOST).read_to_end(&mut tar).await.map_err(failed)?;
+    let mut archive = tar::Archive::new(tar.as_slice());
+    let mut entries = archive.entries().map_err(failed)?;
+    let missing = || runtime::Error::NotFound(format!("no file {path}"));
+    let mut entry = entries.next().ok_or_else(missing)?.map_err(failed)?;
+    if !entry.header().entry_type().is_file() {
+        return Err(missing());
+    }
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut entry, &mut bytes).map_err(failed)?;
+    Ok(bytes)
+}

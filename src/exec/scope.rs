@@ -1,0 +1,102 @@
+//! What a step sees: the world, the artifacts so far, when to stop, and where in the plan it is.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::artifact::Artifacts;
+use super::outcome::LeafResult;
+use super::world::World;
+use crate::base::secret::Redactor;
+use crate::event::{Event, Origin};
+use crate::plan::PlanId;
+use crate::runtime::{ContainerHandle, VolumeHandle};
+
+/// See the module's doc. Clones share everything but the position.
+#[derive(Clone)]
+pub struct Scope {
+    /// What is around the build.
+    pub world: Arc<dyn World>,
+    /// Named results of earlier steps.
+    pub artifacts: Artifacts,
+    /// The build's secrets.
+    pub redactor: Redactor,
+    /// Cancelled when the step should stop.
+    pub stop: CancellationToken,
+    /// Which of the attempts around it, outermost first.
+    pub attempt: Vec<usize>,
+    /// `succeeded`, `failed`, … inside the hook of that name.
+    pub status: Option<&'static str>,
+}
+
+impl Scope {
+    /// The scope of a whole build.
+    pub fn new(world: Arc<dyn World>, redactor: Redactor, stop: CancellationToken) -> Scope {
+        Scope { world, artifacts: Artifacts::default(), redactor, stop, attempt: Vec::new(), status: None }
+    }
+
+    /// The same for attempt number `n` (from 1).
+    #[must_use]
+    pub fn in_attempt(&self, n: usize) -> Scope {
+        let mut scope = self.clone();
+        scope.attempt.push(n);
+        scope
+    }
+
+    /// The same inside the hook for `status`.
+    #[must_use]
+    pub fn in_hook(&self, status: Option<&'static str>) -> Scope {
+        Scope { status, ..self.clone() }
+    }
+
+    /// The same, stopped by `stop`.
+    #[must_use]
+    pub fn stopped_by(&self, stop: CancellationToken) -> Scope {
+        Scope { stop, ..self.clone() }
+    }
+
+    /// `1.2`, or empty outside of attempts.
+    pub fn attempt_text(&self) -> String {
+        self.attempt.iter().map(ToString::to_string).collect::<Vec<_>>().join(".")
+    }
+
+    /// Takes up what a finished leaf left behind.
+    pub fn restore(&self, _plan: &PlanId, result: &LeafResult) {
+        for (name, artifact) in &result.artifacts {
+            self.artifacts.put(name, artifact.clone());
+        }
+    }
+
+    /// Tells an error of a step in the log. That it cannot be written changes nothing about the error.
+    pub async fn tell_error(&self, plan: &PlanId, text: &str) {
+        let origin = Origin::step(&plan.0);
+        if let Err(error) = self.world.emit(&origin, Event::Error(text.to_owned())).await {
+            tracing::warn!(%error, "an error of a step is missing in the build's log");
+        }
+    }
+
+    /// The name of a step's container: found again by it after a restart.
+    pub fn container(&self, plan: &PlanId) -> ContainerHandle {
+        ContainerHandle(self.handle(plan, ""))
+    }
+
+    /// The name of volume number `n` of a step.
+    pub fn volume(&self, plan: &PlanId, n: usize) -> VolumeHandle {
+        VolumeHandle(self.handle(plan, &format!("-{n}")))
+    }
+
+    fn handle(&self, plan: &PlanId, suffix: &str) -> String {
+        let build = self.world.build();
+        let owner = match build.build_id {
+            0 => format!("c{}", build.build_name),
+            id => format!("b{id}"),
+        };
+        let plan = plan.0.replace("/image-check", "-ic").replace("/image-get", "-ig");
+        let name = format!("{owner}-{plan}{suffix}");
+        if name.len() <= 36 {
+            return name;
+        }
+        let digest = crate::base::version::digest(name.as_bytes());
+        format!("{owner}-{}{suffix}", &digest[..16])
+    }
+}

@@ -1,0 +1,249 @@
+//! Runs one script of a resource type, wherever the type lives: a native one as a confined child of this binary, any
+//! other in a container of its image.
+
+use std::collections::BTreeMap;
+
+use super::abort::{Place, Watched, status};
+use super::image::Rootfs;
+use super::outcome::Stop;
+use super::scope::Scope;
+use super::world::{ContainerNote, VolumeNote};
+use crate::base::stream::Stream;
+use crate::event::{Event, Origin, Utf8Chunks};
+use crate::plan::PlanId;
+use crate::resource::contained::{MAX_ANSWER, directory, script_process};
+use crate::resource::{Native, Request, Script, child};
+use crate::runtime::{ContainerSpec, Image, Limits, Mount, Output, Process, VolumeHandle};
+
+/// Where a type's scripts come from.
+pub enum Scripts {
+    /// This binary.
+    Native(&'static dyn Native),
+    /// An image.
+    Image { rootfs: Rootfs, privileged: bool },
+}
+
+/// One run of a script.
+pub struct Call<'a> {
+    /// The step it is of.
+    pub plan: &'a PlanId,
+    /// Name of the step, for people.
+    pub step: &'a str,
+    /// `get`, `put`, `check`.
+    pub kind: &'static str,
+    /// Which script.
+    pub script: Script,
+    /// What it is told.
+    pub request: Request,
+    /// Volumes below its directory.
+    pub mounts: Vec<Mount>,
+    /// `BUILD_…`
+    pub env: Vec<String>,
+    /// How long it may still take.
+    pub left: Option<std::time::Duration>,
+    /// Told just before the script starts, after a place was found.
+    pub started: Option<Event>,
+}
+
+/// What the script said.
+pub struct Answer {
+    /// Its exit status.
+    pub status: i32,
+    /// Its standard output.
+    pub stdout: Vec<u8>,
+}
+
+impl Scripts {
+    /// Where the containers of this type live.
+    pub fn place(&self, scope: &Scope) -> Place {
+        match self {
+            Scripts::Native(_) => Place::Native(scope.world.natives()),
+            Scripts::Image { .. } => Place::Runtime(scope.world.runtime()),
+        }
+    }
+
+    /// Runs the script to its end. Standard error goes to the log.
+    pub async fn run(&self, call: Call<'_>, scope: &Scope) -> Result<Answer, Stop> {
+        let handle = scope.container(call.plan);
+        let spec = self.spec(&call, scope);
+        let world = &scope.world;
+        let turn = tokio::select! {
+            turn = world.place() => turn,
+            () = scope.stop.cancelled() => return Err(Stop::Aborted),
+        };
+        world
+            .note_container(ContainerNote {
+                handle: handle.clone(),
+                plan: call.plan.clone(),
+                kind: call.kind,
+                step: call.step.to_owned(),
+                attempt: scope.attempt_text(),
+                user: "root".to_owned(),
+                directory: spec.process.dir.clone(),
+            })
+            .await?;
+        let origin = Origin::step(&call.plan.0);
+        world.emit(&origin, Event::SelectedWorker(world.worker())).await?;
+        if let Some(event) = call.started.clone() {
+            world.emit(&origin, event).await?;
+        }
+        let place = self.place(scope);
+        let attached = match &place {
+            Place::Native(host) => host.start(&handle, &spec).await?,
+            Place::Runtime(runtime) => runtime.start(&handle, &spec).await?,
+        };
+        drop(turn);
+        let runtime = place.runtime();
+        let mut watched = Watched::new(&*runtime, &handle, attached, call.left, scope);
+        listen(&mut watched, call.plan, scope).await
+    }
+
+    fn spec(&self, call: &Call<'_>, scope: &Scope) -> ContainerSpec {
+        let dir = directory(call.script);
+        let (image, privileged, process) = match self {
+            Scripts::Native(native) => {
+                let settings = child::Settings {
+                    allow_local: scope.world.allow_local(),
+                    host_rootfs: scope.world.allow_host_rootfs(),
+                    bundle: None,
+                };
+                let process = Process {
+                    path: scope.world.natives().program(),
+                    args: child::arguments(native.name(), call.script, dir, &settings),
+                    env: call.env.clone(),
+                    dir: dir.to_owned(),
+                    stdin: call.request.payload(call.script),
+                    ..Process::default()
+                };
+                (Image::Host, false, process)
+            }
+            Scripts::Image { rootfs, privileged } => {
+                let mut env = rootfs.env.clone();
+                env.extend(call.env.iter().cloned());
+                (rootfs.image.clone(), *privileged, script_process(call.script, dir, &call.request, env))
+            }
+        };
+        let labels = BTreeMap::from([
+            ("type".to_owned(), call.kind.to_owned()),
+            ("step".to_owned(), call.step.to_owned()),
+            ("build".to_owned(), scope.world.build().build_id.to_string()),
+        ]);
+        ContainerSpec {
+            team: scope.world.build().team.clone(),
+            labels,
+            image,
+            privileged,
+            hermetic: false,
+            mounts: call.mounts.clone(),
+            limits: Limits::default(),
+            process,
+        }
+    }
+}
+
+async fn listen(watched: &mut Watched<'_>, plan: &PlanId, scope: &Scope) -> Result<Answer, Stop> {
+    let mut stdout = Vec::new();
+    let mut pump = LogPump::new(plan, Some(Stream::Stderr), scope);
+    while let Some(output) = watched.next().await {
+        match output {
+            Output::Data { stream: Stream::Stdout, bytes, .. } => {
+                if stdout.len() + bytes.len() > MAX_ANSWER {
+                    return Err(Stop::Error(crate::resource::contained::Error::TooLong.to_string()));
+                }
+                stdout.extend_from_slice(&bytes);
+            }
+            Output::Data { offset, bytes, .. } => pump.push(offset, &bytes).await?,
+            Output::Exited(exit) => {
+                pump.finish().await?;
+                if let Some(stop) = watched.stopped() {
+                    return Err(stop);
+                }
+                return Ok(Answer { status: status(exit)?, stdout });
+            }
+            Output::Lost(why) => {
+                pump.finish().await?;
+                return Err(watched.stopped().unwrap_or(Stop::Error(why)));
+            }
+        }
+    }
+    Err(Stop::Error("the container's output ended before its process did".to_owned()))
+}
+
+/// Writes a volume down and makes it.
+pub async fn make_volume(
+    scope: &Scope,
+    runtime: &dyn crate::runtime::Runtime,
+    note: VolumeNote,
+) -> Result<VolumeHandle, Stop> {
+    let handle = note.handle.clone();
+    let origin = match &note.parent {
+        Some(parent) => crate::runtime::Origin::CopyOf(parent.clone()),
+        None => crate::runtime::Origin::Empty,
+    };
+    scope.world.note_volume(note).await?;
+    runtime.create_volume(&handle, &scope.world.build().team, &origin).await?;
+    Ok(handle)
+}
+
+/// Passes a process's bytes to the log: whole characters, secrets replaced, what the log has already left out.
+pub struct LogPump<'a> {
+    origin: Origin,
+    scope: &'a Scope,
+    text: Utf8Chunks,
+    /// Text that may still be part of a secret: up to the last newline, where there are secrets.
+    line: String,
+    end: u64,
+    skip: u64,
+}
+
+impl<'a> LogPump<'a> {
+    /// For the output of `plan`.
+    pub fn new(plan: &PlanId, source: Option<Stream>, scope: &'a Scope) -> LogPump<'a> {
+        let origin = Origin { id: plan.0.clone(), source };
+        let skip = scope.world.output_end(plan);
+        LogPump { origin, scope, text: Utf8Chunks::default(), line: String::new(), end: skip, skip }
+    }
+
+    /// Adds bytes whose first is number `offset` of the process's output.
+    pub async fn push(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Stop> {
+        let end = offset + bytes.len() as u64;
+        if end <= self.skip {
+            return Ok(());
+        }
+        let fresh = usize::try_from(self.skip.saturating_sub(offset)).unwrap_or(0);
+        self.line.push_str(&self.text.push(&bytes[fresh..]));
+        self.end = end;
+        let keep = if self.scope.redactor.is_empty() { 0 } else { self.line.len() - whole_lines(&self.line) };
+        if self.line.len() > keep {
+            let rest = self.line.split_off(self.line.len() - keep);
+            let held = (self.text.held() + rest.len()) as u64;
+            let out = std::mem::replace(&mut self.line, rest);
+            self.tell(out, self.end.saturating_sub(held)).await?;
+        }
+        Ok(())
+    }
+
+    /// Nothing follows.
+    pub async fn finish(&mut self) -> Result<(), Stop> {
+        let mut out = std::mem::take(&mut self.line);
+        out.push_str(&self.text.finish());
+        if !out.is_empty() {
+            self.tell(out, self.end).await?;
+        }
+        Ok(())
+    }
+
+    async fn tell(&self, text: String, end: u64) -> Result<(), Stop> {
+        let text = if self.scope.redactor.is_empty() { text } else { self.scope.redactor.redact(&text) };
+        Ok(self.scope.world.output(&self.origin, text, end).await?)
+    }
+}
+
+/// Length of the text up to and with its last newline; all of it where a line grows beyond reason.
+fn whole_lines(text: &str) -> usize {
+    match text.rfind('\n') {
+        Some(at) => at + 1,
+        None if text.len() > 64 * 1024 => text.len(),
+        None => 0,
+    }
+}

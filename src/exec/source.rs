@@ -1,0 +1,60 @@
+//! Configuration with its variables filled in, and the keys that tell one version history or fetch from another.
+
+use serde_json::Value;
+
+use super::outcome::Stop;
+use super::scope::Scope;
+use crate::base::version::{Version, canonical_json, digest};
+use crate::pipeline::Object;
+use crate::vars::{self, Missing};
+
+/// `object` with every `((variable))` filled in; one that is not known is an error that names it.
+pub fn filled(object: &Object, scope: &Scope) -> Result<Object, Stop> {
+    match filled_value(&Value::Object(object.clone()), scope)? {
+        Value::Object(object) => Ok(object),
+        _ => Ok(Object::new()),
+    }
+}
+
+/// The same for any value.
+pub fn filled_value(value: &Value, scope: &Scope) -> Result<Value, Stop> {
+    Ok(vars::interpolate(value, scope.world.variables(), Missing::Error)?)
+}
+
+/// The same for params, which may be absent.
+pub fn filled_params(params: Option<&Object>, scope: &Scope) -> Result<Option<Object>, Stop> {
+    params.map(|p| filled(p, scope)).transpose()
+}
+
+/// Key of a version history: one per team, resource (or none: images and types share), type chain and source.
+pub fn scope_key(team: i64, resource: Option<(i64, &str)>, kind: &str, source: &Object) -> String {
+    let owner = resource.map(|(pipeline, name)| format!("{pipeline}/{name}")).unwrap_or_default();
+    digest(format!("{team}\n{owner}\n{kind}\n{}", canonical_json(&Value::Object(source.clone()))).as_bytes())
+}
+
+/// Key of a fetch: params are part of it, the step's name is not.
+pub fn cache_key(team: i64, kind: &str, source: &Object, version: &Version, params: Option<&Object>) -> String {
+    let params = params.filter(|p| !p.is_empty()).map(|p| canonical_json(&Value::Object(p.clone()))).unwrap_or_default();
+    let source = canonical_json(&Value::Object(source.clone()));
+    digest(format!("{team}\n{kind}\n{source}\n{}\n{params}", version.canonical()).as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(text: &str) -> Object {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn keys_follow_meaning_not_spelling() {
+        let (a, b) = (object(r#"{"x":1,"y":2}"#), object(r#"{"y":2,"x":1}"#));
+        assert_eq!(scope_key(1, None, "git", &a), scope_key(1, None, "git", &b));
+        assert_ne!(scope_key(1, None, "git", &a), scope_key(2, None, "git", &a));
+        assert_ne!(scope_key(1, Some((1, "r")), "git", &a), scope_key(1, Some((1, "s")), "git", &a));
+        let v = Version::from([("ref", "1")]);
+        assert_eq!(cache_key(1, "git", &a, &v, None), cache_key(1, "git", &b, &v, Some(&Object::new())));
+        assert_ne!(cache_key(1, "git", &a, &v, None), cache_key(1, "git", &a, &v, Some(&a)));
+    }
+}

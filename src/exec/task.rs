@@ -1,0 +1,362 @@
+//! `task`: runs a process on artifacts, in the image the task names.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::abort::{Watched, status};
+use super::artifact::Artifact;
+use super::composite::left;
+use super::image::{self, Rootfs};
+use super::outcome::{LeafResult, Outcome, Stop};
+use super::scope::Scope;
+use super::script::{LogPump, make_volume};
+use super::task_config;
+use super::world::{ContainerNote, VolumeNote};
+use crate::base::stream::Stream;
+use crate::base::version::digest;
+use crate::event::{Event, InputShown, Origin, RunShown, TaskShown};
+use crate::pipeline::TaskConfig;
+use crate::plan::{Plan, TaskPlan};
+use crate::runtime::{ContainerSpec, Exit, Limits, Mount, Output, Process, VolumeHandle, WindowSize};
+
+/// Terminals of tasks are this large (Concourse: 500 × 500).
+const TERMINAL: WindowSize = WindowSize { columns: 500, rows: 500 };
+/// Output of a busy step is put together for this long before it is told.
+const TOGETHER: Duration = Duration::from_millis(20);
+
+/// Runs the step.
+pub async fn run(plan: &Plan, task: &TaskPlan, scope: &Scope) -> Result<LeafResult, Stop> {
+    let (world, origin) = (&scope.world, Origin::step(&plan.id.0));
+    let left = match &task.timeout {
+        Some(text) => Some(left(&plan.id, text, scope).await.map_err(Stop::Error)?),
+        None => None,
+    };
+    let (config, warnings) = task_config::of(task, scope).await?;
+    world.emit(&origin, Event::InitializeTask).await?;
+    let log = Origin { source: Some(Stream::Stderr), ..origin.clone() };
+    for warning in warnings {
+        world.emit(&log, Event::Log(format!("\u{1b}[1;33m{warning}\u{1b}[0m\n"))).await?;
+    }
+    if !config.platform.is_empty() && config.platform != "linux" {
+        return Err(Stop::Error(format!(
+            "no workers satisfying: platform '{}': this server runs linux containers only",
+            config.platform
+        )));
+    }
+    if !task.tags.is_empty() {
+        return Err(Stop::Error(format!(
+            "no workers satisfying: platform 'linux', tag '{}': the worker of this server has no tags",
+            task.tags.join("', '")
+        )));
+    }
+    let places = Places::of(plan, task, &config, scope)?;
+    let image =
+        image::of_task(&plan.id, task, config.image_resource.as_ref(), &config.rootfs_uri, scope).await?;
+    let spec = places.spec(task, &config, image, scope).await?;
+    let exit = process(plan, task, &config, &spec, left, scope).await;
+    // Outputs are there for later steps also when the task has failed.
+    let artifacts = places.artifacts();
+    if exit.is_ok() {
+        places.keep_caches(task, scope).await?;
+    }
+    match exit {
+        Ok(exit_status) => {
+            world.emit(&origin, Event::FinishTask { exit_status }).await?;
+            let outcome = if exit_status == 0 { Outcome::Succeeded } else { Outcome::Failed };
+            Ok(LeafResult { artifacts, ..LeafResult::of(outcome) })
+        }
+        Err(Stop::Error(text)) => Err(Stop::Error(text)),
+        Err(stop) => {
+            let text = stop.text();
+            scope.tell_error(&plan.id, &text).await;
+            Ok(LeafResult { artifacts, ..LeafResult::of(stop.outcome(text)) })
+        }
+    }
+}
+
+/// Starts the process, or finds it, and listens to its end.
+async fn process(
+    plan: &Plan,
+    task: &TaskPlan,
+    config: &TaskConfig,
+    spec: &ContainerSpec,
+    left: Option<Duration>,
+    scope: &Scope,
+) -> Result<i32, Stop> {
+    let (world, origin, handle) = (&scope.world, Origin::step(&plan.id.0), scope.container(&plan.id));
+    let turn = tokio::select! {
+        turn = world.place() => turn,
+        () = scope.stop.cancelled() => return Err(Stop::Aborted),
+    };
+    world
+        .note_container(ContainerNote {
+            handle: handle.clone(),
+            plan: plan.id.clone(),
+            kind: "task",
+            step: task.name.clone(),
+            attempt: scope.attempt_text(),
+            user: spec.process.user.clone().unwrap_or_else(|| "root".to_owned()),
+            directory: spec.process.dir.clone(),
+        })
+        .await?;
+    world.emit(&origin, Event::SelectedWorker(world.worker())).await?;
+    world.emit(&origin, Event::StartTask(shown(config, scope))).await?;
+    let runtime = world.runtime();
+    let attached = runtime.start(&handle, spec).await?;
+    drop(turn);
+    let mut watched = Watched::new(&*runtime, &handle, attached, left, scope);
+    let mut pump = LogPump::new(&plan.id, Some(Stream::Stdout), scope);
+    let exit = listen(&mut watched, &mut pump).await?;
+    pump.finish().await?;
+    match watched.stopped() {
+        Some(stop) => Err(stop),
+        None => status(exit.map_err(Stop::Error)?),
+    }
+}
+
+/// Passes output on; that of a busy process is put together, so that its followers get few large events.
+async fn listen(watched: &mut Watched<'_>, pump: &mut LogPump<'_>) -> Result<Result<Exit, String>, Stop> {
+    const LARGE: usize = 64 * 1024;
+    let mut held: Vec<u8> = Vec::new();
+    let mut first = 0u64;
+    let mut told = tokio::time::Instant::now() - TOGETHER;
+    loop {
+        let output = if held.is_empty() {
+            watched.next().await
+        } else {
+            match tokio::time::timeout_at(told + TOGETHER, watched.next()).await {
+                Ok(output) => output,
+                Err(_) => {
+                    pump.push(first, &std::mem::take(&mut held)).await?;
+                    told = tokio::time::Instant::now();
+                    continue;
+                }
+            }
+        };
+        let end = match output {
+            Some(Output::Data { offset, bytes, .. }) => {
+                if held.is_empty() {
+                    first = offset;
+                }
+                held.extend_from_slice(&bytes);
+                if held.len() >= LARGE || told.elapsed() >= TOGETHER {
+                    pump.push(first, &std::mem::take(&mut held)).await?;
+                    told = tokio::time::Instant::now();
+                }
+                continue;
+            }
+            Some(Output::Exited(exit)) => Ok(exit),
+            Some(Output::Lost(why)) => Err(why),
+            None => Err("the container's output ended before its process did".to_owned()),
+        };
+        pump.push(first, &held).await?;
+        return Ok(end);
+    }
+}
+
+/// What the start event shows.
+fn shown(config: &TaskConfig, scope: &Scope) -> TaskShown {
+    let hide = |text: &String| scope.redactor.redact(text);
+    let inputs: Vec<InputShown> =
+        config.inputs.iter().map(|i| InputShown { name: i.name.clone(), path: i.path.clone() }).collect();
+    TaskShown {
+        platform: config.platform.clone(),
+        image: String::new(),
+        run: RunShown {
+            path: hide(&config.run.path),
+            args: (!config.run.args.is_empty()).then(|| config.run.args.iter().map(hide).collect()),
+            dir: config.run.dir.clone(),
+        },
+        inputs: (!inputs.is_empty()).then_some(inputs),
+    }
+}
+
+/// One directory of the task with the volume behind it.
+struct Place {
+    path: String,
+    note: VolumeNote,
+    /// Artifact that the volume becomes.
+    output: Option<String>,
+    /// Cache that it is, as written in the configuration.
+    cache: Option<String>,
+}
+
+/// All directories of the task.
+struct Places {
+    directory: String,
+    places: Vec<Place>,
+}
+
+impl Places {
+    /// Inputs, outputs and caches of a task; inputs that are missing are an error that names all of them.
+    fn of(plan: &Plan, task: &TaskPlan, config: &TaskConfig, scope: &Scope) -> Result<Places, Stop> {
+        let directory = format!("/tmp/build/{}", &digest(task.name.as_bytes())[..8]);
+        let container = Some(scope.container(&plan.id));
+        let mut places: Vec<Place> = Vec::new();
+        let note = |kind, parent, path: &str| VolumeNote {
+            handle: VolumeHandle(String::new()),
+            kind,
+            parent,
+            container: container.clone(),
+            path: path.to_owned(),
+        };
+        let mut missing = Vec::new();
+        for input in &config.inputs {
+            let name = task.input_mapping.get(&input.name).unwrap_or(&input.name);
+            match scope.artifacts.get(name) {
+                Some(artifact) => {
+                    let path = below(&directory, or(&input.path, &input.name));
+                    let note = note("input", Some(artifact.volume), &path);
+                    places.push(Place { path, note, output: None, cache: None });
+                }
+                None if input.optional => {}
+                None => missing.push(name.clone()),
+            }
+        }
+        if !missing.is_empty() {
+            return Err(Stop::Error(format!("missing inputs: {}", missing.join(", "))));
+        }
+        for output in &config.outputs {
+            let name = task.output_mapping.get(&output.name).unwrap_or(&output.name).clone();
+            let path = below(&directory, or(&output.path, &output.name));
+            // An output at an input's place is that input's copy, with what the task has changed.
+            match places.iter_mut().find(|p| p.path == path && p.output.is_none()) {
+                Some(input) => {
+                    input.output = Some(name);
+                    input.note.kind = "artifact";
+                }
+                None => {
+                    let note = note("artifact", None, &name);
+                    places.push(Place { path, note, output: Some(name), cache: None });
+                }
+            }
+        }
+        for cache in &config.caches {
+            let path = below(&directory, &cache.path);
+            let note = note("cache", None, &path);
+            places.push(Place { path, note, output: None, cache: Some(cache.path.clone()) });
+        }
+        for (n, place) in places.iter_mut().enumerate() {
+            place.note.handle = scope.volume(&plan.id, n + 1);
+        }
+        Ok(Places { directory, places })
+    }
+
+    /// Makes the volumes and puts the container together.
+    async fn spec(
+        &self,
+        task: &TaskPlan,
+        config: &TaskConfig,
+        image: Rootfs,
+        scope: &Scope,
+    ) -> Result<ContainerSpec, Stop> {
+        let runtime = scope.world.runtime();
+        let mut mounts = Vec::new();
+        for place in &self.places {
+            let mut note = place.note.clone();
+            if let Some(path) = &place.cache {
+                note.parent = scope.world.task_cache(&task.name, path).await?;
+            }
+            let volume = make_volume(scope, &*runtime, note).await?;
+            mounts.push(Mount { volume, path: place.path.clone(), read_only: false });
+        }
+        mounts.sort_by(|a, b| a.path.cmp(&b.path));
+        let mut env = image.env.clone();
+        env.extend(scope.world.build().for_task());
+        env.extend(config.params.iter().map(|(k, v)| format!("{k}={v}")));
+        let (path, args) = command(config, &image)?;
+        let directory = if config.run.dir.is_empty() {
+            self.directory.clone()
+        } else {
+            below(&self.directory, &config.run.dir)
+        };
+        let limits = config.container_limits.unwrap_or_default();
+        let build = scope.world.build();
+        Ok(ContainerSpec {
+            team: build.team.clone(),
+            labels: BTreeMap::from([
+                ("type".to_owned(), "task".to_owned()),
+                ("step".to_owned(), task.name.clone()),
+                ("build".to_owned(), build.build_id.to_string()),
+            ]),
+            image: image.image,
+            privileged: task.privileged,
+            hermetic: task.hermetic,
+            mounts,
+            limits: Limits { cpu: limits.cpu, memory: limits.memory },
+            process: Process {
+                path,
+                args,
+                env,
+                dir: directory,
+                user: Some(config.run.user.clone()).filter(|u| !u.is_empty()).or(image.user),
+                tty: Some(TERMINAL),
+                stdin: Vec::new(),
+            },
+        })
+    }
+
+    /// The outputs, by the names other steps know them by.
+    fn artifacts(&self) -> Vec<(String, Artifact)> {
+        let named = |p: &Place| {
+            let name = p.output.clone()?;
+            Some((name, Artifact { volume: p.note.handle.clone(), image: None }))
+        };
+        self.places.iter().filter_map(named).collect()
+    }
+
+    /// Makes this build's copies the caches of the job.
+    async fn keep_caches(&self, task: &TaskPlan, scope: &Scope) -> Result<(), Stop> {
+        for place in &self.places {
+            if let Some(path) = &place.cache {
+                scope.world.keep_task_cache(&task.name, path, &place.note.handle).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Program and arguments: the configuration's, or those of the image with the configuration's arguments after them.
+fn command(config: &TaskConfig, image: &Rootfs) -> Result<(String, Vec<String>), Stop> {
+    if !config.run.path.is_empty() {
+        return Ok((config.run.path.clone(), config.run.args.clone()));
+    }
+    let mut words = image.command.clone().into_iter();
+    let path = words
+        .next()
+        .ok_or_else(|| Stop::Error("the task has no run.path and its image has no entrypoint or cmd".to_owned()))?;
+    Ok((path, words.chain(config.run.args.iter().cloned()).collect()))
+}
+
+/// An absolute path as it is; any other below `directory`, with every `..` taken out.
+fn below(directory: &str, path: &str) -> String {
+    if path.starts_with('/') {
+        return path.to_owned();
+    }
+    let path = path.replace("..", "");
+    let parts: Vec<&str> = path.split('/').filter(|p| !matches!(*p, "" | ".")).collect();
+    if parts.is_empty() { directory.to_owned() } else { format!("{directory}/{}", parts.join("/")) }
+}
+
+fn or<'a>(path: &'a str, name: &'a str) -> &'a str {
+    if path.is_empty() { name } else { path }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_stay_below_the_working_directory() {
+        for (path, expected) in [
+            ("a", "/w/a"),
+            ("./a//b/", "/w/a/b"),
+            ("../../etc", "/w/etc"),
+            (".", "/w"),
+            ("/abs", "/abs"),
+            ("a/../b", "/w/a/b"),
+        ] {
+            assert_eq!(below("/w", path), expected, "{path}");
+        }
+    }
+}

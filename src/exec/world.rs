@@ -1,0 +1,215 @@
+//! What a running plan needs from around it. The ledger of the engine implements it over the store; tests over a Vec.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::OwnedMutexGuard;
+
+use super::environment::BuildEnv;
+use super::outcome::LeafResult;
+use crate::base::clock::Time;
+use crate::base::id::ScopeId;
+use crate::base::version::{MetadataField, Version};
+use crate::event::{Event, Origin};
+use crate::plan::PlanId;
+use crate::resource::{Native, Response};
+use crate::runtime::{
+    self, Attached, ContainerHandle, ContainerSpec, EngineImage, Runtime, VolumeHandle,
+};
+
+/// The world could not do what was asked, such as write to a full disk.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{0}")]
+pub struct WorldError(pub String);
+
+impl From<crate::store::Error> for WorldError {
+    fn from(e: crate::store::Error) -> Self {
+        WorldError(e.to_string())
+    }
+}
+
+/// Result of the world's methods.
+pub type Result<T> = std::result::Result<T, WorldError>;
+
+/// A version history as a check finds it.
+#[derive(Debug, Clone)]
+pub struct CheckScope {
+    /// Its row.
+    pub id: ScopeId,
+    /// The newest version known.
+    pub latest: Option<Version>,
+    /// When the last check began and ended; zero if never.
+    pub started: Time,
+    /// See `started`.
+    pub ended: Time,
+    /// Whether it succeeded.
+    pub succeeded: bool,
+    /// The version from which the next check goes on: the pinned one, or else the newest.
+    pub from: Option<Version>,
+}
+
+/// A fetch that was done before.
+#[derive(Debug, Clone)]
+pub struct CachedFetch {
+    /// Its files.
+    pub volume: VolumeHandle,
+    /// What the fetch answered.
+    pub response: Response,
+    /// The engine's image where the fetch was a pull.
+    pub image: Option<EngineImage>,
+}
+
+/// Where native gets and puts run: supervised children of this binary on the host's own files, confined.
+#[async_trait]
+pub trait NativeHost: Send + Sync {
+    /// Finds or starts the child; like [`Runtime::start`] with the host's files as root and this binary in reach.
+    async fn start(&self, container: &ContainerHandle, spec: &ContainerSpec) -> runtime::Result<Attached>;
+
+    /// For its volumes and for stopping and removing the child.
+    fn runtime(&self) -> Arc<dyn Runtime>;
+
+    /// Path of this binary in the child.
+    fn program(&self) -> String;
+}
+
+/// What a leaf asks for. All of it is safe to repeat.
+#[async_trait]
+pub trait World: Send + Sync {
+    /// Who and what the build is.
+    fn build(&self) -> &BuildEnv;
+
+    /// The present moment.
+    fn now(&self) -> Time;
+
+    /// Appends to the build's log; an event that happens once per step is not repeated after a restart.
+    async fn emit(&self, origin: &Origin, event: Event) -> Result<()>;
+
+    /// Appends output that ends at byte `end` of the step's whole output.
+    async fn output(&self, origin: &Origin, text: String, end: u64) -> Result<()>;
+
+    /// Up to where the step's output is in the log already.
+    fn output_end(&self, plan: &PlanId) -> u64;
+
+    /// What a finished leaf has recorded.
+    async fn result(&self, plan: &PlanId) -> Result<Option<LeafResult>>;
+
+    /// Records what a leaf leaves behind, after its log is stored.
+    async fn record(&self, plan: &PlanId, result: &LeafResult) -> Result<()>;
+
+    /// When this node first began, now if this is the first time; for timeouts that outlast a restart.
+    async fn began(&self, plan: &PlanId) -> Result<Time>;
+
+    /// Where containers run.
+    fn runtime(&self) -> Arc<dyn Runtime>;
+
+    /// Where natives run.
+    fn natives(&self) -> Arc<dyn NativeHost>;
+
+    /// A native type of that name.
+    fn native(&self, kind: &str) -> Option<&'static dyn Native>;
+
+    /// Root file system of a type that the operator brought along.
+    async fn bundle(&self, kind: &str) -> Result<Option<Bundle>>;
+
+    /// What natives may do here.
+    fn allow_local(&self) -> bool;
+
+    /// Whether the host's own files may be a root file system.
+    fn allow_host_rootfs(&self) -> bool;
+
+    /// A directory for a native check's clones, private to `key`.
+    fn check_cache(&self, key: &str) -> std::path::PathBuf;
+
+    /// Name of the worker, for the log.
+    fn worker(&self) -> String;
+
+    /// Leave to start one more container; teams that wait are served in turn. Given back when it has started.
+    async fn place(&self) -> Box<dyn Send + Sync>;
+
+    /// Writes a container down before it is made.
+    async fn note_container(&self, note: ContainerNote) -> Result<()>;
+
+    /// Writes a volume down before it is made.
+    async fn note_volume(&self, note: VolumeNote) -> Result<()>;
+
+    /// The one lock of this name in the installation.
+    async fn lock(&self, name: &str) -> OwnedMutexGuard<()>;
+
+    /// The history with this key, made if absent; with `resource`, the resource now uses it.
+    async fn open_scope(&self, key: &str, resource: Option<&str>) -> Result<CheckScope>;
+
+    /// A check of the scope begins.
+    async fn begin_check(&self, scope: ScopeId) -> Result<()>;
+
+    /// It ended with these versions, oldest first, or with an error's text.
+    async fn end_check(&self, scope: ScopeId, answer: std::result::Result<Vec<Version>, String>) -> Result<()>;
+
+    /// How long a check is trusted where nothing else is said.
+    fn default_interval(&self, resource: bool) -> std::time::Duration;
+
+    /// A put of the build made this version.
+    async fn save_put(&self, step: &str, resource: &str, version: &Version, metadata: &[MetadataField]) -> Result<()>;
+
+    /// A get learnt this about a version.
+    async fn save_metadata(&self, resource: &str, version: &Version, metadata: &[MetadataField]) -> Result<()>;
+
+    /// An earlier fetch with this key.
+    async fn find_cache(&self, key: &str) -> Result<Option<CachedFetch>>;
+
+    /// Keeps a fetch for others.
+    async fn keep_cache(&self, key: &str, fetch: &CachedFetch) -> Result<()>;
+
+    /// The cache of a task's path, from an earlier build of the job.
+    async fn task_cache(&self, step: &str, path: &str) -> Result<Option<VolumeHandle>>;
+
+    /// Makes this volume the cache of a task's path. `false` where the build has no job, so that nothing is kept.
+    async fn keep_task_cache(&self, step: &str, path: &str, volume: &VolumeHandle) -> Result<bool>;
+
+    /// Values of `((variables))`.
+    fn variables(&self) -> &(dyn crate::vars::Lookup + Send + Sync);
+}
+
+/// A type's root file system on this host.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    /// The directory.
+    pub rootfs: std::path::PathBuf,
+    /// Its containers get more rights.
+    pub privileged: bool,
+    /// Its version, part of cache keys.
+    pub version: String,
+}
+
+/// A container to be.
+#[derive(Debug, Clone)]
+pub struct ContainerNote {
+    /// Its name.
+    pub handle: ContainerHandle,
+    /// The node it is of.
+    pub plan: PlanId,
+    /// `task`, `get`, `put`, `check`.
+    pub kind: &'static str,
+    /// Name of the step.
+    pub step: String,
+    /// Which attempt, dotted.
+    pub attempt: String,
+    /// User of its process.
+    pub user: String,
+    /// Its working directory.
+    pub directory: String,
+}
+
+/// A volume to be.
+#[derive(Debug, Clone)]
+pub struct VolumeNote {
+    /// Its name.
+    pub handle: VolumeHandle,
+    /// `artifact`, `input`, `cache`, `resource`.
+    pub kind: &'static str,
+    /// What it is a copy of.
+    pub parent: Option<VolumeHandle>,
+    /// The container it is for.
+    pub container: Option<ContainerHandle>,
+    /// Artifact's name or mount's path.
+    pub path: String,
+}

@@ -1,0 +1,248 @@
+//! A container as the engine is told to make it. Nothing of the step's process is in here, so that no secret can be
+//! read with `docker inspect`: PID 1 is our own binary, which is told the process over its standard input.
+
+use bollard::models::{
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount as EngineMount, MountType,
+    MountVolumeOptions,
+};
+
+use super::naming::Naming;
+use crate::runtime::{ContainerHandle, ContainerSpec};
+
+/// Where a container sees the volume with our binary.
+pub const SUPERVISOR_DIRECTORY: &str = "/.whistlestop";
+/// The binary in it.
+pub const SUPERVISOR: &str = "/.whistlestop/whistlestop";
+
+/// What Concourse leaves to the root of an unprivileged container; all the rest is dropped.
+const CAPABILITIES: [&str; 14] = [
+    "AUDIT_WRITE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "MKNOD",
+    "NET_BIND_SERVICE",
+    "NET_RAW",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYS_CHROOT",
+];
+
+/// How much of the host a privileged container gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Privilege {
+    /// Everything, as `docker run --privileged` gives.
+    Full,
+    /// All but `SYS_RESOURCE`, for engines that lack it themselves and so cannot give it.
+    AllTheEngineHas,
+}
+
+/// What is needed besides the specification.
+pub struct Surroundings<'a> {
+    /// Names and labels.
+    pub naming: &'a Naming,
+    /// The engine's name of the root file system.
+    pub image: String,
+    /// The engine's names of the volumes, in the order of the specification's mounts.
+    pub volumes: Vec<String>,
+    /// The volume with our binary.
+    pub binary: String,
+    /// The network of containers that may have one; the engine's default where `None`.
+    pub network: Option<&'a str>,
+    /// What privileged means on this engine.
+    pub privilege: Privilege,
+}
+
+/// The engine's form of a container.
+pub fn body(handle: &ContainerHandle, spec: &ContainerSpec, around: Surroundings<'_>) -> ContainerCreateBody {
+    let labels = around.naming.labels(&spec.team, &handle.0, &spec.labels);
+    ContainerCreateBody {
+        hostname: Some(handle.0.clone()),
+        user: Some("0:0".to_string()),
+        working_dir: Some("/".to_string()),
+        image: Some(around.image.clone()),
+        entrypoint: Some([SUPERVISOR, "supervise", "--pid1"].map(str::to_string).to_vec()),
+        cmd: Some(Vec::new()),
+        attach_stdin: Some(true),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        open_stdin: Some(true),
+        stdin_once: Some(true),
+        tty: Some(false),
+        healthcheck: Some(HealthConfig { test: Some(vec!["NONE".to_string()]), ..Default::default() }),
+        labels: Some(labels),
+        host_config: Some(host_config(spec, around)),
+        ..Default::default()
+    }
+}
+
+fn host_config(spec: &ContainerSpec, around: Surroundings<'_>) -> HostConfig {
+    let network = if spec.hermetic { Some("none") } else { around.network };
+    let memory = spec.limits.memory.and_then(|bytes| i64::try_from(bytes).ok());
+    let mut config = HostConfig {
+        mounts: Some(mounts(spec, &around)),
+        network_mode: network.map(str::to_string),
+        cpu_shares: spec.limits.cpu.and_then(|shares| i64::try_from(shares).ok()),
+        memory,
+        memory_swap: memory,
+        // What the process writes is spooled by PID 1 and kept by the server.
+        log_config: Some(HostConfigLogConfig { typ: Some("none".to_string()), config: None }),
+        init: Some(false),
+        ..Default::default()
+    };
+    match (spec.privileged, around.privilege) {
+        (false, _) => {
+            config.cap_drop = Some(vec!["ALL".to_string()]);
+            config.cap_add = Some(CAPABILITIES.map(str::to_string).to_vec());
+        }
+        (true, Privilege::Full) => config.privileged = Some(true),
+        (true, Privilege::AllTheEngineHas) => {
+            config.cap_add = Some(vec!["ALL".to_string()]);
+            config.cap_drop = Some(vec!["SYS_RESOURCE".to_string()]);
+            config.security_opt = Some(vec!["seccomp=unconfined".to_string(), "apparmor=unconfined".to_string()]);
+            config.masked_paths = Some(Vec::new());
+            config.readonly_paths = Some(Vec::new());
+        }
+    }
+    config
+}
+
+fn mounts(spec: &ContainerSpec, around: &Surroundings<'_>) -> Vec<EngineMount> {
+    let mut mounts = vec![volume_mount(Some(around.binary.clone()), SUPERVISOR_DIRECTORY, true)];
+    // A volume of the container's own: `/scratch` must not lie on the overlay, for those who mount one there.
+    if spec.privileged && !spec.mounts.iter().any(|mount| mount.path == "/scratch") {
+        mounts.push(volume_mount(None, "/scratch", false));
+    }
+    let steps = spec.mounts.iter().zip(&around.volumes);
+    mounts.extend(steps.map(|(mount, name)| volume_mount(Some(name.clone()), &mount.path, mount.read_only)));
+    mounts.sort_by(|a, b| a.target.cmp(&b.target));
+    mounts
+}
+
+fn volume_mount(source: Option<String>, target: &str, read_only: bool) -> EngineMount {
+    // Without `no_copy` the engine fills an empty volume with what the image has in that place.
+    let options = MountVolumeOptions { no_copy: Some(true), ..Default::default() };
+    EngineMount {
+        typ: Some(MountType::VOLUME),
+        source,
+        target: Some(target.to_string()),
+        read_only: Some(read_only),
+        volume_options: Some(options),
+        ..Default::default()
+    }
+}
+
+/// The mount points that must be made by hand since the mount they lie in cannot be written to: index of that mount,
+/// and the path in its volume.
+pub fn hidden_mount_points(spec: &ContainerSpec) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    for inner in &spec.mounts {
+        let parents = spec.mounts.iter().enumerate().filter_map(|(index, outer)| {
+            let below = inner.path.strip_prefix(outer.path.trim_end_matches('/'))?.strip_prefix('/')?;
+            (!below.is_empty()).then(|| (index, outer, below.to_string()))
+        });
+        if let Some((index, outer, below)) = parents.max_by_key(|(_, outer, _)| outer.path.len())
+            && outer.read_only
+        {
+            found.push((index, below));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::{Image, Limits, Mount, Process, VolumeHandle};
+    use std::collections::BTreeMap;
+
+    fn spec(mounts: &[(&str, bool)]) -> ContainerSpec {
+        let mount = |(index, (path, read_only)): (usize, &(&str, bool))| Mount {
+            volume: VolumeHandle(format!("v{index}")),
+            path: (*path).to_string(),
+            read_only: *read_only,
+        };
+        ContainerSpec {
+            team: "main".into(),
+            labels: BTreeMap::new(),
+            image: Image::Engine("busybox".into()),
+            privileged: false,
+            hermetic: false,
+            mounts: mounts.iter().enumerate().map(mount).collect(),
+            limits: Limits::default(),
+            process: Process { path: "sh".into(), env: vec!["TOKEN=hunter2".into()], ..Default::default() },
+        }
+    }
+
+    fn made(spec: &ContainerSpec, privilege: Privilege) -> ContainerCreateBody {
+        let naming = Naming::new("i");
+        let volumes = spec.mounts.iter().map(|mount| format!("ws-{}", mount.volume)).collect();
+        let around = Surroundings {
+            naming: &naming,
+            image: "image".into(),
+            volumes,
+            binary: "binary".into(),
+            network: Some("ci"),
+            privilege,
+        };
+        body(&ContainerHandle("c1".into()), spec, around)
+    }
+
+    #[test]
+    fn nothing_of_the_process_is_told_to_the_engine() {
+        let text = serde_json::to_string(&made(&spec(&[]), Privilege::Full)).unwrap();
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn unprivileged_is_fourteen_capabilities_and_the_default_filter() {
+        let config = made(&spec(&[]), Privilege::AllTheEngineHas).host_config.unwrap();
+        assert_eq!(config.cap_add.unwrap(), CAPABILITIES);
+        assert_eq!(config.cap_drop.unwrap(), ["ALL"]);
+        assert_eq!((config.privileged, config.security_opt), (None, None));
+    }
+
+    #[test]
+    fn privileged_is_full_or_all_the_engine_has() {
+        let spec = ContainerSpec { privileged: true, ..spec(&[]) };
+        assert_eq!(made(&spec, Privilege::Full).host_config.unwrap().privileged, Some(true));
+        let fallback = made(&spec, Privilege::AllTheEngineHas).host_config.unwrap();
+        assert_eq!((fallback.privileged, fallback.cap_drop.unwrap()), (None, vec!["SYS_RESOURCE".to_string()]));
+    }
+
+    #[test]
+    fn hermetic_has_no_network_and_limits_include_swap() {
+        let mut spec = spec(&[]);
+        assert_eq!(made(&spec, Privilege::Full).host_config.unwrap().network_mode.unwrap(), "ci");
+        spec.hermetic = true;
+        spec.limits = Limits { cpu: Some(512), memory: Some(1 << 20) };
+        let config = made(&spec, Privilege::Full).host_config.unwrap();
+        assert_eq!(config.network_mode.unwrap(), "none");
+        assert_eq!((config.cpu_shares, config.memory, config.memory_swap), (Some(512), Some(1 << 20), Some(1 << 20)));
+    }
+
+    #[test]
+    fn mounts_come_in_order_of_path() {
+        let body = made(&spec(&[("/tmp/build/x/deep", false), ("/tmp/build/x", false)]), Privilege::Full);
+        let targets: Vec<_> = body.host_config.unwrap().mounts.unwrap().into_iter().filter_map(|m| m.target).collect();
+        assert_eq!(targets, ["/.whistlestop", "/tmp/build/x", "/tmp/build/x/deep"]);
+    }
+
+    #[test]
+    fn mount_points_in_read_only_mounts_are_found() {
+        let cases: [(&[(&str, bool)], &[(usize, &str)]); 4] = [
+            (&[("/a", true), ("/a/b/c", false)], &[(0, "b/c")]),
+            (&[("/a", false), ("/a/b", false)], &[]),
+            (&[("/a", true), ("/a/b", false), ("/a/b/c", false)], &[(0, "b")]),
+            (&[("/a", true), ("/ab", false)], &[]),
+        ];
+        for (mounts, expected) in cases {
+            let expected: Vec<_> = expected.iter().map(|(index, path)| (*index, (*path).to_string())).collect();
+            assert_eq!(hidden_mount_points(&spec(mounts)), expected, "{mounts:?}");
+        }
+    }
+}

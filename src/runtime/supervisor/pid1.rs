@@ -1,0 +1,134 @@
+//! The supervisor as process 1 of a container that someone else (Docker) has made, and its helper for `docker exec`.
+//!
+//! - `supervise --pid1` reads its launch spec from standard input ([`super::frame::launch`]), writes frames to
+//!   standard output and spools them to a directory of its own in the container's layer.
+//! - `supervise --read OFFSET` (run in the same container) writes frames from byte OFFSET on until the exit frame.
+//! - `supervise --exec` copies: frames from its standard input to the supervisor, and back. The first frame is a
+//!   request: [`Frame::Exec`], [`Frame::Stop`], [`Frame::Signal`] or [`Frame::Attach`].
+//!
+//! Process 1 passes SIGTERM on to everything below it and takes SIGQUIT as the order to SIGKILL that, so that
+//! stopping needs no further process: signal the container with TERM, after the grace with QUIT.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use super::frame::Frame;
+use super::serve::{Supervisor, block_signals, create_record};
+use super::spool::Spool;
+use crate::runtime::Process;
+
+/// Where process 1 keeps its spool, record and socket.
+pub const RUN_DIR: &str = "/.whistlestop-run";
+/// Its exit status when no launch spec arrived: the step's process was certainly never started.
+pub const NEVER_LAUNCHED: u8 = 125;
+/// What it says on standard error then.
+pub const NEVER_LAUNCHED_TEXT: &str = "whistlestop: no launch spec arrived, nothing was started";
+/// The longest launch spec.
+const MAX_LAUNCH: usize = 64 << 20;
+
+/// `--pid1`.
+pub fn run() -> u8 {
+    let Some(process) = read_launch() else {
+        eprintln!("{NEVER_LAUNCHED_TEXT}");
+        return NEVER_LAUNCHED;
+    };
+    let error = match supervise(&process) {
+        Ok(never_ends) => never_ends,
+        Err(e) => {
+            let lost = Frame::Lost(format!("the supervisor cannot work in this container: {e}"));
+            io::stdout().write_all(&lost.to_bytes()).ok();
+            e
+        }
+    };
+    eprintln!("whistlestop: supervisor failed: {error}");
+    1
+}
+
+fn supervise(process: &Process) -> io::Result<io::Error> {
+    let dir = Path::new(RUN_DIR);
+    std::fs::DirBuilder::new().mode(0o700).recursive(true).create(dir)?;
+    let spool = Spool::create(&dir.join("spool"))?;
+    let record = create_record(&dir.join("exit"))?;
+    let socket = dir.join("sock");
+    std::fs::remove_file(&socket).ok();
+    let listener = UnixListener::bind(&socket)?;
+    listener.set_nonblocking(true)?;
+    let stdout = io::stdout().as_fd().try_clone_to_owned()?;
+    super::process::set_nonblocking(&stdout)?;
+    let signals = block_signals()?;
+    let supervisor = Supervisor { spool, record, listener, confine: &|| Ok(()) };
+    Ok(supervisor.run(process, signals, Some(stdout)))
+}
+
+fn read_launch() -> Option<Process> {
+    let mut stdin = io::stdin().lock();
+    let mut length = [0; 4];
+    stdin.read_exact(&mut length).ok()?;
+    let length = u32::from_le_bytes(length) as usize;
+    if length > MAX_LAUNCH {
+        return None;
+    }
+    let mut body = vec![0; length];
+    stdin.read_exact(&mut body).ok()?;
+    serde_json::from_slice(&body).ok()
+}
+
+/// `--read OFFSET`.
+pub fn read(from: u64) -> u8 {
+    relay(|mut socket| {
+        socket.write_all(&Frame::Attach(from).to_bytes())?;
+        copy(&mut socket, &mut stdout_file())
+    })
+}
+
+/// `--exec`.
+pub fn exec() -> u8 {
+    relay(|mut socket| {
+        let mut to_supervisor = socket.try_clone()?;
+        std::thread::spawn(move || {
+            // SAFETY: standard input is open and nothing else in this process reads it.
+            let mut stdin = unsafe { File::from_raw_fd(0) };
+            copy(&mut stdin, &mut to_supervisor).ok();
+            to_supervisor.shutdown(Shutdown::Write).ok();
+        });
+        copy(&mut socket, &mut stdout_file())
+    })
+}
+
+fn relay(work: impl FnOnce(UnixStream) -> io::Result<()>) -> u8 {
+    let result = UnixStream::connect(Path::new(RUN_DIR).join("sock")).and_then(work);
+    match result {
+        Ok(()) => 0,
+        Err(e) => {
+            let lost = Frame::Lost(format!("the container's supervisor cannot be reached: {e}"));
+            stdout_file().write_all(&lost.to_bytes()).ok();
+            1
+        }
+    }
+}
+
+/// Standard output without the line buffer that Rust puts before it.
+fn stdout_file() -> File {
+    io::stdout().as_fd().try_clone_to_owned().map_or_else(
+        // SAFETY: descriptor 1 is open for the life of the process.
+        |_| unsafe { File::from(OwnedFd::from_raw_fd(1)) },
+        File::from,
+    )
+}
+
+fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(n) => to.write_all(&buffer[..n])?,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+}

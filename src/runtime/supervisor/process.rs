@@ -1,0 +1,223 @@
+//! Starts one process in the container that the caller already is in: terminal or pipes, user, directory, program.
+//!
+//! The caller has one thread, so the child may do ordinary work between fork and exec.
+
+use std::convert::Infallible;
+use std::ffi::CString;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{ForkResult, Pid};
+
+use super::account::{self, Account};
+use super::program;
+use crate::runtime::{Exit, Process, Stream, WindowSize};
+
+/// A process that was started.
+#[derive(Debug)]
+pub struct Running {
+    /// Its id in our namespace.
+    pub pid: Pid,
+    /// Where its output is read, with the stream it counts as. Not blocking.
+    pub outputs: Vec<(Stream, OwnedFd)>,
+    /// Where its input is written. Not blocking. With a terminal this is the same terminal as the output.
+    pub input: Option<OwnedFd>,
+    /// Whether it has a terminal.
+    pub terminal: bool,
+}
+
+/// What a caller adds to a start.
+pub struct Surroundings<'a> {
+    /// Whether a missing working directory is made.
+    pub make_dir: bool,
+    /// Runs in the child, as root of the container, before its user is taken on: cgroups, namespaces, capabilities.
+    pub confine: &'a dyn Fn() -> io::Result<()>,
+}
+
+/// Starts `process`; the error says why that cannot be.
+pub fn start(process: &Process, surroundings: &Surroundings<'_>) -> Result<Running, Exit> {
+    let passwd = fs::read("/etc/passwd").unwrap_or_default();
+    let group = fs::read("/etc/group").unwrap_or_default();
+    let account =
+        account::find(process.user.as_deref(), &String::from_utf8_lossy(&passwd), &String::from_utf8_lossy(&group))
+            .map_err(|message| Exit::NotStarted { message, not_found: false })?;
+    let dir = if process.dir.is_empty() { "/" } else { &process.dir };
+    if surroundings.make_dir {
+        fs::create_dir_all(dir).ok();
+    }
+    let (near, far) = connect(process.tty, account.uid).map_err(|e| failed("cannot open its terminal or pipes", &e))?;
+    let (mut report, child_report) = pipe().map_err(|e| failed("cannot open a pipe", &e))?;
+    // SAFETY: this process has one thread, so the child's copy of every lock is free.
+    match unsafe { nix::unistd::fork() }.map_err(|e| failed("cannot fork", &e.into()))? {
+        ForkResult::Child => {
+            let error = match child(process, dir, &account, &far, surroundings) {
+                Ok(never) => match never {},
+                Err(e) => e,
+            };
+            let text = serde_json::to_vec(&error).unwrap_or_default();
+            fs::File::from(child_report).write_all(&text).ok();
+            // SAFETY: nothing of the parent's may run in the child: no destructors, no buffers.
+            unsafe { libc::_exit(127) }
+        }
+        ForkResult::Parent { child } => {
+            drop((far, child_report));
+            let mut text = Vec::new();
+            report.read_to_end(&mut text).map_err(|e| failed("cannot hear from the new process", &e))?;
+            if text.is_empty() {
+                return Ok(Running { pid: child, ..near });
+            }
+            nix::sys::wait::waitpid(child, None).ok();
+            Err(serde_json::from_slice(&text).map_err(|e| failed("the new process died early", &e.into()))?)
+        }
+    }
+}
+
+fn failed(what: &str, error: &io::Error) -> Exit {
+    Exit::NotStarted { message: format!("{what}: {error}"), not_found: false }
+}
+
+/// The child's ends: standard input, output and error.
+struct Far {
+    fds: [OwnedFd; 3],
+    terminal: bool,
+}
+
+fn pipe() -> io::Result<(fs::File, OwnedFd)> {
+    let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    Ok((read.into(), write))
+}
+
+fn connect(tty: Option<WindowSize>, uid: u32) -> io::Result<(Running, Far)> {
+    let nobody = Pid::from_raw(0);
+    if let Some(size) = tty {
+        let (master, slave) = open_terminal(size, uid)?;
+        let input = master.try_clone()?;
+        let near = Running { pid: nobody, outputs: vec![(Stream::Stdout, master)], input: Some(input), terminal: true };
+        return Ok((near, Far { fds: [slave.try_clone()?, slave.try_clone()?, slave], terminal: true }));
+    }
+    let (stdin, input) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    let (out, stdout) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    let (err, stderr) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    for fd in [&out, &err, &input] {
+        set_nonblocking(fd)?;
+    }
+    for fd in [&out, &err] {
+        // Fewer wake-ups for a process that writes much; the default is what we get where this is not allowed.
+        fcntl(fd, FcntlArg::F_SETPIPE_SZ(256 << 10)).ok();
+    }
+    let outputs = vec![(Stream::Stdout, out), (Stream::Stderr, err)];
+    let near = Running { pid: nobody, outputs, input: Some(input), terminal: false };
+    Ok((near, Far { fds: [stdin, stdout, stderr], terminal: false }))
+}
+
+fn open_terminal(size: WindowSize, uid: u32) -> io::Result<(OwnedFd, OwnedFd)> {
+    let open = |path: &str| nix::fcntl::open(path, OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC, Mode::empty());
+    let master = open("/dev/pts/ptmx").or_else(|_| open("/dev/ptmx"))?;
+    let unlock: libc::c_int = 0;
+    // SAFETY: both calls take plain integers, the first through a pointer that lives long enough.
+    let slave = unsafe {
+        if libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &unlock) < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+        match libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, flags) {
+            fd if fd < 0 => return Err(io::Error::last_os_error()),
+            fd => OwnedFd::from_raw_fd(fd),
+        }
+    };
+    resize(&master, size);
+    nix::unistd::fchown(&slave, Some(uid.into()), None).ok();
+    set_nonblocking(&master)?;
+    Ok((master, slave))
+}
+
+/// Gives a terminal another size.
+pub fn resize(terminal: &impl AsRawFd, size: WindowSize) {
+    let size = libc::winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the pointer is to a whole struct of the kind the call reads.
+    unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &size) };
+}
+
+/// Makes reads and writes return at once.
+pub fn set_nonblocking(fd: &impl AsFd) -> io::Result<()> {
+    let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
+    fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    Ok(())
+}
+
+/// Everything in the child up to exec.
+fn child(
+    process: &Process,
+    dir: &str,
+    account: &Account,
+    far: &Far,
+    surroundings: &Surroundings<'_>,
+) -> Result<Infallible, Exit> {
+    let fail = |what: &str| {
+        let what = what.to_owned();
+        move |e: nix::Error| failed(&what, &e.into())
+    };
+    restore_signals().map_err(fail("cannot restore signals"))?;
+    nix::unistd::setsid().map_err(fail("cannot start a session"))?;
+    for (number, fd) in far.fds.iter().enumerate() {
+        // SAFETY: plain integers; the numbers 0 to 2 are ours to replace.
+        if unsafe { libc::dup2(fd.as_raw_fd(), number as RawFd) } < 0 {
+            return Err(failed("cannot connect its input and output", &io::Error::last_os_error()));
+        }
+    }
+    if far.terminal {
+        // SAFETY: plain integers.
+        unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) };
+    }
+    umask(Mode::from_bits_truncate(0o022));
+    (surroundings.confine)().map_err(|e| failed("cannot confine it", &e))?;
+    become_user(account)?;
+    std::env::set_current_dir(dir).map_err(|e| {
+        let message = format!("chdir to cwd ({dir:?}) set in config.json failed: {}", program::reason(&e));
+        Exit::NotStarted { message, not_found: false }
+    })?;
+    let env = program::environment(&process.env, account);
+    let path = program::find(&process.path, &env)?;
+    exec(&path, process, &env)
+}
+
+fn restore_signals() -> nix::Result<()> {
+    nix::sys::signal::sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    for signal in [Signal::SIGPIPE, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT] {
+        // SAFETY: the default disposition runs no code of ours.
+        unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }?;
+    }
+    Ok(())
+}
+
+fn become_user(account: &Account) -> Result<(), Exit> {
+    let cannot = |e: nix::Error| {
+        let message = format!(
+            "cannot run as user {} ({}:{}): {e}; where the server runs as an ordinary user, only root can be had",
+            account.name, account.uid, account.gid
+        );
+        Exit::NotStarted { message, not_found: false }
+    };
+    // Concourse gives no supplementary groups. Refused in a user namespace of one user, which has none anyway.
+    nix::unistd::setgroups(&[]).ok();
+    nix::unistd::setgid(account.gid.into()).map_err(cannot)?;
+    nix::unistd::setuid(account.uid.into()).map_err(cannot)
+}
+
+fn exec(path: &str, process: &Process, env: &[String]) -> Result<Infallible, Exit> {
+    let c =
+        |text: &str| CString::new(text).map_err(|e| failed("a zero byte in its arguments or environment", &e.into()));
+    let mut args = vec![c(&process.path)?];
+    for arg in &process.args {
+        args.push(c(arg)?);
+    }
+    let env = env.iter().map(|e| c(e)).collect::<Result<Vec<_>, _>>()?;
+    nix::unistd::execve(&c(path)?, &args, &env).map_err(|e| {
+        let message = format!("exec {path}: {}", program::reason(&e.into()));
+        Exit::NotStarted { message, not_found: e == nix::Error::ENOENT }
+    })
+}

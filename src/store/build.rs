@@ -1,0 +1,390 @@
+//! Builds: their rows and how they are read. Making them is in `create.rs`, running and ending them in `finish.rs`.
+
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::page::{Page, PageRequest};
+use super::{ReadTx, Result, pipeline};
+use crate::base::clock::Time;
+use crate::base::id::{BuildId, JobId, PipelineId, ResourceId, TeamId};
+use crate::base::version::Version;
+use crate::pipeline::Object;
+
+/// What is said of a build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Waits to start.
+    Pending,
+    /// Runs.
+    Started,
+    /// Every step succeeded.
+    Succeeded,
+    /// A step said no.
+    Failed,
+    /// A step could not be run.
+    Errored,
+    /// Somebody stopped it.
+    Aborted,
+}
+
+impl Status {
+    /// Every one.
+    pub const ALL: [Status; 6] =
+        [Status::Pending, Status::Started, Status::Succeeded, Status::Failed, Status::Errored, Status::Aborted];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Pending => "pending",
+            Status::Started => "started",
+            Status::Succeeded => "succeeded",
+            Status::Failed => "failed",
+            Status::Errored => "errored",
+            Status::Aborted => "aborted",
+        }
+    }
+
+    /// Whether nothing will change any more.
+    pub fn is_over(self) -> bool {
+        !matches!(self, Status::Pending | Status::Started)
+    }
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl ToSql for Status {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::from(self.as_str()))
+    }
+}
+
+impl FromSql for Status {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let word = value.as_str()?;
+        Status::ALL.into_iter().find(|s| s.as_str() == word).ok_or(FromSqlError::InvalidType)
+    }
+}
+
+/// Where a build is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BuildState {
+    /// Waits to start.
+    Pending,
+    /// Runs.
+    Started {
+        /// Since then.
+        at: Time,
+    },
+    /// Is over.
+    Finished {
+        /// Since then.
+        at: Time,
+        /// How.
+        status: Status,
+    },
+}
+
+/// How a build is to be stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Abort {
+    /// By stopping its steps and running its hooks.
+    Graceful,
+    /// At once.
+    Forced,
+}
+
+/// A row of `builds` with the names of what it belongs to, without its plans.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Build {
+    /// Its id.
+    pub id: BuildId,
+    /// Number within the job (`7`, rerun `7.1`), of the one-off sequence, or `check`.
+    pub name: String,
+    /// What is said of it.
+    pub status: Status,
+    /// Whose it is.
+    pub team_id: TeamId,
+    /// That team's name.
+    pub team_name: String,
+    /// Its pipeline, unless it is one-off.
+    pub pipeline_id: Option<PipelineId>,
+    /// That pipeline's name.
+    pub pipeline_name: Option<String>,
+    /// The variables that make that pipeline an instance.
+    pub pipeline_instance_vars: Option<Object>,
+    /// Its job, unless it is one-off or a check.
+    pub job_id: Option<JobId>,
+    /// That job's name.
+    pub job_name: Option<String>,
+    /// What it checks.
+    pub resource_id: Option<ResourceId>,
+    /// That resource's name.
+    pub resource_name: Option<String>,
+    /// When it was made.
+    pub created_at: Time,
+    /// When it started.
+    pub started_at: Option<Time>,
+    /// When it ended.
+    pub ended_at: Option<Time>,
+    /// Whether it has taken a slot of its serial groups.
+    pub scheduled: bool,
+    /// Whether a person asked for it.
+    pub manual: bool,
+    /// Who.
+    pub created_by: Option<String>,
+    /// The build it repeats.
+    pub rerun_of: Option<BuildId>,
+    /// That build's name.
+    pub rerun_of_name: Option<String>,
+    /// Which repetition.
+    pub rerun_number: Option<i64>,
+    /// Whether and how it is to be stopped.
+    pub aborted: Option<Abort>,
+    /// What people say of it.
+    pub comment: String,
+    /// When its log was removed.
+    pub reap_time: Option<Time>,
+}
+
+const COLUMNS: &str = "select b.id, b.name, b.status, b.team_id, t.name, b.pipeline_id, p.name, p.instance_vars, b.job_id,
+  j.name, b.resource_id, r.name, b.created_at, b.started_at, b.ended_at, b.scheduled, b.manual, b.created_by, b.rerun_of,
+  o.name, b.rerun_number, b.aborted, b.comment, b.reap_time
+  from builds b join teams t on t.id = b.team_id left join pipelines p on p.id = b.pipeline_id
+  left join jobs j on j.id = b.job_id left join resources r on r.id = b.resource_id
+  left join builds o on o.id = b.rerun_of";
+
+impl Build {
+    /// Where it is in its life.
+    pub fn state(&self) -> BuildState {
+        match self.status {
+            Status::Pending => BuildState::Pending,
+            Status::Started => BuildState::Started { at: self.started_at.unwrap_or(self.created_at) },
+            status => BuildState::Finished { at: self.ended_at.unwrap_or(self.created_at), status },
+        }
+    }
+
+    fn from_row(r: &Row<'_>) -> rusqlite::Result<Build> {
+        Ok(Build {
+            id: r.get(0)?,
+            name: r.get(1)?,
+            status: r.get(2)?,
+            team_id: r.get(3)?,
+            team_name: r.get(4)?,
+            pipeline_id: r.get(5)?,
+            pipeline_name: r.get(6)?,
+            pipeline_instance_vars: pipeline::vars(&r.get::<_, Option<String>>(7)?.unwrap_or_default())?,
+            job_id: r.get(8)?,
+            job_name: r.get(9)?,
+            resource_id: r.get(10)?,
+            resource_name: r.get(11)?,
+            created_at: r.get(12)?,
+            started_at: r.get(13)?,
+            ended_at: r.get(14)?,
+            scheduled: r.get(15)?,
+            manual: r.get(16)?,
+            created_by: r.get(17)?,
+            rerun_of: r.get(18)?,
+            rerun_of_name: r.get(19)?,
+            rerun_number: r.get(20)?,
+            aborted: match r.get::<_, i64>(21)? {
+                0 => None,
+                1 => Some(Abort::Graceful),
+                _ => Some(Abort::Forced),
+            },
+            comment: r.get(22)?,
+            reap_time: r.get(23)?,
+        })
+    }
+}
+
+/// Whose builds a list shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Audience {
+    /// Everybody's.
+    All,
+    /// Those of these teams, and of public pipelines.
+    TeamsAndPublic(Vec<TeamId>),
+    /// Those of one team.
+    Team(TeamId),
+    /// Those of public pipelines of one team.
+    PublicOf(TeamId),
+}
+
+/// A version that a build was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildInput {
+    /// Name of the get step.
+    pub name: String,
+    /// What of.
+    pub resource_id: ResourceId,
+    /// Which.
+    pub version: Version,
+    /// Whether the job had never had it.
+    pub first_occurrence: bool,
+}
+
+/// A version that a build made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildOutput {
+    /// Name of the put step.
+    pub name: String,
+    /// What of.
+    pub resource_id: ResourceId,
+    /// Which.
+    pub version: Version,
+}
+
+impl ReadTx<'_> {
+    /// The build of that id.
+    pub fn build(&self, id: BuildId) -> Result<Option<Build>> {
+        let mut query = self.prepare_cached(&format!("{COLUMNS} where b.id = ?"))?;
+        Ok(query.query_row([id], Build::from_row).optional()?)
+    }
+
+    /// A job's build of that name.
+    pub fn find_build(&self, job: JobId, name: &str) -> Result<Option<Build>> {
+        let mut query = self.prepare_cached(&format!("{COLUMNS} where b.job_id = ? and b.name = ?"))?;
+        Ok(query.query_row(params![job, name], Build::from_row).optional()?)
+    }
+
+    /// A job's newest build.
+    pub fn latest_build(&self, job: JobId) -> Result<Option<Build>> {
+        let mut query = self.prepare_cached(&format!("{COLUMNS} where b.job_id = ? order by b.id desc limit 1"))?;
+        Ok(query.query_row([job], Build::from_row).optional()?)
+    }
+
+    /// A page of a job's builds.
+    pub fn builds_of_job(&self, job: JobId, page: PageRequest) -> Result<Page<Build>> {
+        self.build_page("b.job_id = ?1", job.0, page)
+    }
+
+    /// A page of a pipeline's builds, checks left out.
+    pub fn builds_of_pipeline(&self, pipeline: PipelineId, page: PageRequest) -> Result<Page<Build>> {
+        self.build_page("b.pipeline_id = ?1 and b.resource_id is null", pipeline.0, page)
+    }
+
+    /// A page of the builds that such an audience may see, checks left out.
+    pub fn builds(&self, audience: &Audience, page: PageRequest) -> Result<Page<Build>> {
+        match audience {
+            Audience::All => self.build_page("b.resource_id is null and ?1 is not null", 0, page),
+            Audience::Team(team) => self.build_page("b.resource_id is null and b.team_id = ?1", team.0, page),
+            Audience::PublicOf(team) => {
+                self.build_page("b.resource_id is null and b.team_id = ?1 and p.public = 1", team.0, page)
+            }
+            Audience::TeamsAndPublic(teams) => self.build_page(
+                "b.resource_id is null and (p.public = 1 or b.team_id in (select value from json_each(?1)))",
+                serde_json::to_string(teams)?,
+                page,
+            ),
+        }
+    }
+
+    /// A page of the builds that created from or to those times (both inclusive), of a job or an audience's all.
+    pub fn builds_between(&self, job: JobId, from: Option<Time>, to: Option<Time>, limit: i64) -> Result<Vec<Build>> {
+        let mut query = self.prepare_cached(&format!(
+            "{COLUMNS} where b.job_id = ?1 and (?2 is null or b.started_at >= ?2) and (?3 is null or b.started_at <= ?3)
+             order by b.id desc limit ?4"
+        ))?;
+        Ok(query.query_map(params![job, from, to, limit], Build::from_row)?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Builds that were given that version.
+    pub fn builds_with_input(&self, resource: ResourceId, digest: &str) -> Result<Vec<Build>> {
+        let mut query = self.prepare_cached(&format!(
+            "{COLUMNS} where b.id in (select build_id from build_inputs where resource_id = ? and digest = ?) order by b.id desc"
+        ))?;
+        Ok(query.query_map(params![resource, digest], Build::from_row)?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Builds that made that version.
+    pub fn builds_with_output(&self, resource: ResourceId, digest: &str) -> Result<Vec<Build>> {
+        let mut query = self.prepare_cached(&format!(
+            "{COLUMNS} where b.id in (select build_id from build_outputs where resource_id = ? and digest = ?) order by b.id desc"
+        ))?;
+        Ok(query.query_map(params![resource, digest], Build::from_row)?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Builds that have started and not ended, in the order they were made: what the tracker runs.
+    pub fn started_builds(&self) -> Result<Vec<Build>> {
+        let mut query = self.prepare_cached(&format!(
+            "{COLUMNS} where b.status in ('pending', 'started') and b.status = 'started' order by b.id"
+        ))?;
+        Ok(query.query_map([], Build::from_row)?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// A job's builds that wait, in the order they start.
+    pub fn pending_builds(&self, job: JobId) -> Result<Vec<Build>> {
+        let mut query = self.prepare_cached(&format!(
+            "{COLUMNS} where b.status in ('pending', 'started') and b.status = 'pending' and b.job_id = ?
+             order by coalesce(b.rerun_of, b.id), b.id"
+        ))?;
+        Ok(query.query_map([job], Build::from_row)?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Builds of checks and one-off builds that were asked for and have not started: no job's queue holds them.
+    pub fn pending_without_job(&self) -> Result<Vec<Build>> {
+        let mut query = self.prepare_cached(&format!(
+            "{COLUMNS} where b.status in ('pending', 'started') and b.status = 'pending' and b.job_id is null order by b.id"
+        ))?;
+        Ok(query.query_map([], Build::from_row)?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The plan that is run (JSON); none while pending and once over.
+    pub fn build_plan(&self, id: BuildId) -> Result<Option<String>> {
+        let mut query = self.prepare_cached("select plan from builds where id = ?")?;
+        Ok(query.query_row([id], |r| r.get(0)).optional()?.flatten())
+    }
+
+    /// What is shown of the plan (JSON).
+    pub fn build_public_plan(&self, id: BuildId) -> Result<Option<String>> {
+        let mut query = self.prepare_cached("select public_plan from builds where id = ?")?;
+        Ok(query.query_row([id], |r| r.get(0)).optional()?.flatten())
+    }
+
+    /// What a build was given, by name.
+    pub fn build_inputs(&self, id: BuildId) -> Result<Vec<BuildInput>> {
+        let mut query = self.prepare_cached(
+            "select name, resource_id, version, first_occurrence from build_inputs where build_id = ? order by name",
+        )?;
+        let rows = query.query_map([id], |r| {
+            Ok(BuildInput { name: r.get(0)?, resource_id: r.get(1)?, version: r.get(2)?, first_occurrence: r.get(3)? })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// What a build made, by name.
+    pub fn build_outputs(&self, id: BuildId) -> Result<Vec<BuildOutput>> {
+        let mut query = self
+            .prepare_cached("select name, resource_id, version from build_outputs where build_id = ? order by name")?;
+        let rows = query
+            .query_map([id], |r| Ok(BuildOutput { name: r.get(0)?, resource_id: r.get(1)?, version: r.get(2)? }))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    fn build_page(&self, condition: &str, id: impl rusqlite::ToSql, page: PageRequest) -> Result<Page<Build>> {
+        let bound =
+            if page.upwards() { "b.id >= ?2 order by b.id" } else { "(?2 is null or b.id <= ?2) order by b.id desc" };
+        let mut query = self.prepare_cached(&format!("{COLUMNS} where {condition} and {bound} limit ?3"))?;
+        let rows = query.query_map(params![id, page.from.or(page.to), page.limit], Build::from_row)?;
+        let mut items = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+        if page.upwards() {
+            items.reverse();
+        }
+        let (Some(first), Some(last)) = (items.first(), items.last()) else {
+            return Ok(Page { items, newer: None, older: None });
+        };
+        let from = "select b.id from builds b left join pipelines p on p.id = b.pipeline_id";
+        let neighbour = |bound: &str, of: BuildId| -> Result<Option<i64>> {
+            let mut query = self.prepare_cached(&format!("{from} where {condition} and {bound} limit 1"))?;
+            Ok(query.query_row(params![id, of], |r| r.get(0)).optional()?)
+        };
+        let newer = neighbour("b.id > ?2 order by b.id", first.id)?;
+        let older = neighbour("b.id < ?2 order by b.id desc", last.id)?;
+        Ok(Page { items, newer, older })
+    }
+}

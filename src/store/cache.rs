@@ -1,0 +1,113 @@
+//! What later steps may use again: fetched versions and task caches.
+
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::{ReadTx, Result, WriteTx};
+use crate::base::clock::Time;
+use crate::base::id::{JobId, TeamId};
+
+/// A row of `resource_caches`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResourceCache {
+    /// Digest over team, chain of types, source, version and params.
+    pub key: String,
+    /// Whose it is.
+    pub team_id: TeamId,
+    /// Where the files are.
+    pub volume: String,
+    /// JSON of what the fetch answered.
+    pub response: String,
+    /// JSON of the engine's image where the fetch was an image pull.
+    pub image: Option<String>,
+    /// When it was last asked for.
+    pub last_used: Time,
+}
+
+impl ResourceCache {
+    fn from_row(r: &Row<'_>) -> rusqlite::Result<ResourceCache> {
+        Ok(ResourceCache {
+            key: r.get(0)?,
+            team_id: r.get(1)?,
+            volume: r.get(2)?,
+            response: r.get(3)?,
+            image: r.get(4)?,
+            last_used: r.get(5)?,
+        })
+    }
+}
+
+impl ReadTx<'_> {
+    /// The fetched version of that key.
+    pub fn resource_cache(&self, key: &str) -> Result<Option<ResourceCache>> {
+        let mut query = self.prepare_cached(
+            "select key, team_id, volume, response, image, last_used from resource_caches where key = ?",
+        )?;
+        Ok(query.query_row([key], ResourceCache::from_row).optional()?)
+    }
+
+    /// The volume of a task's cache.
+    pub fn task_cache(&self, job: JobId, step: &str, path: &str) -> Result<Option<String>> {
+        let mut query =
+            self.prepare_cached("select volume from task_caches where job_id = ? and step_name = ? and path = ?")?;
+        Ok(query.query_row(params![job, step, path], |r| r.get(0)).optional()?)
+    }
+
+    /// Keys of fetched versions that nobody has asked for since `before`.
+    pub fn idle_resource_caches(&self, before: Time) -> Result<Vec<String>> {
+        let mut query =
+            self.prepare_cached("select key from resource_caches where last_used < ? order by last_used")?;
+        Ok(query.query_map([before], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?)
+    }
+}
+
+impl WriteTx<'_> {
+    /// Keeps a fetched version. If one of that key is there already it stays, and is returned.
+    pub fn keep_resource_cache(&self, cache: &ResourceCache) -> Result<ResourceCache> {
+        self.prepare_cached(
+            "insert into resource_caches (key, team_id, volume, response, image, last_used) values (?, ?, ?, ?, ?, ?)
+             on conflict (key) do update set last_used = max(last_used, excluded.last_used)",
+        )?
+        .execute(params![
+            cache.key,
+            cache.team_id,
+            cache.volume,
+            cache.response,
+            cache.image,
+            cache.last_used
+        ])?;
+        Ok(self.resource_cache(&cache.key)?.unwrap_or_else(|| cache.clone()))
+    }
+
+    /// Remembers that it was asked for; false if it is gone.
+    pub fn use_resource_cache(&self, key: &str, now: Time) -> Result<bool> {
+        let n = self
+            .prepare_cached("update resource_caches set last_used = max(last_used, ?) where key = ?")?
+            .execute(params![now, key])?;
+        Ok(n == 1)
+    }
+
+    /// Forgets a fetched version; its volume becomes removable.
+    pub fn drop_resource_cache(&self, key: &str) -> Result<()> {
+        self.prepare_cached("delete from resource_caches where key = ?")?.execute([key])?;
+        Ok(())
+    }
+
+    /// Makes `volume` the task's cache in place of what was.
+    pub fn keep_task_cache(&self, job: JobId, step: &str, path: &str, volume: &str, now: Time) -> Result<()> {
+        self.prepare_cached(
+            "insert into task_caches (job_id, step_name, path, volume, last_used) values (?, ?, ?, ?, ?)
+             on conflict (job_id, step_name, path) do update set volume = excluded.volume, last_used = excluded.last_used",
+        )?
+        .execute(params![job, step, path, volume, now])?;
+        Ok(())
+    }
+
+    /// Forgets caches of a step, or of one path of it; how many.
+    pub fn clear_task_cache(&self, job: JobId, step: &str, path: Option<&str>) -> Result<usize> {
+        Ok(self
+            .prepare_cached(
+                "delete from task_caches where job_id = ?1 and step_name = ?2 and (?3 is null or path = ?3)",
+            )?
+            .execute(params![job, step, path])?)
+    }
+}

@@ -1,0 +1,105 @@
+//! Making builds: by the scheduler, by hand, again, one-off, and for checks.
+
+use rusqlite::params;
+
+use super::{ReadTx, Result, WriteTx};
+use crate::base::clock::Time;
+use crate::base::id::{BuildId, JobId, ResourceId, TeamId};
+
+/// Why a build cannot be run again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rerun {
+    /// It is.
+    Created(BuildId),
+    /// It belongs to no job, or there is no such build.
+    NotFound,
+    /// It never got its inputs.
+    WithoutInputs,
+}
+
+impl WriteTx<'_> {
+    /// Makes a build for a job unless one is waiting already. Returns it if it was made.
+    pub fn ensure_pending_build(&self, job: JobId, now: Time) -> Result<Option<BuildId>> {
+        let waiting: bool = self
+            .prepare_cached(
+                "select exists (select 1 from builds where job_id = ? and status in ('pending', 'started') and status = 'pending')",
+            )?
+            .query_row([job], |r| r.get(0))?;
+        if waiting {
+            return Ok(None);
+        }
+        self.add_job_build(job, None, now).map(Some)
+    }
+
+    /// Makes a build that a person asked for, and asks for a look at its job.
+    pub fn create_manual_build(&self, job: JobId, by: &str, now: Time) -> Result<BuildId> {
+        let build = self.add_job_build(job, Some(by), now)?;
+        self.request_schedule(job)?;
+        Ok(build)
+    }
+
+    /// Makes a build that repeats another with the same inputs: `7.1`, `7.2`; of a repeated one, the original.
+    pub fn create_rerun(&self, of: BuildId, by: &str, now: Time) -> Result<Rerun> {
+        let Some(named) = self.build(of)? else { return Ok(Rerun::NotFound) };
+        let Some(job) = named.job_id else { return Ok(Rerun::NotFound) };
+        let original = named.rerun_of.unwrap_or(named.id);
+        if !self.has_inputs(original)? {
+            return Ok(Rerun::WithoutInputs);
+        }
+        let id = self
+            .prepare_cached(
+                "insert into builds (name, team_id, pipeline_id, job_id, created_at, created_by, rerun_of, rerun_number)
+                 select b.name || '.' || n.number, b.team_id, b.pipeline_id, b.job_id, ?2, ?3, b.id, n.number
+                 from builds b, (select coalesce(max(rerun_number), 0) + 1 as number from builds where rerun_of = ?1) n
+                 where b.id = ?1 returning id",
+            )?
+            .query_row(params![original, now, by], |r| r.get(0))?;
+        self.update_next_build(job)?;
+        self.request_schedule(job)?;
+        Ok(Rerun::Created(id))
+    }
+
+    /// Makes a build of a team that belongs to no pipeline.
+    pub fn create_one_off_build(&self, team: TeamId, by: &str, now: Time) -> Result<BuildId> {
+        let name = self.next_in_sequence("one_off")?.to_string();
+        self.prepare_cached(
+            "insert into builds (name, team_id, created_at, created_by, manual) values (?, ?, ?, ?, 1)",
+        )?
+        .execute(params![name, team, now, by])?;
+        Ok(BuildId(self.last_insert_rowid()))
+    }
+
+    /// Makes the build of a check; `by` if a person asked.
+    pub fn create_check_build(&self, resource: ResourceId, by: Option<&str>, now: Time) -> Result<BuildId> {
+        let id = self
+            .prepare_cached(
+                "insert into builds (name, team_id, pipeline_id, resource_id, created_at, created_by, manual)
+                 select 'check', p.team_id, p.id, r.id, ?2, ?3, ?3 is not null
+                 from resources r join pipelines p on p.id = r.pipeline_id where r.id = ?1 returning id",
+            )?
+            .query_row(params![resource, now, by], |r| r.get(0))?;
+        self.set_last_check_build(resource, id)?;
+        Ok(id)
+    }
+
+    fn add_job_build(&self, job: JobId, by: Option<&str>, now: Time) -> Result<BuildId> {
+        self.prepare_cached("update jobs set build_count = build_count + 1 where id = ?")?.execute([job])?;
+        let id = self
+            .prepare_cached(
+                "insert into builds (name, team_id, pipeline_id, job_id, created_at, created_by, manual)
+                 select cast(j.build_count as text), p.team_id, p.id, j.id, ?2, ?3, ?3 is not null
+                 from jobs j join pipelines p on p.id = j.pipeline_id where j.id = ?1 returning id",
+            )?
+            .query_row(params![job, now, by], |r| r.get(0))?;
+        self.update_next_build(job)?;
+        Ok(id)
+    }
+}
+
+impl ReadTx<'_> {
+    /// Whether a build was ever given its inputs (which may be none).
+    pub fn has_inputs(&self, build: BuildId) -> Result<bool> {
+        let mut query = self.prepare_cached("select started_at is not null from builds where id = ?")?;
+        Ok(query.query_row([build], |r| r.get(0))?)
+    }
+}

@@ -1,0 +1,232 @@
+//! Resources: rows, pins, disabled versions, and when they were last checked.
+
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::column::Json;
+use super::{ReadTx, Result, WriteTx};
+use crate::base::clock::Time;
+use crate::base::id::{BuildId, PipelineId, ResourceId, ScopeId, TeamId, VersionId};
+use crate::base::version::Version;
+use crate::pipeline;
+
+/// A row of `resources`, with what its scope, pipeline and team add.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resource {
+    /// Its id.
+    pub id: ResourceId,
+    /// Its pipeline.
+    pub pipeline_id: PipelineId,
+    /// That pipeline's team.
+    pub team_id: TeamId,
+    /// Its name.
+    pub name: String,
+    /// Whether it is in the configuration.
+    pub active: bool,
+    /// Its type.
+    pub kind: String,
+    /// Its part of the configuration.
+    pub config: pipeline::Resource,
+    /// The version history in force.
+    pub scope_id: Option<ScopeId>,
+    /// Pinned by the configuration, which wins.
+    pub config_pin: Option<Version>,
+    /// Pinned by a person.
+    pub api_pin: Option<Version>,
+    /// Why.
+    pub pin_comment: String,
+    /// The last check that was a build of its own.
+    pub last_check_build_id: Option<BuildId>,
+    /// When the last check started, ended and how; `Time(0)` for never.
+    pub last_check_started: Time,
+    /// See above.
+    pub last_check_ended: Time,
+    /// See above.
+    pub last_check_succeeded: bool,
+    /// What the last check said if it failed.
+    pub last_check_error: String,
+    /// The time to hand to [`WriteTx::answer_check`]; later than `check_answered` if a check was asked for.
+    pub check_requested: Time,
+    /// Requests up to here were answered.
+    pub check_answered: Time,
+}
+
+impl Resource {
+    /// The version it is pinned to, by configuration or person.
+    pub fn pin(&self) -> Option<&Version> {
+        self.config_pin.as_ref().or(self.api_pin.as_ref())
+    }
+
+    fn from_row(r: &Row<'_>) -> rusqlite::Result<Resource> {
+        Ok(Resource {
+            id: r.get(0)?,
+            pipeline_id: r.get(1)?,
+            team_id: r.get(2)?,
+            name: r.get(3)?,
+            active: r.get(4)?,
+            kind: r.get(5)?,
+            config: r.get::<_, Json<pipeline::Resource>>(6)?.0,
+            scope_id: r.get(7)?,
+            config_pin: r.get(8)?,
+            api_pin: r.get(9)?,
+            pin_comment: r.get(10)?,
+            last_check_build_id: r.get(11)?,
+            last_check_started: r.get(12)?,
+            last_check_ended: r.get(13)?,
+            last_check_succeeded: r.get(14)?,
+            last_check_error: r.get(15)?,
+            check_requested: r.get(16)?,
+            check_answered: r.get(17)?,
+        })
+    }
+}
+
+/// A failed attempt that never came to a scope counts if it is later than the scope's own last check.
+const COLUMNS: &str =
+    "select r.id, r.pipeline_id, p.team_id, r.name, r.active, r.type, r.config, r.scope_id, r.config_pin,
+  r.api_pin, r.pin_comment, r.last_check_build_id, coalesce(s.last_check_started, 0),
+  max(coalesce(s.last_check_ended, 0), r.last_attempt),
+  coalesce(s.last_check_succeeded, 0) and r.last_attempt_error = '',
+  case when r.last_attempt_error <> '' then r.last_attempt_error else coalesce(s.last_check_error, '') end,
+  r.check_requested, r.last_check_answered
+  from resources r join pipelines p on p.id = r.pipeline_id left join scopes s on s.id = r.scope_id";
+
+impl ReadTx<'_> {
+    /// The resource of that id.
+    pub fn resource(&self, id: ResourceId) -> Result<Option<Resource>> {
+        let mut query = self.prepare_cached(&format!("{COLUMNS} where r.id = ?"))?;
+        Ok(query.query_row([id], Resource::from_row).optional()?)
+    }
+
+    /// The active resource of that name.
+    pub fn find_resource(&self, pipeline: PipelineId, name: &str) -> Result<Option<Resource>> {
+        let mut query =
+            self.prepare_cached(&format!("{COLUMNS} where r.pipeline_id = ? and r.name = ? and r.active = 1"))?;
+        Ok(query.query_row(params![pipeline, name], Resource::from_row).optional()?)
+    }
+
+    /// A pipeline's active resources by name.
+    pub fn resources_of_pipeline(&self, pipeline: PipelineId) -> Result<Vec<Resource>> {
+        let mut query =
+            self.prepare_cached(&format!("{COLUMNS} where r.pipeline_id = ? and r.active = 1 order by r.name"))?;
+        Ok(query.query_map([pipeline], Resource::from_row)?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// All active resources by pipeline and name.
+    pub fn resources(&self) -> Result<Vec<Resource>> {
+        let mut query = self.prepare_cached(&format!("{COLUMNS} where r.active = 1 order by r.pipeline_id, r.name"))?;
+        Ok(query.query_map([], Resource::from_row)?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Active resources that use that scope.
+    pub fn resources_of_scope(&self, scope: ScopeId) -> Result<Vec<ResourceId>> {
+        let mut query = self.prepare_cached("select id from resources where scope_id = ? and active = 1")?;
+        Ok(query.query_map([scope], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?)
+    }
+}
+
+/// Why a resource could not be pinned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pinned {
+    /// It was.
+    Done,
+    /// The configuration pins it.
+    InConfig,
+    /// It has no such version.
+    NotFound,
+}
+
+impl WriteTx<'_> {
+    /// Says which version history is in force. Returns whether that is a change; then jobs are asked to be looked at.
+    pub fn set_scope(&self, id: ResourceId, scope: ScopeId) -> Result<bool> {
+        let n = self
+            .prepare_cached("update resources set scope_id = ?1 where id = ?2 and scope_id is not ?1")?
+            .execute(params![scope, id])?;
+        if n == 1 {
+            self.request_schedule_of_resource(id)?;
+        }
+        Ok(n == 1)
+    }
+
+    /// Pins a resource to one of its versions.
+    pub fn pin_version(&self, id: ResourceId, version: VersionId) -> Result<Pinned> {
+        let Some(resource) = self.resource(id)? else { return Ok(Pinned::NotFound) };
+        if resource.config_pin.is_some() {
+            return Ok(Pinned::InConfig);
+        }
+        let n = self
+            .prepare_cached(
+                "update resources set api_pin = v.version, pin_comment = case when api_pin is null then '' else pin_comment end
+                 from versions v where v.id = ?2 and v.scope_id = resources.scope_id and resources.id = ?1",
+            )?
+            .execute(params![id, version])?;
+        self.request_schedule_of_resource(id)?;
+        Ok(if n == 1 { Pinned::Done } else { Pinned::NotFound })
+    }
+
+    /// Takes a person's pin away.
+    pub fn unpin(&self, id: ResourceId) -> Result<Pinned> {
+        match self.resource(id)? {
+            None => Ok(Pinned::NotFound),
+            Some(r) if r.config_pin.is_some() => Ok(Pinned::InConfig),
+            Some(_) => {
+                self.prepare_cached("update resources set api_pin = null, pin_comment = '' where id = ?")?
+                    .execute([id])?;
+                self.request_schedule_of_resource(id)?;
+                Ok(Pinned::Done)
+            }
+        }
+    }
+
+    /// Says why it is pinned.
+    pub fn set_pin_comment(&self, id: ResourceId, comment: &str) -> Result<bool> {
+        Ok(self.prepare_cached("update resources set pin_comment = ? where id = ?")?.execute(params![comment, id])?
+            == 1)
+    }
+
+    /// Lets a version be used again, or not. False if the resource has no such version.
+    pub fn set_version_enabled(&self, id: ResourceId, version: VersionId, enabled: bool) -> Result<bool> {
+        let digest: Option<String> = self
+            .prepare_cached(
+                "select v.digest from versions v join resources r on r.scope_id = v.scope_id where v.id = ? and r.id = ?",
+            )?
+            .query_row(params![version, id], |r| r.get(0))
+            .optional()?;
+        let Some(digest) = digest else { return Ok(false) };
+        let query = if enabled {
+            "delete from disabled_versions where resource_id = ? and digest = ?"
+        } else {
+            "insert into disabled_versions (resource_id, digest) values (?, ?) on conflict do nothing"
+        };
+        self.prepare_cached(query)?.execute(params![id, digest])?;
+        self.request_schedule_of_resource(id)?;
+        Ok(true)
+    }
+
+    /// Asks for a check at once, whatever the interval.
+    pub fn request_check(&self, id: ResourceId, now: Time) -> Result<()> {
+        self.prepare_cached("update resources set check_requested = max(check_requested + 1, ?) where id = ?")?
+            .execute(params![now, id])?;
+        Ok(())
+    }
+
+    /// Takes back requests for a check up to `requested`, which was read before the check started.
+    pub fn answer_check(&self, id: ResourceId, requested: Time) -> Result<()> {
+        self.prepare_cached("update resources set last_check_answered = max(last_check_answered, ?) where id = ?")?
+            .execute(params![requested, id])?;
+        Ok(())
+    }
+
+    /// Remembers that a check of it ended: with what error, if it failed before it could name a scope, else with ''.
+    pub fn checked(&self, id: ResourceId, error_before_scope: &str, now: Time) -> Result<()> {
+        self.prepare_cached("update resources set last_attempt = ?, last_attempt_error = ? where id = ?")?
+            .execute(params![now, error_before_scope, id])?;
+        Ok(())
+    }
+
+    /// Points to the last check that was a build of its own.
+    pub fn set_last_check_build(&self, id: ResourceId, build: BuildId) -> Result<()> {
+        self.prepare_cached("update resources set last_check_build_id = ? where id = ?")?
+            .execute(params![build, id])?;
+        Ok(())
+    }
+}

@@ -1,0 +1,131 @@
+//! Teams, the walls between tenants.
+
+use rusqlite::{OptionalExtension, Row, params};
+use serde_json::Value;
+
+use super::column::Json;
+use super::{ReadTx, Result, WriteTx};
+use crate::base::id::TeamId;
+
+/// A row of `teams`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Team {
+    /// Its id.
+    pub id: TeamId,
+    /// Its name.
+    pub name: String,
+    /// Whether its owners administer the installation.
+    pub admin: bool,
+    /// `{"owner": {"users": ["local:alice"], "groups": []}, …}`
+    pub auth: Value,
+}
+
+/// Why a team could not be renamed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renamed {
+    /// It was.
+    Done,
+    /// There is no such thing.
+    NotFound,
+    /// The new name is taken.
+    Taken,
+}
+
+const COLUMNS: &str = "select id, name, admin, auth from teams";
+
+impl Team {
+    fn from_row(r: &Row<'_>) -> rusqlite::Result<Team> {
+        Ok(Team { id: r.get(0)?, name: r.get(1)?, admin: r.get(2)?, auth: r.get::<_, Json<Value>>(3)?.0 })
+    }
+}
+
+impl ReadTx<'_> {
+    /// The team of that name.
+    pub fn find_team(&self, name: &str) -> Result<Option<Team>> {
+        let mut query = self.prepare_cached(&format!("{COLUMNS} where name = ?"))?;
+        Ok(query.query_row([name], Team::from_row).optional()?)
+    }
+
+    /// The team of that id.
+    pub fn team(&self, id: TeamId) -> Result<Option<Team>> {
+        let mut query = self.prepare_cached(&format!("{COLUMNS} where id = ?"))?;
+        Ok(query.query_row([id], Team::from_row).optional()?)
+    }
+
+    /// All teams by name.
+    pub fn teams(&self) -> Result<Vec<Team>> {
+        let mut query = self.prepare_cached(&format!("{COLUMNS} order by name"))?;
+        Ok(query.query_map([], Team::from_row)?.collect::<rusqlite::Result<_>>()?)
+    }
+}
+
+impl WriteTx<'_> {
+    /// Makes the admin team `main` if it is not there; with `auth`, sets who is in it.
+    pub fn ensure_main(&self, auth: Option<&Value>) -> Result<TeamId> {
+        let id = self
+            .prepare_cached(
+                "insert into teams (name, admin, auth) values ('main', 1, '{}')
+                 on conflict (name) do update set admin = 1 returning id",
+            )?
+            .query_row([], |r| r.get(0))?;
+        if let Some(auth) = auth {
+            self.prepare_cached("update teams set auth = ? where id = ?")?.execute(params![Json(auth), id])?;
+        }
+        Ok(id)
+    }
+
+    /// Makes the team, or changes who is in it. Also says whether it was made.
+    pub fn set_team(&self, name: &str, auth: &Value) -> Result<(Team, bool)> {
+        let created = self.find_team(name)?.is_none();
+        let team = self
+            .prepare_cached(
+                "insert into teams (name, auth) values (?, ?) on conflict (name) do update set auth = excluded.auth
+                 returning id, name, admin, auth",
+            )?
+            .query_row(params![name, Json(auth)], Team::from_row)?;
+        Ok((team, created))
+    }
+
+    /// Renames a team.
+    pub fn rename_team(&self, id: TeamId, name: &str) -> Result<Renamed> {
+        if self.find_team(name)?.is_some_and(|t| t.id != id) {
+            return Ok(Renamed::Taken);
+        }
+        let n = self.prepare_cached("update teams set name = ? where id = ?")?.execute(params![name, id])?;
+        Ok(if n == 1 { Renamed::Done } else { Renamed::NotFound })
+    }
+
+    /// Removes a team and all that is its own.
+    pub fn destroy_team(&self, id: TeamId) -> Result<bool> {
+        Ok(self.prepare_cached("delete from teams where id = ?")?.execute([id])? == 1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::store::fixture::store;
+
+    #[test]
+    fn a_team_is_made_changed_renamed_and_destroyed() {
+        let (store, _dir) = store();
+        store
+            .write_blocking(|tx| {
+                let main = tx.ensure_main(None)?;
+                assert_eq!(tx.ensure_main(Some(&json!({"owner": {"users": ["local:a"]}})))?, main);
+                assert!(tx.team(main)?.unwrap().admin);
+                let (team, created) = tx.set_team("other", &json!({"viewer": {}}))?;
+                assert!(created && !team.admin);
+                assert!(!tx.set_team("other", &json!({}))?.1);
+                assert_eq!(tx.rename_team(team.id, "main")?, Renamed::Taken);
+                assert_eq!(tx.rename_team(team.id, "new")?, Renamed::Done);
+                assert_eq!(tx.teams()?.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), ["main", "new"]);
+                assert!(tx.destroy_team(team.id)?);
+                assert_eq!(tx.find_team("new")?, None);
+                Ok(())
+            })
+            .unwrap();
+    }
+}

@@ -1,0 +1,119 @@
+//! Volumes, written before the runtime is asked.
+
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::{ReadTx, Result, WriteTx};
+use crate::base::clock::Time;
+use crate::base::id::{BuildId, TeamId};
+
+/// A row of `volumes`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// Its name in the runtime.
+    pub handle: String,
+    /// Whose it is.
+    pub team_id: TeamId,
+    /// `artifact`, `input`, `cache` or `resource`.
+    pub kind: String,
+    /// What it is a copy-on-write child of.
+    pub parent: Option<String>,
+    /// The container it is mounted in.
+    pub container: Option<String>,
+    /// The build it was made by.
+    pub build_id: Option<BuildId>,
+    /// Name of the artifact or path of the mount, for people.
+    pub path: String,
+    /// When.
+    pub created_at: Time,
+}
+
+const COLUMNS: &str = "select handle, team_id, kind, parent, container, build_id, path, created_at from volumes";
+
+impl Volume {
+    fn from_row(r: &Row<'_>) -> rusqlite::Result<Volume> {
+        Ok(Volume {
+            handle: r.get(0)?,
+            team_id: r.get(1)?,
+            kind: r.get(2)?,
+            parent: r.get(3)?,
+            container: r.get(4)?,
+            build_id: r.get(5)?,
+            path: r.get(6)?,
+            created_at: r.get(7)?,
+        })
+    }
+}
+
+impl ReadTx<'_> {
+    /// The volume of that handle.
+    pub fn volume(&self, handle: &str) -> Result<Option<Volume>> {
+        let mut query = self.prepare_cached(&format!("{COLUMNS} where handle = ?"))?;
+        Ok(query.query_row([handle], Volume::from_row).optional()?)
+    }
+
+    /// All of a team's, oldest first.
+    pub fn volumes_of_team(&self, team: TeamId) -> Result<Vec<Volume>> {
+        let mut query = self.prepare_cached(&format!("{COLUMNS} where team_id = ? order by created_at, handle"))?;
+        Ok(query.query_map([team], Volume::from_row)?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// How many copy-on-write children it has.
+    pub fn volume_children(&self, handle: &str) -> Result<i64> {
+        let mut query = self.prepare_cached("select count(*) from volumes where parent = ?")?;
+        Ok(query.query_row([handle], |r| r.get(0))?)
+    }
+
+    /// Every handle there is.
+    pub fn volume_handles(&self) -> Result<Vec<String>> {
+        let mut query = self.prepare_cached("select handle from volumes")?;
+        Ok(query.query_map([], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Those made before `made_before` that nothing needs: no child, no container, no cache, no running build.
+    pub fn removable_volumes(&self, made_before: Time) -> Result<Vec<String>> {
+        let mut query = self.prepare_cached(
+            "select v.handle from volumes v
+             where v.created_at < ?
+               and not exists (select 1 from volumes c where c.parent = v.handle)
+               and (v.container is null or not exists (select 1 from containers c where c.handle = v.container))
+               and not exists (select 1 from resource_caches c where c.volume = v.handle)
+               and not exists (select 1 from task_caches c where c.volume = v.handle)
+               and not exists (select 1 from builds b where b.id = v.build_id and b.status in ('pending', 'started'))",
+        )?;
+        Ok(query.query_map([made_before], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?)
+    }
+}
+
+impl WriteTx<'_> {
+    /// Writes down a volume that is about to be made; one that is there already stays.
+    pub fn insert_volume(&self, v: &Volume) -> Result<()> {
+        self.prepare_cached(
+            "insert into volumes (handle, team_id, kind, parent, container, build_id, path, created_at)
+             values (?, ?, ?, ?, ?, ?, ?, ?) on conflict do nothing",
+        )?
+        .execute(params![
+            v.handle,
+            v.team_id,
+            v.kind,
+            v.parent,
+            v.container,
+            v.build_id,
+            v.path,
+            v.created_at
+        ])?;
+        Ok(())
+    }
+
+    /// Forgets a volume that the runtime has removed; false if something has come to need it meanwhile.
+    pub fn delete_volume(&self, handle: &str) -> Result<bool> {
+        let n = self
+            .prepare_cached(
+                "delete from volumes where handle = ?1
+                   and not exists (select 1 from volumes c where c.parent = ?1)
+                   and not exists (select 1 from resource_caches c where c.volume = ?1)
+                   and not exists (select 1 from task_caches c where c.volume = ?1)",
+            )?
+            .execute([handle])?;
+        Ok(n == 1)
+    }
+}

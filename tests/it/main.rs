@@ -1,0 +1,3 @@
+//! The one integration binary: a folder for each area.
+
+mod runtime;

@@ -1,0 +1,4 @@
+//! The runtimes, with real containers.
+
+mod docker;
+mod docker_overhead;
