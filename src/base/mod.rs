@@ -1,5 +1,6 @@
 //! What knows nothing of CI: clock, ids, versions, durations, secrets, errors, wake-ups, shutdown.
 
+pub mod chance;
 pub mod clock;
 pub mod duration;
 pub mod error;
@@ -9,3 +10,8 @@ pub mod shutdown;
 pub mod stream;
 pub mod version;
 pub mod wake;
+
+/// The Concourse this server speaks as; the client compares major and minor.
+pub const CONCOURSE_VERSION: &str = "8.2.5";
+/// The version of Concourse's worker interface.
+pub const WORKER_VERSION: &str = "2.5";

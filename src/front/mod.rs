@@ -1,1 +1,23 @@
-//! To be filled.
+//! What the API and the pages share: the application, the way from a request to a handler, and back.
+//!
+//! Every route is an action of the table in `auth`, or a page that shows what an action would: [`Routes`] puts the
+//! permission check and the audit in front of each handler, and a handler cannot be called without the [`Permit`]
+//! that only the check makes.
+
+mod answer;
+mod app;
+mod call;
+mod headers;
+mod instance;
+pub mod pages;
+mod permit;
+mod routes;
+mod session;
+
+pub use answer::{Answer, Failure, empty, html, json, redirect, text};
+pub use app::{App, AppParts, Settings};
+pub use call::{Call, Query, percent_decode, query_escape};
+pub use instance::instance_vars;
+pub use permit::{Permit, Visible};
+pub use routes::Routes;
+pub use session::{Token, clear_cookies, cookie, session_cookies, token};

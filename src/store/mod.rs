@@ -23,12 +23,15 @@ pub mod pipeline;
 pub mod resource;
 pub mod result;
 pub mod scope;
+pub mod session;
 pub mod setting;
+pub mod show;
 pub mod team;
 pub mod token;
 pub mod user;
 pub mod version;
 pub mod volume;
+pub mod web;
 
 use std::ops::Deref;
 use std::path::Path;

@@ -1,0 +1,51 @@
+//! What this server is.
+
+use axum::http::StatusCode;
+use serde::Serialize;
+
+use crate::base::{CONCOURSE_VERSION, WORKER_VERSION};
+use crate::front::{Answer, Call, Permit, json};
+
+#[derive(Serialize)]
+struct Info<'a> {
+    version: &'static str,
+    worker_version: &'static str,
+    feature_flags: Features,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    external_url: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    cluster_name: &'a str,
+}
+
+#[derive(Serialize)]
+struct Features {
+    build_rerun: bool,
+    cache_streamed_volumes: bool,
+    global_resources: bool,
+    resource_causality: bool,
+}
+
+/// `GetInfo`: the client compares versions with it before anything else.
+pub async fn info(_: Permit, call: Call) -> Answer {
+    let settings = &call.app.settings;
+    json(
+        StatusCode::OK,
+        &Info {
+            version: CONCOURSE_VERSION,
+            worker_version: WORKER_VERSION,
+            feature_flags: Features {
+                build_rerun: false,
+                cache_streamed_volumes: true,
+                global_resources: false,
+                resource_causality: true,
+            },
+            external_url: &settings.external_url,
+            cluster_name: &settings.cluster_name,
+        },
+    )
+}
+
+/// `GetInfoCreds`: which credential managers are configured. There are none that tell anything.
+pub async fn creds(_: Permit, _: Call) -> Answer {
+    json(StatusCode::OK, &serde_json::json!({}))
+}

@@ -1,0 +1,70 @@
+//! The application: all that handlers reach.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use super::pages::Pages;
+use crate::audit::Audit;
+use crate::auth::policy::Rbac;
+use crate::base::clock::Clock;
+use crate::base::shutdown::Shutdown;
+use crate::engine::Wakes;
+use crate::engine::feed::Feed;
+use crate::login::Login;
+use crate::runtime::Runtime;
+use crate::store::Store;
+
+/// What the operator has set and answers depend on.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// Where people reach this server, without a slash at the end.
+    pub external_url: String,
+    /// Shown on pages and in `fly status`.
+    pub cluster_name: String,
+    /// Cookies only over TLS.
+    pub cookie_secure: bool,
+    /// Roles that were moved.
+    pub rbac: Rbac,
+}
+
+/// See [`App`].
+pub struct AppParts {
+    /// The truth.
+    pub store: Store,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Build logs.
+    pub feed: Feed,
+    /// The bells of the passes: rung after each change.
+    pub wakes: Wakes,
+    /// Where steps run.
+    pub runtime: Arc<dyn Runtime>,
+    /// Who may sign in, and how.
+    pub login: Login,
+    /// Who did what.
+    pub audit: Audit,
+    /// Draws the pages of signing in.
+    pub pages: Box<dyn Pages>,
+    /// Asked to stop; long answers end then.
+    pub shutdown: Shutdown,
+    /// What the operator has set.
+    pub settings: Settings,
+}
+
+/// The application; clones share it.
+#[derive(Clone)]
+pub struct App(Arc<AppParts>);
+
+impl App {
+    /// Over its parts.
+    pub fn new(parts: AppParts) -> App {
+        App(Arc::new(parts))
+    }
+}
+
+impl Deref for App {
+    type Target = AppParts;
+    fn deref(&self) -> &AppParts {
+        &self.0
+    }
+}

@@ -1,0 +1,149 @@
+//! One request, taken apart.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
+
+use axum::body::{Body, Bytes};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+
+use super::{App, Failure};
+
+/// Longest body that is read into memory: a pipeline's configuration is the largest of them.
+const LONGEST: usize = 32 * 1024 * 1024;
+
+/// A request on its way to its handler.
+pub struct Call {
+    /// The application.
+    pub app: App,
+    /// Method, address and headers.
+    pub parts: Parts,
+    /// Parameters of the path, decoded.
+    pub path: BTreeMap<String, String>,
+    /// Parameters of the query.
+    pub query: Query,
+    /// Fields of a posted form; only pages have them, see [`super::Routes::form`].
+    pub form: Query,
+    /// The cross-site request token of the session, for forms.
+    pub csrf: String,
+    /// The body, unless it was read as a form. The lock only makes a `Call` shareable between threads.
+    pub(super) body: Mutex<Body>,
+}
+
+impl Call {
+    /// A parameter of the path.
+    pub fn param(&self, name: &str) -> &str {
+        self.path.get(name).map_or("", String::as_str)
+    }
+
+    /// A parameter of the path that is an id; anything else is a bad request.
+    pub fn id<T: FromStr>(&self, name: &str) -> Result<T, Failure> {
+        self.param(name).parse().map_err(|_| Failure::bare(StatusCode::BAD_REQUEST))
+    }
+
+    /// A header's text, or ''.
+    pub fn header(&self, name: &str) -> &str {
+        self.parts.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("")
+    }
+
+    /// The body as it comes.
+    pub fn into_body(self) -> Body {
+        self.body.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The whole body.
+    pub async fn bytes(self) -> Result<Bytes, Failure> {
+        axum::body::to_bytes(self.into_body(), LONGEST)
+            .await
+            .map_err(|e| Failure::bad_request(format!("the body could not be read: {e}")))
+    }
+
+    /// The body as JSON; anything else is a bad request.
+    pub async fn json<T: DeserializeOwned>(self) -> Result<T, Failure> {
+        let bytes = self.bytes().await?;
+        serde_json::from_slice(&bytes).map_err(|e| Failure::bad_request(format!("malformed request: {e}")))
+    }
+}
+
+/// Names and values in the order they came.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Query(pub Vec<(String, String)>);
+
+impl Query {
+    /// Reads `a=b&c=d`.
+    pub fn parse(text: &str) -> Query {
+        let decode = |s: &str| percent_decode(&s.replace('+', " "));
+        let pair = |part: &str| {
+            let (name, value) = part.split_once('=').unwrap_or((part, ""));
+            (decode(name), decode(value))
+        };
+        Query(text.split('&').filter(|p| !p.is_empty()).map(pair).collect())
+    }
+
+    /// The first value of that name, or ''.
+    pub fn get(&self, name: &str) -> &str {
+        self.0.iter().find(|(n, _)| n == name).map_or("", |(_, v)| v.as_str())
+    }
+
+    /// Every value of that name.
+    pub fn all<'q>(&'q self, name: &'q str) -> impl Iterator<Item = &'q str> {
+        self.0.iter().filter(move |(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+
+    /// Whether the name is there at all.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(n, _)| n == name)
+    }
+}
+
+/// Decodes `%41`; what is not an escape stays as it is.
+pub fn percent_decode(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let escaped = bytes.get(at + 1..at + 3).filter(|_| bytes[at] == b'%').and_then(|h| hex::decode(h).ok());
+        match escaped {
+            Some(byte) => {
+                out.extend(byte);
+                at += 3;
+            }
+            None => {
+                out.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Encodes for a query as Go's `url.QueryEscape` does.
+pub fn query_escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(char::from(byte)),
+            b' ' => out.push('+'),
+            other => out.push_str(&format!("%{other:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_decoded() {
+        let q = Query::parse("a=1&b=x+y%2Fz&a=2&flag&bad=%zz%4");
+        assert_eq!(q.get("a"), "1");
+        assert_eq!(q.all("a").collect::<Vec<_>>(), ["1", "2"]);
+        assert_eq!(q.get("b"), "x y/z");
+        assert_eq!(q.get("bad"), "%zz%4");
+        assert!(q.has("flag") && !q.has("none"));
+        assert_eq!(percent_decode(&query_escape("ä/?&=").replace('+', " ")), "ä/?&=");
+    }
+}

@@ -1,0 +1,205 @@
+//! The permission check, and the proof that it was passed.
+
+use std::collections::BTreeMap;
+
+use axum::http::{HeaderMap, StatusCode};
+
+use super::session::{self, Token};
+use super::{App, Failure, Query, instance_vars};
+use crate::auth::{Access, Action, Claims, Decision, Object, Role, Standing, decide};
+use crate::base::id::{BuildId, TeamId};
+use crate::base::version::digest;
+use crate::store::ReadTx;
+use crate::store::show::access::{BuildAccess, PipelineAccess, TeamAccess};
+
+/// What is refused for an archived pipeline.
+const NEEDS_LIVE_PIPELINE: &[Action] = &[
+    Action::PausePipeline,
+    Action::UnpausePipeline,
+    Action::CreateJobBuild,
+    Action::RerunJobBuild,
+    Action::ScheduleJob,
+    Action::CheckResource,
+    Action::CheckResourceType,
+    Action::CheckPrototype,
+    Action::CheckResourceWebHook,
+    Action::EnableResourceVersion,
+    Action::DisableResourceVersion,
+    Action::PinResourceVersion,
+    Action::UnpinResource,
+    Action::SetPinCommentOnResource,
+];
+
+/// That the caller may do what they ask, and to what: only the check makes one, so no handler runs without it.
+#[derive(Debug)]
+pub struct Permit {
+    action: Action,
+    who: Option<Standing>,
+    role: Option<Role>,
+    team: Option<(TeamId, String)>,
+    pipeline: Option<PipelineAccess>,
+    build: Option<BuildId>,
+}
+
+/// Whose rows a list may show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Visible {
+    /// Everybody's.
+    All,
+    /// Those of these teams, and of exposed pipelines.
+    Teams(Vec<String>),
+}
+
+impl Permit {
+    /// What was asked for.
+    pub fn action(&self) -> Action {
+        self.action
+    }
+
+    /// Who asks; none if they have not signed in.
+    pub fn who(&self) -> Option<&Standing> {
+        self.who.as_ref()
+    }
+
+    /// The name to record the action under.
+    pub fn user(&self) -> &str {
+        self.who.as_ref().map_or("", |s| s.claims.display_name())
+    }
+
+    /// Whether the caller administers the installation.
+    pub fn is_admin(&self) -> bool {
+        self.who.as_ref().is_some_and(|s| s.admin)
+    }
+
+    /// The role on the object's team; none for those who only see what is public.
+    pub fn role(&self) -> Option<Role> {
+        self.role
+    }
+
+    /// Whether the caller has at least this role on a team.
+    pub fn has(&self, team: &str, role: Role) -> bool {
+        self.who.as_ref().and_then(|s| s.role_on(team)) >= Some(role)
+    }
+
+    /// Whose rows a list may show.
+    pub fn visible(&self) -> Visible {
+        match &self.who {
+            Some(s) if s.admin => Visible::All,
+            Some(s) => Visible::Teams(s.roles.keys().cloned().collect()),
+            None => Visible::Teams(Vec::new()),
+        }
+    }
+
+    /// The team in the path.
+    pub fn team(&self) -> Result<TeamId, Failure> {
+        self.team.as_ref().map(|(id, _)| *id).ok_or_else(Failure::not_found)
+    }
+
+    /// The name of the team in the path.
+    pub fn team_name(&self) -> Result<&str, Failure> {
+        self.team.as_ref().map(|(_, name)| name.as_str()).ok_or_else(Failure::not_found)
+    }
+
+    /// The pipeline in the path.
+    pub fn pipeline(&self) -> Result<&PipelineAccess, Failure> {
+        self.pipeline.as_ref().ok_or_else(Failure::not_found)
+    }
+
+    /// The build in the path.
+    pub fn build(&self) -> Result<BuildId, Failure> {
+        self.build.ok_or_else(Failure::not_found)
+    }
+}
+
+/// A request as far as its permission depends on it.
+pub(super) struct Request<'a> {
+    pub action: Action,
+    pub headers: &'a HeaderMap,
+    pub path: &'a BTreeMap<String, String>,
+    pub query: &'a Query,
+    /// Whether a token that is not valid counts as none (pages), rather than being refused (API).
+    pub lenient: bool,
+}
+
+/// What one read of the database found.
+#[derive(Default)]
+struct Found {
+    claims: Option<Claims>,
+    teams: Vec<TeamAccess>,
+    pipeline: Option<PipelineAccess>,
+    build: Option<BuildAccess>,
+}
+
+/// Decides whether the request may be done.
+pub(super) async fn check(app: &App, request: Request<'_>) -> Result<Permit, Failure> {
+    let Request { action, path, .. } = request;
+    let access = action.row().access;
+    let token = match session::token(request.headers) {
+        Token::Header(t) | Token::Cookie(t) => Some(digest(t.as_bytes())),
+        Token::Malformed if !request.lenient => return Err(Failure::unauthenticated()),
+        Token::Malformed | Token::Absent => None,
+    };
+    let team_name = path.get("team_name").cloned();
+    let pipeline_name = path.get("pipeline_name").cloned();
+    let build = match path.get("build_id") {
+        Some(text) => Some(text.parse::<BuildId>().map_err(|_| Failure::bare(StatusCode::BAD_REQUEST))?),
+        None => None,
+    };
+    let vars = if pipeline_name.is_some() { instance_vars(request.query)? } else { String::new() };
+    let (given, now) = (token.is_some(), app.clock.now());
+    let found = app
+        .store
+        .read(move |tx| {
+            let claims = token.map(|t| tx.session(&t, now)).transpose()?.flatten();
+            find(tx, claims, team_name.as_deref(), pipeline_name.as_deref(), &vars, build)
+        })
+        .await?;
+    if given && found.claims.is_none() && !request.lenient {
+        return Err(Failure::unauthenticated());
+    }
+    permit(app, action, access, path.get("team_name").map(String::as_str), found)
+}
+
+fn find(
+    tx: &ReadTx<'_>,
+    claims: Option<Claims>,
+    team: Option<&str>,
+    pipeline: Option<&str>,
+    vars: &str,
+    build: Option<BuildId>,
+) -> crate::store::Result<Found> {
+    let teams = tx.teams_with_auth()?;
+    let team_id = team.and_then(|name| teams.iter().find(|t| t.name == name)).map(|t| t.id);
+    let pipeline = match (team_id, pipeline) {
+        (Some(team), Some(name)) => tx.pipeline_access(team, name, vars)?,
+        _ => None,
+    };
+    let build = build.map(|b| tx.build_access(b)).transpose()?.flatten();
+    Ok(Found { claims, teams, pipeline, build })
+}
+
+fn permit(app: &App, action: Action, access: Access, team_name: Option<&str>, found: Found) -> Result<Permit, Failure> {
+    let teams = found.teams.iter().map(|t| (t.name.as_str(), t.admin, &t.auth));
+    let who = found.claims.map(|claims| Standing::of(claims, teams));
+    let of_build = matches!(access, Access::Build | Access::BuildOfPublicJob | Access::ChangeBuild);
+    if of_build && found.build.is_none() && who.is_some() {
+        return Err(Failure::not_found());
+    }
+    let object = match &found.build {
+        Some(b) => Object { team: Some(&b.team), exposed: b.exposed, public_job: b.public_job },
+        None => {
+            Object { team: team_name, exposed: found.pipeline.as_ref().is_some_and(|p| p.public), public_job: false }
+        }
+    };
+    let role = match decide(&app.settings.rbac, action, who.as_ref(), &object) {
+        Decision::Allow(role) => role,
+        Decision::Unauthenticated => return Err(Failure::unauthenticated()),
+        Decision::Forbidden => return Err(Failure::forbidden()),
+    };
+    if found.pipeline.as_ref().is_some_and(|p| p.archived) && NEEDS_LIVE_PIPELINE.contains(&action) {
+        return Err(Failure::conflict("action not allowed for an archived pipeline"));
+    }
+    let owner = found.build.as_ref().map(|b| b.team.as_str()).or(team_name);
+    let team = found.teams.iter().find(|t| Some(t.name.as_str()) == owner).map(|t| (t.id, t.name.clone()));
+    Ok(Permit { action, role, team, pipeline: found.pipeline, build: found.build.map(|b| b.id), who })
+}

@@ -1,0 +1,122 @@
+//! Who is calling: a bearer token from the header, or from the browser's cookie with its cross-site guard.
+
+use axum::http::{HeaderMap, HeaderValue, Method, header};
+use subtle::ConstantTimeEq;
+
+/// The browser's token.
+const AUTH: &str = "skymarshal_auth";
+/// What a form or script must repeat.
+const CSRF: &str = "skymarshal_csrf";
+
+/// The token of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Token {
+    /// There is none.
+    Absent,
+    /// There is something that is none.
+    Malformed,
+    /// From the `Authorization` header.
+    Header(String),
+    /// From the cookie.
+    Cookie(String),
+}
+
+/// The value of a cookie, without the quotes that Go puts around one with a space.
+pub fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    headers
+        .get_all(header::COOKIE)
+        .iter()
+        .filter_map(|v| v.to_str().ok())
+        .flat_map(|v| v.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='))
+        .find(|(n, _)| *n == name)
+        .map(|(_, v)| v.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(v))
+        .filter(|v| !v.is_empty())
+}
+
+/// Finds the token. The header wins over the cookie.
+pub fn token(headers: &HeaderMap) -> Token {
+    let bearer = |text: &str| {
+        let (kind, token) = text.split_once(' ')?;
+        (kind.eq_ignore_ascii_case("bearer") && !token.is_empty() && !token.contains(' ')).then(|| token.to_owned())
+    };
+    match headers.get(header::AUTHORIZATION) {
+        Some(value) => value.to_str().ok().and_then(bearer).map_or(Token::Malformed, Token::Header),
+        None => match cookie(headers, AUTH) {
+            Some(value) => bearer(value).map_or(Token::Malformed, Token::Cookie),
+            None => Token::Absent,
+        },
+    }
+}
+
+/// The cross-site request token of the browser's session, or ''.
+pub fn csrf(headers: &HeaderMap) -> &str {
+    cookie(headers, CSRF).unwrap_or("")
+}
+
+/// Whether a request that is carried by a cookie was really made by a page of ours. `repeated` is what the form or the
+/// `X-Csrf-Token` header says.
+pub fn is_own(method: &Method, headers: &HeaderMap, repeated: &str) -> bool {
+    let expected = csrf(headers);
+    method.is_safe() || (!expected.is_empty() && bool::from(expected.as_bytes().ct_eq(repeated.as_bytes())))
+}
+
+/// The two cookies of a browser that has just signed in.
+pub fn session_cookies(token: &str, csrf: &str, seconds: u64, secure: bool) -> [HeaderValue; 2] {
+    let secure = if secure { "; Secure" } else { "" };
+    [format!("{AUTH}=\"bearer {token}\""), format!("{CSRF}={csrf}")].map(|pair| {
+        HeaderValue::from_str(&format!("{pair}; Path=/; Max-Age={seconds}; HttpOnly{secure}; SameSite=Lax"))
+            .expect("tokens are letters and digits")
+    })
+}
+
+/// Takes both cookies away.
+pub fn clear_cookies(secure: bool) -> [HeaderValue; 2] {
+    let secure = if secure { "; Secure" } else { "" };
+    [AUTH, CSRF].map(|name| {
+        HeaderValue::from_str(&format!("{name}=; Path=/; Max-Age=0; HttpOnly{secure}; SameSite=Lax"))
+            .expect("the names are plain")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(n, v)| (n.parse().unwrap(), HeaderValue::from_str(v).unwrap()))
+            .collect::<Vec<(header::HeaderName, _)>>()
+            .into_iter()
+            .collect()
+    }
+
+    #[test]
+    fn a_token_is_found_in_header_or_cookie() {
+        let quoted = ("cookie", "a=b; skymarshal_auth=\"bearer t\"; skymarshal_csrf=c");
+        for (given, expected) in [
+            (vec![], Token::Absent),
+            (vec![("authorization", "Bearer t")], Token::Header("t".into())),
+            (vec![("authorization", "bearer t")], Token::Header("t".into())),
+            (vec![("authorization", "Basic t")], Token::Malformed),
+            (vec![("authorization", "Bearer")], Token::Malformed),
+            (vec![quoted], Token::Cookie("t".into())),
+            (vec![("cookie", "skymarshal_auth=bearer t")], Token::Cookie("t".into())),
+            (vec![("cookie", "skymarshal_auth=t")], Token::Malformed),
+            (vec![quoted, ("authorization", "Bearer u")], Token::Header("u".into())),
+        ] {
+            assert_eq!(token(&headers(&given)), expected, "{given:?}");
+        }
+    }
+
+    #[test]
+    fn a_change_by_cookie_must_repeat_the_token() {
+        let with = headers(&[("cookie", "skymarshal_csrf=c")]);
+        assert!(is_own(&Method::GET, &with, ""));
+        assert!(is_own(&Method::PUT, &with, "c"));
+        assert!(!is_own(&Method::PUT, &with, ""));
+        assert!(!is_own(&Method::PUT, &with, "d"));
+        assert!(!is_own(&Method::PUT, &headers(&[]), ""));
+    }
+}
