@@ -1,17 +1,10 @@
 //! Who did what.
 
-<<<<<<< HEAD
 use rusqlite::{Row, params};
 use serde_json::Value;
 
 use super::column::Json;
 use super::{ReadTx, Result, WriteTx};
-=======
-use rusqlite::params;
-use serde_json::Value;
-
-use super::{Result, WriteTx};
->>>>>>> api
 use crate::base::clock::Time;
 
 /// A row of `audit`.
@@ -33,7 +26,6 @@ pub struct AuditEntry {
     pub status: u16,
 }
 
-<<<<<<< HEAD
 impl AuditEntry {
     fn from_row(r: &Row<'_>) -> rusqlite::Result<AuditEntry> {
         Ok(AuditEntry {
@@ -59,15 +51,12 @@ impl ReadTx<'_> {
     }
 }
 
-=======
->>>>>>> api
 impl WriteTx<'_> {
     /// Adds an entry.
     pub fn add_audit_entry(&self, e: &AuditEntry) -> Result<i64> {
         self.prepare_cached(
             "insert into audit (at, action, user, team, parameters, status) values (?, ?, ?, ?, ?, ?)",
         )?
-<<<<<<< HEAD
         .execute(params![e.at, e.action, e.user, e.team, Json(&e.parameters), e.status])?;
         Ok(self.last_insert_rowid())
     }
@@ -111,9 +100,4 @@ mod tests {
             })
             .unwrap();
     }
-=======
-        .execute(params![e.at.0, e.action, e.user, e.team, e.parameters.to_string(), e.status])?;
-        Ok(self.last_insert_rowid())
-    }
->>>>>>> api
 }
