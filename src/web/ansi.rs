@@ -56,6 +56,11 @@ impl Line {
         Markup::trusted(out)
     }
 
+    /// When it began, as a time of day.
+    pub fn clock(&self) -> String {
+        super::span::clock(self.at)
+    }
+
     /// The characters alone.
     pub fn text(&self) -> String {
         self.cells.iter().map(|c| c.0).collect()
@@ -311,6 +316,11 @@ impl Screen {
     /// The kept lines with their numbers, from 1.
     pub fn lines(&self) -> impl Iterator<Item = (usize, &Line)> {
         self.lines.iter().enumerate().map(|(i, line)| (self.dropped + i + 1, line))
+    }
+
+    /// The number of the last line, 0 for none.
+    pub fn last(&self) -> usize {
+        self.dropped + self.lines.len()
     }
 
     /// How many lines came before the kept ones.

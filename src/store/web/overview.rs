@@ -25,7 +25,7 @@ pub struct PipelineFace {
     /// Whether it is kept for its history only.
     pub archived: bool,
     /// How many of its resources fail to be checked.
-    pub broken: usize,
+    pub broken: i64,
 }
 
 /// A build as lists name it.

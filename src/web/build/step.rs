@@ -118,11 +118,13 @@ pub struct Step {
     pub waiting_for: Option<&'static str>,
     /// `set_pipeline` changed something.
     pub changed: bool,
-    initialized: Option<i64>,
-    started: Option<i64>,
-    ended: Option<i64>,
+    pub(super) initialized: Option<i64>,
+    pub(super) started: Option<i64>,
+    pub(super) ended: Option<i64>,
     /// The head or the facts changed since the page last looked.
     pub(super) dirty: bool,
+    /// Number of the last line that the page has.
+    pub(super) told: usize,
 }
 
 impl Step {

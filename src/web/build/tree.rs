@@ -182,12 +182,26 @@ impl Tree {
     }
 
     /// What is nested in a step, as a list.
-    pub fn marks_in(&self, step: &Step) -> Vec<Mark<'_>> {
+    pub(super) fn marks_in(&self, at: usize) -> Vec<Mark<'_>> {
         let mut out = Vec::new();
-        if let Some(step) = self.index.get(&step.id).map(|&at| &self.steps[at]) {
-            self.flatten(&step.nested, &mut out);
-        }
+        self.flatten(&self.steps[at].nested, &mut out);
         out
+    }
+
+    /// The steps nested in a step, however deep.
+    pub(super) fn below(&self, at: usize) -> Vec<usize> {
+        let mut found = Vec::new();
+        let mut open: Vec<&Node> = self.steps[at].nested.iter().collect();
+        while let Some(node) = open.pop() {
+            match node {
+                Node::Leaf(inner) => {
+                    found.push(*inner);
+                    open.extend(&self.steps[*inner].nested);
+                }
+                Node::Group { children, .. } => open.extend(children),
+            }
+        }
+        found
     }
 
     fn flatten<'t>(&'t self, nodes: &'t [Node], out: &mut Vec<Mark<'t>>) {
@@ -213,9 +227,9 @@ impl Tree {
         self.steps.is_empty()
     }
 
-    /// The steps, to look for changes in.
-    pub(super) fn steps_mut(&mut self) -> &mut [Step] {
-        &mut self.steps
+    /// A step, to look for changes in.
+    pub(super) fn step_mut(&mut self, at: usize) -> &mut Step {
+        &mut self.steps[at]
     }
 
     /// The steps.

@@ -95,6 +95,14 @@ pub fn layout(graph: &Graph) -> Layout {
     place::place(&layered, &sizes)
 }
 
+/// The columns of a layout alone, nodes in the order given: what the small preview of a pipeline shows.
+pub fn columns(n: usize, edges: &[(usize, usize)]) -> Vec<Vec<usize>> {
+    let layered = layers::layered(n, edges);
+    let real = layered.real;
+    let only_real = |layer: Vec<usize>| -> Vec<usize> { layer.into_iter().filter(|&v| v < real).collect() };
+    layered.layers.into_iter().map(only_real).filter(|layer| !layer.is_empty()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
