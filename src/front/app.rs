@@ -1,7 +1,7 @@
 //! The application: all that handlers reach.
 
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::pages::Pages;
 use crate::audit::Audit;
@@ -45,6 +45,8 @@ pub struct AppParts {
     pub audit: Audit,
     /// Draws the pages of signing in.
     pub pages: Box<dyn Pages>,
+    /// What is logged, which an administrator can change.
+    pub log_level: LogLevel,
     /// Asked to stop; long answers end then.
     pub shutdown: Shutdown,
     /// What the operator has set.
@@ -66,5 +68,32 @@ impl Deref for App {
     type Target = AppParts;
     fn deref(&self) -> &AppParts {
         &self.0
+    }
+}
+
+type Change = dyn Fn(&str) -> Result<(), String> + Send + Sync;
+
+/// The level of the process's own log.
+pub struct LogLevel {
+    current: Mutex<String>,
+    change: Box<Change>,
+}
+
+impl LogLevel {
+    /// At `level`; `change` sets another.
+    pub fn new(level: &str, change: impl Fn(&str) -> Result<(), String> + Send + Sync + 'static) -> LogLevel {
+        LogLevel { current: Mutex::new(level.to_owned()), change: Box::new(change) }
+    }
+
+    /// The level.
+    pub fn get(&self) -> String {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Sets it; the error says why it cannot be.
+    pub fn set(&self, level: &str) -> Result<(), String> {
+        (self.change)(level)?;
+        level.clone_into(&mut self.current.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(())
     }
 }

@@ -15,7 +15,7 @@ mod routes;
 mod session;
 
 pub use answer::{Answer, Failure, empty, html, json, redirect, text};
-pub use app::{App, AppParts, Settings};
+pub use app::{App, AppParts, LogLevel, Settings};
 pub use call::{Call, Query, percent_decode, query_escape};
 pub use instance::instance_vars;
 pub use permit::{Permit, Visible};

@@ -62,7 +62,8 @@ impl Login {
     /// Makes a token worthless.
     pub async fn revoke(&self, token: &str) -> crate::store::Result<()> {
         let digest = digest(token.as_bytes());
-        self.store.write(move |tx| tx.end_session(&digest)).await
+        self.store.write(move |tx| tx.delete_token(&digest)).await?;
+        Ok(())
     }
 
     /// Signs out local users who are no longer configured.

@@ -6,14 +6,20 @@
 pub mod check_every;
 pub mod decode;
 mod flat;
+pub mod glob;
 pub mod group;
+pub mod identifier;
 pub mod job;
 pub mod limits;
 pub mod listing;
+mod load;
+pub mod problem;
 pub mod resource;
 pub mod resource_type;
 pub mod step;
 pub mod task;
+mod unsupported;
+mod validate;
 pub mod var_source;
 pub mod yaml;
 
@@ -25,6 +31,8 @@ pub use group::{Display, Group};
 pub use job::{Job, JobInput, JobOutput, LogRetention};
 pub use limits::Limits;
 pub use listing::Listing;
+pub use load::{duplicate_keys, load, to_json};
+pub use problem::{Problem, Section, Warning, wire};
 pub use resource::Resource;
 pub use resource_type::{Prototype, ResourceType};
 pub use step::{
@@ -32,6 +40,8 @@ pub use step::{
     VersionConfig,
 };
 pub use task::{ImageResource, TaskCache, TaskConfig, TaskInput, TaskOutput, TaskRun};
+pub use unsupported::unsupported;
+pub use validate::validate;
 pub use var_source::VarSource;
 
 /// A map of anything, such as `source` or `params`; keys are kept sorted by whoever fills it.

@@ -1,1 +1,13 @@
-//! To be filled.
+//! The process: configuration, composition of the world, listeners, metrics, and its end.
+
+pub mod compose;
+pub mod config;
+pub mod listen;
+pub mod lock;
+pub mod log;
+pub mod metrics;
+mod nearest;
+pub mod runtimes;
+
+pub use compose::{World, run};
+pub use config::Serve;

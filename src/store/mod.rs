@@ -4,6 +4,7 @@
 //! transaction is a closure on a blocking thread, so none can be held across an await. `schema.sql` is the data
 //! reference; `logs.db` beside it holds build logs.
 
+pub mod advance;
 pub mod audit;
 pub mod build;
 pub mod cache;
@@ -14,6 +15,7 @@ pub mod create;
 pub mod finish;
 #[cfg(test)]
 mod fixture;
+mod history;
 pub mod job;
 mod lane;
 pub mod log;
@@ -22,6 +24,7 @@ pub mod page;
 pub mod pipeline;
 pub mod resource;
 pub mod result;
+mod schedule_read;
 pub mod scope;
 pub mod session;
 pub mod setting;

@@ -90,6 +90,20 @@ pub fn through_float(value: &mut Value) {
     }
 }
 
+/// Makes every number a float, as Go's JSON does with a value of any type.
+pub fn to_floats(value: &mut Value) {
+    match value {
+        Value::Number(n) => {
+            if let Some(float) = n.as_f64().and_then(Number::from_f64) {
+                *n = float;
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(to_floats),
+        Value::Object(map) => map.values_mut().for_each(to_floats),
+        _ => {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,9 +5,7 @@ use serde_json::{Map, Value};
 use super::step::take_step;
 use super::{Decoder, Fault, Taken};
 use crate::base::version::Version;
-use crate::pipeline::{
-    Config, Display, Group, Job, Listing, LogRetention, Resource, ResourceType, Step, VarSource,
-};
+use crate::pipeline::{Config, Display, Group, Job, Listing, LogRetention, Resource, ResourceType, Step, VarSource};
 
 const TOP: [&str; 8] =
     ["groups", "var_sources", "resources", "resource_types", "prototypes", "jobs", "display", "user_data"];
@@ -27,8 +25,7 @@ const RESOURCE: [&str; 12] = [
     "expose_build_created_by",
 ];
 
-const RESOURCE_TYPE: [&str; 8] =
-    ["name", "type", "source", "defaults", "privileged", "check_every", "tags", "params"];
+const RESOURCE_TYPE: [&str; 8] = ["name", "type", "source", "defaults", "privileged", "check_every", "tags", "params"];
 
 const JOB: [&str; 18] = [
     "name",
@@ -63,9 +60,8 @@ pub fn config(value: &Value) -> Result<Config, Fault> {
         }
     };
     let mut config = Config::default();
-    let result = decoder.structure(&top, ("Config", "atc.Config"), &TOP, &mut |d, field, v| {
-        take_top(d, field, v, &mut config)
-    });
+    let result =
+        decoder.structure(&top, ("Config", "atc.Config"), &TOP, &mut |d, field, v| take_top(d, field, v, &mut config));
     decoder.finish(result)?;
     Ok(config)
 }

@@ -18,7 +18,7 @@ use crate::vars::number;
 
 pub use config::config;
 pub use step::step;
-pub use task::task;
+pub use task::{TASK, task};
 
 /// Why a value could not be taken.
 #[derive(Debug, Clone, PartialEq, Eq)]

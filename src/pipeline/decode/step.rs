@@ -307,13 +307,17 @@ fn in_parallel(d: &mut Decoder, value: &Value) -> Taken<InParallel> {
                 .unwrap_or_default();
         }
         Value::Object(_) => {
-            part(d, value, ("target", "atc.target"), &["steps", "limit", "fail_fast"], &mut |d, field, v| {
-                match field {
+            part(
+                d,
+                value,
+                ("target", "atc.target"),
+                &["steps", "limit", "fail_fast"],
+                &mut |d, field, v| match field {
                     "steps" => steps(d, v).map(|list| parallel.steps = list.0.unwrap_or_default()),
                     "limit" => d.integer(v, &mut parallel.limit),
                     _ => d.boolean(v, &mut parallel.fail_fast),
-                }
-            })
+                },
+            )
             .map_err(|fault| fault.wrapped(|f| format!("failed to unmarshal parallel config: {f}")))?;
         }
         other => return d.other(format!("wrong type for parallel config: {}", shown(other))),

@@ -9,17 +9,8 @@ use crate::pipeline::limits::parse_memory;
 use crate::pipeline::{ImageResource, Limits, TaskCache, TaskConfig, TaskInput, TaskOutput, TaskRun};
 
 /// The keys of a task.
-pub const TASK: [&str; 9] = [
-    "platform",
-    "rootfs_uri",
-    "image_resource",
-    "container_limits",
-    "params",
-    "run",
-    "inputs",
-    "outputs",
-    "caches",
-];
+pub const TASK: [&str; 9] =
+    ["platform", "rootfs_uri", "image_resource", "container_limits", "params", "run", "inputs", "outputs", "caches"];
 
 /// Takes a task; keys nobody knows are kept aside.
 pub fn task(value: &Value) -> Result<TaskConfig, Fault> {

@@ -112,9 +112,7 @@ impl Composer<'_> {
             }
             EventData::Alias { anchor } => match self.anchors.get(&anchor) {
                 Some(&target) => Ok(self.add(Kind::Alias { name: anchor, target }, mark, None)),
-                None => {
-                    Err(YamlError { message: format!("unknown anchor '{anchor}' referenced"), mark: Some(mark) })
-                }
+                None => Err(YamlError { message: format!("unknown anchor '{anchor}' referenced"), mark: Some(mark) }),
             },
             EventData::SequenceStart { anchor, .. } => {
                 let id = self.add(Kind::Sequence(Vec::new()), mark, anchor);

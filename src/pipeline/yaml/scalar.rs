@@ -160,7 +160,8 @@ mod tests {
         for (text, want) in [("08", 8.0), ("1.", 1.0), (".5", 0.5), ("1e3", 1000.0), ("-1.5E-2", -0.015)] {
             assert_eq!(untagged(text), Scalar::Float(want), "{text}");
         }
-        for text in ["12:30", "1E400", "2001-01-01", "0x", "-", "+", "1-2", ".", "--1", "1e", "a1", "_1", "0xg", "-+1"] {
+        for text in ["12:30", "1E400", "2001-01-01", "0x", "-", "+", "1-2", ".", "--1", "1e", "a1", "_1", "0xg", "-+1"]
+        {
             assert_eq!(untagged(text), Scalar::Plain(text.into()), "{text}");
         }
         assert_eq!(untagged("18446744073709551615"), Scalar::Plain(u64::MAX.into()));

@@ -55,6 +55,8 @@ impl Document {
             let found = match (&self.nodes[self.target(id)].kind, segment) {
                 (Kind::Sequence(items), Segment::Index(i)) => items.get(*i).map(|&item| (self.nodes[item].mark, item)),
                 (Kind::Mapping(_), Segment::Key(name)) => self.entry(id, name, 0),
+                // `in_parallel` may hold its steps directly.
+                (Kind::Sequence(_), Segment::Key(name)) if name == "steps" => Some((mark, id)),
                 _ => None,
             };
             let Some((at, next)) = found else { break };

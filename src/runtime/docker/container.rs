@@ -234,15 +234,13 @@ mod tests {
 
     #[test]
     fn mount_points_in_read_only_mounts_are_found() {
-        let cases: [(&[(&str, bool)], &[(usize, &str)]); 4] = [
-            (&[("/a", true), ("/a/b/c", false)], &[(0, "b/c")]),
-            (&[("/a", false), ("/a/b", false)], &[]),
-            (&[("/a", true), ("/a/b", false), ("/a/b/c", false)], &[(0, "b")]),
-            (&[("/a", true), ("/ab", false)], &[]),
-        ];
-        for (mounts, expected) in cases {
+        let check = |mounts: &[(&str, bool)], expected: &[(usize, &str)]| {
             let expected: Vec<_> = expected.iter().map(|(index, path)| (*index, (*path).to_string())).collect();
             assert_eq!(hidden_mount_points(&spec(mounts)), expected, "{mounts:?}");
-        }
+        };
+        check(&[("/a", true), ("/a/b/c", false)], &[(0, "b/c")]);
+        check(&[("/a", false), ("/a/b", false)], &[]);
+        check(&[("/a", true), ("/a/b", false), ("/a/b/c", false)], &[(0, "b")]);
+        check(&[("/a", true), ("/ab", false)], &[]);
     }
 }

@@ -54,7 +54,7 @@ fn write_tree(root: &Path, out: impl Write) -> io::Result<()> {
             let key = (metadata.dev(), metadata.ino());
             match linked.get(&key) {
                 Some(first) if !metadata.is_dir() && metadata.nlink() > 1 => {
-                    append_link(&mut builder, &metadata, &name, first)?
+                    append_link(&mut builder, &metadata, &name, first)?;
                 }
                 _ if metadata.file_type().is_socket() => {}
                 _ => {

@@ -1,4 +1,6 @@
-//! The runtimes, with real containers.
+//! Every runtime, with real containers, against the one suite of what a runtime must do.
 
+#[macro_use]
+mod conformance;
 mod docker;
-mod docker_overhead;
+mod embedded;

@@ -19,7 +19,7 @@ const PAIRS: usize = 40;
 async fn bare(engine: &bollard::Docker, network: &str) -> (Duration, Duration) {
     let begin = Instant::now();
     let body = ContainerCreateBody {
-        image: Some(super::docker::IMAGE.into()),
+        image: Some(super::IMAGE.into()),
         entrypoint: Some(vec!["true".into()]),
         user: Some("0:0".into()),
         attach_stdout: Some(true),
@@ -52,7 +52,7 @@ async fn ours(docker: &Docker, number: usize, hermetic: bool, mounts: &[Mount]) 
     let spec = ContainerSpec {
         team: "main".into(),
         labels: BTreeMap::new(),
-        image: Image::Engine(super::docker::IMAGE.into()),
+        image: Image::Engine(super::IMAGE.into()),
         privileged: false,
         hermetic,
         mounts: mounts.to_vec(),
@@ -78,8 +78,8 @@ fn median(mut values: Vec<f64>) -> f64 {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement: run it alone, on a quiet machine, with a release build"]
 async fn a_step_costs_little_more_than_the_bare_requests() {
-    let engine = super::docker::engine().await;
-    super::docker::import_busybox(&engine).await;
+    let engine = super::engine().await;
+    super::import_busybox(&engine).await;
     let binary = std::env::var("WHISTLESTOP_BINARY").unwrap_or(env!("CARGO_BIN_EXE_whistlestop").into());
     let options = Options { binary: Some(PathBuf::from(binary)), ..Options::new("test-overhead") };
     let docker = Docker::connect(options);

@@ -1,0 +1,261 @@
+//! The composition of the world: everything is made here once and handed to who needs it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use axum::Router;
+use axum::http::header;
+
+use super::config::{RoleChoice, Serve};
+use super::lock::RoleLock;
+use super::runtimes::{self, Runtimes};
+use super::{listen, log, metrics};
+use crate::audit::Audit;
+use crate::auth::TeamAuth;
+use crate::auth::policy::Rbac;
+use crate::base::clock::{Clock, System};
+use crate::base::shutdown::Shutdown;
+use crate::engine::feed::Feed;
+use crate::engine::{self, Wakes};
+use crate::front::pages::Plain;
+use crate::front::{App, AppParts, Routes, Settings};
+use crate::login::{LocalUsers, Login};
+use crate::resource::bundle;
+use crate::store::Store;
+
+/// The name of the worker in this process.
+pub const WORKER: &str = "whistlestop";
+
+/// What a test replaces.
+pub struct Seams {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where steps run, instead of what the settings say.
+    pub runtime: Option<Runtimes>,
+}
+
+impl Default for Seams {
+    fn default() -> Self {
+        Seams { clock: Arc::new(System), runtime: None }
+    }
+}
+
+/// A running server.
+pub struct World {
+    /// What handlers reach, for those who start a server themselves.
+    pub app: App,
+    address: SocketAddr,
+    metrics: Option<SocketAddr>,
+    runtimes: Runtimes,
+    notices: Vec<String>,
+    _locks: Vec<RoleLock>,
+}
+
+impl World {
+    /// Opens the state directory and serves. Returns when requests are answered.
+    pub async fn start(serve: Serve, seams: Seams) -> anyhow::Result<World> {
+        let log_level = log::start(serve.log_format, &serve.log_level).map_err(anyhow::Error::msg)?;
+        let recorder = metrics::start();
+        let locks = take_roles(&serve)?;
+        let store = Store::open(&serve.state_dir)
+            .with_context(|| format!("cannot open the database in {}", serve.state_dir.display()))?;
+        let listener = listen::bind((serve.bind_ip, serve.bind_port).into(), "--bind-port").await?;
+        let address = listener.local_addr()?;
+        let notices = notices(&serve);
+        let settings = settings(&serve, address)?;
+        let users = LocalUsers::new(serve.add_local_user.clone());
+        let login = Login::new(store.clone(), seams.clock.clone(), users, serve.auth_duration);
+        prepare(&store, &login, &serve.main_team_local_user).await?;
+        let runtimes = match seams.runtime {
+            Some(runtimes) => runtimes,
+            None => runtimes::choose(&serve, &store).await?,
+        };
+        let bundles = match &serve.resource_types {
+            Some(directory) => bundle::discover(directory)?,
+            None => Vec::new(),
+        };
+        let app = App::new(AppParts {
+            feed: Feed::new(store.clone(), seams.clock.clone()),
+            audit: Audit::new(store.clone(), serve.auditing.categories().collect()),
+            store,
+            clock: seams.clock,
+            wakes: Wakes::default(),
+            runtime: runtimes.containers.clone(),
+            login,
+            pages: Box::new(Plain),
+            log_level,
+            shutdown: Shutdown::new(),
+            settings,
+        });
+        if serve.roles.contains(&RoleChoice::Scheduler) {
+            let shared = engine::Shared::new(engine::Parts {
+                store: app.store.clone(),
+                clock: app.clock.clone(),
+                feed: app.feed.clone(),
+                wakes: app.wakes.clone(),
+                runtime: runtimes.containers.clone(),
+                natives: runtimes.natives.clone(),
+                bundles,
+                settings: engine_settings(&serve, &app.settings.external_url)?,
+            });
+            engine::start(&shared, &app.shutdown);
+        }
+        if serve.roles.contains(&RoleChoice::Web) {
+            listen::serve(listener, crate::api::routes(Routes::new(app.clone())).finish(), &app.shutdown);
+        }
+        let metrics = match serve.prometheus_bind_port {
+            Some(port) => Some(serve_metrics(&app, (serve.prometheus_bind_ip, port).into(), recorder).await?),
+            None => None,
+        };
+        Ok(World { app, address, metrics, runtimes, notices, _locks: locks })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where its metrics are, if anywhere.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics
+    }
+
+    /// What the operator should know, such as how to add a first user.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
+    }
+
+    /// Stops and takes the steps that still run along, for a server whose state is thrown away.
+    pub async fn end(self) {
+        let runtimes = [self.runtimes.containers.clone(), self.runtimes.natives.runtime()];
+        self.stop().await;
+        for runtime in runtimes {
+            let Ok(listing) = runtime.list().await else { continue };
+            for container in listing.containers {
+                if let Err(error) = runtime.remove_container(&container).await {
+                    tracing::warn!(%error, %container, "not removed");
+                }
+            }
+        }
+    }
+
+    /// Stops, letting what is under way finish.
+    pub async fn stop(self) {
+        self.app.shutdown.ask();
+        self.app.shutdown.finished().await;
+    }
+}
+
+/// Serves until a signal: the first asks everything to finish, the second ends at once.
+pub async fn run(serve: Serve, seams: Seams) -> anyhow::Result<()> {
+    let world = World::start(serve, seams).await?;
+    tracing::info!(address = %world.address(), url = world.app.settings.external_url, "ready");
+    for notice in world.notices() {
+        tracing::warn!("{notice}");
+    }
+    signal().await?;
+    tracing::info!("stopping; a second signal stops at once");
+    tokio::select! {
+        () = world.stop() => Ok(()),
+        second = signal() => second,
+    }
+}
+
+/// SIGINT or SIGTERM.
+pub async fn signal() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}
+
+fn take_roles(serve: &Serve) -> anyhow::Result<Vec<RoleLock>> {
+    let directory = &serve.state_dir;
+    std::fs::create_dir_all(directory)
+        .with_context(|| format!("cannot make the state directory {}", directory.display()))?;
+    let roles: std::collections::BTreeSet<_> = serve.roles.iter().copied().collect();
+    Ok(roles.into_iter().map(|role| RoleLock::take(directory, role.name())).collect::<Result<_, _>>()?)
+}
+
+fn settings(serve: &Serve, address: SocketAddr) -> anyhow::Result<Settings> {
+    let local = || format!("http://127.0.0.1:{}", address.port());
+    Ok(Settings {
+        external_url: serve.external_url.as_deref().map_or_else(local, |url| url.trim_end_matches('/').to_owned()),
+        cluster_name: serve.cluster_name.clone().unwrap_or_default(),
+        cookie_secure: serve.cookie_secure,
+        rbac: serve.config_rbac.as_deref().map(rbac).transpose()?.unwrap_or_default(),
+    })
+}
+
+fn engine_settings(serve: &Serve, external_url: &str) -> anyhow::Result<engine::Settings> {
+    Ok(engine::Settings {
+        external_url: external_url.to_owned(),
+        worker_name: WORKER.to_owned(),
+        allow_local_git: serve.allow_local_git,
+        allow_host_rootfs: serve.allow_host_rootfs,
+        cache_dir: std::path::absolute(serve.state_dir.join("cache"))?,
+        check_interval: serve.resource_checking_interval,
+        webhook_interval: serve.resource_with_webhook_checking_interval.unwrap_or(serve.resource_checking_interval),
+        type_check_interval: serve.resource_checking_interval,
+        starts: 2 * std::thread::available_parallelism().map_or(1, usize::from),
+    })
+}
+
+fn rbac(path: &Path) -> anyhow::Result<Rbac> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let moved: Option<BTreeMap<String, Vec<String>>> =
+        serde_yaml::from_str(&text).with_context(|| format!("{} is not a map of roles to actions", path.display()))?;
+    Rbac::new(&moved.unwrap_or_default()).with_context(|| format!("cannot use {}", path.display()))
+}
+
+/// What must be in the database before the first request: the main team as configured, nobody who was removed.
+async fn prepare(store: &Store, login: &Login, owners: &[String]) -> anyhow::Result<()> {
+    let auth = (!owners.is_empty()).then(|| TeamAuth::owned_by_local_users(owners));
+    let auth = auth.map(serde_json::to_value).transpose()?;
+    store.write(move |tx| tx.ensure_main(auth.as_ref())).await?;
+    login.forget_removed_users().await?;
+    Ok(())
+}
+
+fn notices(serve: &Serve) -> Vec<String> {
+    let mut notices = Vec::new();
+    if serve.add_local_user.is_empty() {
+        notices.push(
+            "nobody can sign in yet; start again with --add-local-user NAME:PASSWORD --main-team-local-user NAME"
+                .into(),
+        );
+    }
+    for owner in &serve.main_team_local_user {
+        if !serve.add_local_user.iter().any(|u| u.name() == owner) {
+            notices
+                .push(format!("{owner} owns the team main but cannot sign in; add --add-local-user {owner}:PASSWORD"));
+        }
+    }
+    notices
+}
+
+async fn serve_metrics(
+    app: &App,
+    address: SocketAddr,
+    recorder: metrics_exporter_prometheus::PrometheusHandle,
+) -> anyhow::Result<SocketAddr> {
+    let listener = listen::bind(address, "--prometheus-bind-port").await?;
+    let address = listener.local_addr()?;
+    let served = app.clone();
+    let router = Router::new().fallback(move || {
+        let (app, recorder) = (served.clone(), recorder.clone());
+        async move {
+            let text = metrics::render(&app, &recorder).await;
+            ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+        }
+    });
+    listen::serve(listener, router, &app.shutdown);
+    Ok(address)
+}

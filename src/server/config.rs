@@ -1,0 +1,386 @@
+//! What an operator can set: by flag, by environment, or in a YAML file, in this order of precedence.
+//!
+//! Flags are named as Concourse names them where they mean the same.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, ValueEnum};
+
+use super::nearest::nearest;
+use crate::auth::action::Category;
+use crate::login::LocalUser;
+
+/// Where steps run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum RuntimeChoice {
+    /// Docker if it can be reached, else embedded.
+    #[default]
+    Auto,
+    /// Docker.
+    Docker,
+    /// Containers of our own making.
+    Embedded,
+}
+
+/// What this process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum RoleChoice {
+    /// API and pages.
+    Web,
+    /// Checks, scheduling and tracking of builds.
+    Scheduler,
+    /// Running steps.
+    Worker,
+}
+
+impl RoleChoice {
+    /// Its name, as in `--roles` and the lock's file.
+    pub fn name(self) -> &'static str {
+        match self {
+            RoleChoice::Web => "web",
+            RoleChoice::Scheduler => "scheduler",
+            RoleChoice::Worker => "worker",
+        }
+    }
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Human,
+    /// For machines: one JSON object a line.
+    Json,
+}
+
+/// Settings of `whistlestop serve`.
+///
+/// Each flag can also be given by environment, as WHISTLESTOP_ and its name in capitals with underscores (those that
+/// Concourse has also as CONCOURSE_…), or in the YAML file named by --config. Flags win over the environment, which
+/// wins over the file.
+#[derive(Debug, Clone, Args)]
+pub struct Serve {
+    /// Settings as YAML: the names of these flags without dashes in front, and their values
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where everything is kept: database, build logs, volumes of the embedded runtime
+    #[arg(long, value_name = "DIR", default_value = "whistlestop-state")]
+    pub state_dir: PathBuf,
+    /// What this process does
+    #[arg(long, value_name = "ROLE", value_delimiter = ',', default_value = "web,scheduler,worker")]
+    pub roles: Vec<RoleChoice>,
+    /// Address to listen on
+    #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
+    pub bind_ip: IpAddr,
+    /// Port to listen on; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    pub bind_port: u16,
+    /// Where people and fly reach this server [default: http://127.0.0.1:PORT]
+    #[arg(long, value_name = "URL")]
+    pub external_url: Option<String>,
+    /// The installation's name, shown on pages
+    #[arg(long, value_name = "NAME")]
+    pub cluster_name: Option<String>,
+    /// Where steps run
+    #[arg(long, value_enum, default_value_t)]
+    pub runtime: RuntimeChoice,
+    /// A user who signs in with a password, plain or as bcrypt hash; may be repeated
+    #[arg(long, value_name = "NAME:PASSWORD")]
+    pub add_local_user: Vec<LocalUser>,
+    /// A local user who owns the team main and so administers this server; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub main_team_local_user: Vec<String>,
+    /// How long a sign-in lasts
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = crate::base::duration::parse)]
+    pub auth_duration: Duration,
+    /// Send session cookies over TLS only
+    #[arg(long)]
+    pub cookie_secure: bool,
+    /// A YAML file that moves actions to other roles (role: [action, …])
+    #[arg(long, value_name = "FILE")]
+    pub config_rbac: Option<PathBuf>,
+    /// How often a resource is checked unless it says otherwise
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = crate::base::duration::parse)]
+    pub resource_checking_interval: Duration,
+    /// How often a resource with a webhook is checked unless it says otherwise [default: as the others]
+    #[arg(long, value_name = "DURATION", value_parser = crate::base::duration::parse)]
+    pub resource_with_webhook_checking_interval: Option<Duration>,
+    /// Resource types as Concourse's worker brings them: NAME/rootfs.tgz and NAME/resource_metadata.json
+    #[arg(long, value_name = "DIR")]
+    pub resource_types: Option<PathBuf>,
+    /// Let tasks run on this host's own files, read-only (rootfs_uri: host:///)
+    #[arg(long)]
+    pub allow_host_rootfs: bool,
+    /// Let git resources use file:// addresses and plain paths of this host
+    #[arg(long)]
+    pub allow_local_git: bool,
+    /// What is logged: debug, info, warn, error, or a filter such as info,whistlestop::engine=debug
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub log_level: String,
+    /// How the log is written
+    #[arg(long, value_enum, default_value_t)]
+    pub log_format: LogFormat,
+    /// Address of the metrics listener
+    #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    pub prometheus_bind_ip: IpAddr,
+    /// Port of the metrics listener; without it there is none
+    #[arg(long, value_name = "PORT")]
+    pub prometheus_bind_port: Option<u16>,
+    /// What is written to the log for whom
+    #[command(flatten)]
+    pub auditing: Auditing,
+}
+
+/// Headings under which requests are logged. Changes are always kept in the database.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct Auditing {
+    /// Log requests about builds
+    #[arg(long)]
+    pub enable_build_auditing: bool,
+    /// Log requests about containers
+    #[arg(long)]
+    pub enable_container_auditing: bool,
+    /// Log requests about jobs
+    #[arg(long)]
+    pub enable_job_auditing: bool,
+    /// Log requests about pipelines
+    #[arg(long)]
+    pub enable_pipeline_auditing: bool,
+    /// Log requests about resources
+    #[arg(long)]
+    pub enable_resource_auditing: bool,
+    /// Log requests about configurations and the server itself
+    #[arg(long)]
+    pub enable_system_auditing: bool,
+    /// Log requests about teams
+    #[arg(long)]
+    pub enable_team_auditing: bool,
+    /// Log requests about workers
+    #[arg(long)]
+    pub enable_worker_auditing: bool,
+    /// Log requests about volumes
+    #[arg(long)]
+    pub enable_volume_auditing: bool,
+}
+
+impl Auditing {
+    /// The headings that are on.
+    pub fn categories(self) -> impl Iterator<Item = Category> {
+        [
+            (self.enable_build_auditing, Category::Build),
+            (self.enable_container_auditing, Category::Container),
+            (self.enable_job_auditing, Category::Job),
+            (self.enable_pipeline_auditing, Category::Pipeline),
+            (self.enable_resource_auditing, Category::Resource),
+            (self.enable_system_auditing, Category::System),
+            (self.enable_team_auditing, Category::Team),
+            (self.enable_worker_auditing, Category::Worker),
+            (self.enable_volume_auditing, Category::Volume),
+        ]
+        .into_iter()
+        .filter_map(|(on, category)| on.then_some(category))
+    }
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not a map of settings.
+    #[error("{}: {message}", path.display())]
+    Malformed {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// A key that is no setting.
+    #[error("{}: there is no setting {key:?}{}", path.display(), meant.as_ref().map(|m| format!("; did you mean {m:?}?")).unwrap_or_default())]
+    Unknown {
+        /// Which file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// What it may have meant.
+        meant: Option<String>,
+    },
+    /// A value that came from environment or file does not fit.
+    #[error("{0}")]
+    Value(String),
+}
+
+/// One command that has nothing but these settings, for reading values that did not come by flag.
+#[derive(clap::Parser)]
+#[command(no_binary_name = true)]
+struct Alone {
+    #[command(flatten)]
+    serve: Serve,
+}
+
+impl Serve {
+    /// These arguments alone, without environment; for tests and for commands that start a server themselves.
+    pub fn from_args<I: IntoIterator<Item = T>, T: Into<OsString> + Clone>(args: I) -> Result<Serve, clap::Error> {
+        <Alone as clap::Parser>::try_parse_from(args).map(|a| a.serve)
+    }
+
+    /// Completes what the command line said (`matches` of a command that flattens [`Serve`]) from the environment and
+    /// the file.
+    pub fn complete(matches: &ArgMatches, env: impl Fn(&str) -> Option<String>) -> Result<Serve, ConfigError> {
+        let mut arguments = Vec::new();
+        let mut open = BTreeMap::new();
+        let command = Alone::command();
+        for arg in command.get_arguments() {
+            let (Some(long), id) = (arg.get_long(), arg.get_id().as_str()) else { continue };
+            if matches.value_source(id) == Some(ValueSource::CommandLine) {
+                push_raw(&mut arguments, arg, long, matches);
+            } else {
+                open.insert(long.to_owned(), arg);
+            }
+        }
+        let names = ["WHISTLESTOP_", "CONCOURSE_"];
+        let from_env = |long: &str| {
+            let upper = long.to_uppercase().replace('-', "_");
+            names.iter().find_map(|prefix| env(&format!("{prefix}{upper}")))
+        };
+        let file = matches.get_one::<PathBuf>("config").cloned().or_else(|| from_env("config").map(PathBuf::from));
+        let mut file = file.map(|path| read_file(&path, &command)).transpose()?.unwrap_or_default();
+        for (long, arg) in open {
+            let values = match from_env(&long) {
+                Some(text) if matches!(arg.get_action(), ArgAction::Append) => {
+                    text.split(',').map(str::to_owned).collect()
+                }
+                Some(text) => vec![text],
+                None => file.remove(&long).unwrap_or_default(),
+            };
+            for value in values {
+                push(&mut arguments, arg, &long, value.into());
+            }
+        }
+        let parsed = Alone::command().try_get_matches_from(arguments);
+        let parsed = parsed.and_then(|m| Alone::from_arg_matches(&m));
+        parsed.map(|a| a.serve).map_err(|e| ConfigError::Value(e.render().to_string().trim_end().to_owned()))
+    }
+}
+
+fn push_raw(arguments: &mut Vec<OsString>, arg: &clap::Arg, long: &str, matches: &ArgMatches) {
+    if !arg.get_action().takes_values() {
+        arguments.push(format!("--{long}").into());
+        return;
+    }
+    for value in matches.get_raw(arg.get_id().as_str()).into_iter().flatten() {
+        push(arguments, arg, long, value.to_owned());
+    }
+}
+
+fn push(arguments: &mut Vec<OsString>, arg: &clap::Arg, long: &str, value: OsString) {
+    if !arg.get_action().takes_values() {
+        if value.to_str().is_some_and(|v| matches!(v.to_lowercase().as_str(), "true" | "1" | "yes" | "on")) {
+            arguments.push(format!("--{long}").into());
+        }
+        return;
+    }
+    let mut whole = OsString::from(format!("--{long}="));
+    whole.push(value);
+    arguments.push(whole);
+}
+
+/// Reads the file: every key must be a setting.
+fn read_file(path: &std::path::Path, command: &clap::Command) -> Result<BTreeMap<String, Vec<String>>, ConfigError> {
+    let malformed = |message: String| ConfigError::Malformed { path: path.to_owned(), message };
+    let text =
+        std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    let map: Option<BTreeMap<String, serde_yaml::Value>> =
+        serde_yaml::from_str(&text).map_err(|e| malformed(e.to_string()))?;
+    let known: Vec<&str> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
+    let mut settings = BTreeMap::new();
+    for (key, value) in map.unwrap_or_default() {
+        if key == "config" || !known.contains(&key.as_str()) {
+            let meant = nearest(&key, known.iter().copied()).map(str::to_owned);
+            return Err(ConfigError::Unknown { path: path.to_owned(), key, meant });
+        }
+        let values = match value {
+            serde_yaml::Value::Sequence(items) => items,
+            one => vec![one],
+        };
+        let texts: Option<Vec<String>> = values.iter().map(scalar).collect();
+        let texts = texts.ok_or_else(|| malformed(format!("{key} must be a value or a list of values")))?;
+        settings.insert(key, texts);
+    }
+    Ok(settings)
+}
+
+fn scalar(value: &serde_yaml::Value) -> Option<String> {
+    match value {
+        serde_yaml::Value::String(s) => Some(s.clone()),
+        serde_yaml::Value::Number(n) => Some(n.to_string()),
+        serde_yaml::Value::Bool(b) => Some(b.to_string()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complete(args: &[&str], env: &[(&str, &str)]) -> Result<Serve, String> {
+        let matches = Alone::command().try_get_matches_from(args).map_err(|e| e.to_string())?;
+        let env = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
+        Serve::complete(&matches, env).map_err(|e| e.to_string())
+    }
+
+    fn file(text: &str) -> (tempfile::TempDir, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("settings.yml");
+        std::fs::write(&path, text).unwrap();
+        let path = path.to_str().unwrap().to_owned();
+        (dir, path)
+    }
+
+    #[test]
+    fn flags_win_over_environment_and_environment_over_the_file() {
+        let (_dir, path) = file("bind-port: 1\ncluster-name: file\nlog-format: json\nallow-host-rootfs: true\n");
+        let env = [("WHISTLESTOP_BIND_PORT", "2"), ("CONCOURSE_BIND_PORT", "3"), ("CONCOURSE_CLUSTER_NAME", "env")];
+        let serve = complete(&["--config", &path, "--bind-port", "4"], &env).unwrap();
+        assert_eq!((serve.bind_port, serve.cluster_name.as_deref()), (4, Some("env")));
+        assert_eq!((serve.log_format, serve.allow_host_rootfs), (LogFormat::Json, true));
+        let serve = complete(&["--config", &path], &env).unwrap();
+        assert_eq!(serve.bind_port, 2);
+        assert_eq!(complete(&["--config", &path], &env[1..]).unwrap().bind_port, 3);
+        assert_eq!(complete(&["--config", &path], &[]).unwrap().bind_port, 1);
+        assert_eq!(complete(&[], &[]).unwrap().bind_port, 8080);
+    }
+
+    #[test]
+    fn lists_come_from_commas_in_the_environment_and_from_lists_in_the_file() {
+        let (_dir, path) = file("add-local-user: [a:1, 'b:2']\nmain-team-local-user: a\n");
+        let serve = complete(&["--config", &path], &[("CONCOURSE_MAIN_TEAM_LOCAL_USER", "x,y")]).unwrap();
+        assert_eq!(serve.add_local_user.iter().map(LocalUser::name).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(serve.main_team_local_user, ["x", "y"]);
+        let serve = complete(&["--add-local-user", "a:1,2"], &[]).unwrap();
+        assert_eq!(serve.add_local_user.len(), 1);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        let (_dir, path) = file("bind-prot: 1\n");
+        assert!(complete(&["--config", &path], &[]).unwrap_err().ends_with("did you mean \"bind-port\"?"));
+        let (_dir, path) = file("bind-port: {a: 1}\n");
+        assert!(complete(&["--config", &path], &[]).unwrap_err().contains("bind-port must be a value"));
+        assert!(complete(&["--config", "/nowhere"], &[]).unwrap_err().starts_with("cannot read /nowhere"));
+        let error = complete(&[], &[("WHISTLESTOP_BIND_PORT", "many")]).unwrap_err();
+        assert!(error.contains("many") && error.contains("--bind-port"), "{error}");
+    }
+}
