@@ -259,9 +259,11 @@ fn segments(name: &str) -> Result<Vec<String>, ReferenceError> {
 
 /// The first byte outside quotes that `stop` wants, told how deep in brackets it is.
 fn find_unquoted(text: &str, quotes: &str, stop: impl Fn(char, i32) -> bool) -> Option<usize> {
-    let (mut quote, mut depth) = (None, 0);
+    let (mut quote, mut depth, mut escaped) = (None, 0, false);
     for (i, c) in text.char_indices() {
         match quote {
+            Some(_) if std::mem::take(&mut escaped) => {}
+            Some('"') if c == '\\' => escaped = true,
             Some(q) if q == c => quote = None,
             Some(_) => {}
             None if stop(c, depth) => return Some(i),
@@ -298,7 +300,8 @@ fn flatten(vars: Option<&Map<String, Value>>) -> Vec<(String, &Value)> {
 
 /// Whether a string would be read back as something else if it stood bare.
 fn needs_quotes(text: &str) -> bool {
-    !matches!(serde_yaml::from_str::<Value>(text), Ok(Value::String(_))) || text.contains([',', ':', ' ', '/'])
+    !matches!(serde_yaml::from_str::<Value>(text), Ok(Value::String(_)))
+        || text.contains([',', ':', ' ', '/', '"', '\'', '\\', '{', '}', '[', ']'])
 }
 
 #[cfg(test)]
