@@ -1,4 +1,5 @@
-//! The one integration binary: a folder an area.
+//! The one integration binary: an area a module.
 #![allow(clippy::unwrap_used, reason = "a test that fails here has failed")]
 
+mod corpus;
 mod fly;

@@ -1,0 +1,1 @@
+//! JSON written as YAML, the way Go's yaml does.

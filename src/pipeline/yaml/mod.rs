@@ -1,0 +1,10 @@
+//! YAML as Go's yaml v2 reads and writes it, which is YAML 1.1 with habits of its own.
+//!
+//! `document` composes nodes that know where they stand, `scalar` decides what a plain word means, `value` turns nodes
+
+pub mod document;
+mod events;
+pub mod scalar;
+pub mod value;
+
+pub use document::{Document, Mark, YamlError};
