@@ -1,7 +1,7 @@
 //! The events of a YAML text, from libyaml, which Go's yaml is a port of, so that both take the same texts and complain
 //! in the same words.
 //!
-//! This file alone touches the library, whose interface is that of C. What keeps that sound: the parser never moves
+//! The library's interface is that of C; only this file and `emit` touch it. What keeps that sound: the parser never moves
 //! (it is boxed) and never outlives the text it reads; an event is copied out and freed before it is handed on; after
 //! an error the parser is not asked again.
 
