@@ -4,6 +4,7 @@ mod changes;
 mod hijack;
 mod lists;
 mod login;
+mod pipelines;
 mod stream;
 
 use std::collections::HashMap;
