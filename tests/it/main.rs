@@ -3,6 +3,7 @@
 
 mod api;
 mod corpus;
+mod fly;
 mod resource;
 mod runtime;
 mod world;
