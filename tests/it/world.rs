@@ -46,7 +46,8 @@ impl World {
         args.extend(["--add-local-user", "eve:eve", "--main-team-local-user", "admin", "--log-level", "error"]);
         args.extend(flags);
         let serve = Serve::from_args(args).unwrap();
-        let seams = Seams { clock: self.clock.clone(), runtime: self.runtime.clone() };
+        let seams =
+            Seams { clock: self.clock.clone(), runtime: self.runtime.clone(), resource_types: vec!["mock".into()] };
         self.server = Some(Server::start(serve, seams).await.unwrap());
     }
 
