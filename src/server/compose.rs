@@ -16,14 +16,13 @@ use super::{listen, log, metrics};
 use crate::audit::Audit;
 use crate::auth::TeamAuth;
 use crate::auth::policy::Rbac;
-use crate::base::clock::{Clock, System};
+use crate::base::clock::{Clock, System, Time};
 use crate::base::shutdown::Shutdown;
 use crate::engine::feed::Feed;
 use crate::engine::{self, Wakes};
-use crate::front::pages::Plain;
 use crate::front::{App, AppParts, Routes, Settings};
 use crate::login::{LocalUsers, Login};
-use crate::resource::bundle;
+use crate::resource::{bundle, native};
 use crate::store::Store;
 
 /// The name of the worker in this process.
@@ -65,7 +64,7 @@ impl World {
         let listener = listen::bind((serve.bind_ip, serve.bind_port).into(), "--bind-port").await?;
         let address = listener.local_addr()?;
         let notices = notices(&serve);
-        let settings = settings(&serve, address)?;
+        let mut settings = settings(&serve, address, seams.clock.now())?;
         let users = LocalUsers::new(serve.add_local_user.clone());
         let login = Login::new(store.clone(), seams.clock.clone(), users, serve.auth_duration);
         prepare(&store, &login, &serve.main_team_local_user).await?;
@@ -77,6 +76,8 @@ impl World {
             Some(directory) => bundle::discover(directory)?,
             None => Vec::new(),
         };
+        settings.resource_types = native::all().iter().map(|n| n.name().to_owned()).collect();
+        settings.resource_types.extend(bundles.iter().map(|b| b.name.clone()));
         let app = App::new(AppParts {
             feed: Feed::new(store.clone(), seams.clock.clone()),
             audit: Audit::new(store.clone(), serve.auditing.categories().collect()),
@@ -85,7 +86,7 @@ impl World {
             wakes: Wakes::default(),
             runtime: runtimes.containers.clone(),
             login,
-            pages: Box::new(Plain),
+            pages: Box::new(crate::web::Drawn),
             log_level,
             shutdown: Shutdown::new(),
             settings,
@@ -104,7 +105,11 @@ impl World {
             engine::start(&shared, &app.shutdown);
         }
         if serve.roles.contains(&RoleChoice::Web) {
-            listen::serve(listener, crate::api::routes(Routes::new(app.clone())).finish(), &app.shutdown);
+            listen::serve(
+                listener,
+                crate::web::routes(crate::api::routes(Routes::new(app.clone()))).finish(),
+                &app.shutdown,
+            );
         }
         let metrics = match serve.prometheus_bind_port {
             Some(port) => Some(serve_metrics(&app, (serve.prometheus_bind_ip, port).into(), recorder).await?),
@@ -184,12 +189,14 @@ fn take_roles(serve: &Serve) -> anyhow::Result<Vec<RoleLock>> {
     Ok(roles.into_iter().map(|role| RoleLock::take(directory, role.name())).collect::<Result<_, _>>()?)
 }
 
-fn settings(serve: &Serve, address: SocketAddr) -> anyhow::Result<Settings> {
+fn settings(serve: &Serve, address: SocketAddr, started: Time) -> anyhow::Result<Settings> {
     let local = || format!("http://127.0.0.1:{}", address.port());
     Ok(Settings {
         external_url: serve.external_url.as_deref().map_or_else(local, |url| url.trim_end_matches('/').to_owned()),
         cluster_name: serve.cluster_name.clone().unwrap_or_default(),
         cookie_secure: serve.cookie_secure,
+        resource_types: Vec::new(),
+        started,
         rbac: serve.config_rbac.as_deref().map(rbac).transpose()?.unwrap_or_default(),
     })
 }

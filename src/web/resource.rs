@@ -177,7 +177,8 @@ fn arrange(rows: Rows, asked: &Asked, now: Time) -> View {
     let Rows { resource: r, versions, used } = rows;
     let place = asked.place.clone();
     let href = place.resource(&r.name);
-    let pin = r.pin().map(|v| Pin { text: words(v), comment: r.pin_comment.clone(), in_config: r.config_pin.is_some() });
+    let pin =
+        r.pin().map(|v| Pin { text: words(v), comment: r.pin_comment.clone(), in_config: r.config_pin.is_some() });
     let show_metadata = asked.reads_all || r.config.public;
     let pager = Pager::new(&href, &versions);
     let lines = versions.items.into_iter().zip(used).map(|(v, [inputs, outputs])| VersionLine {

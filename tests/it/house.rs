@@ -7,7 +7,8 @@ use std::process::Command;
 /// Modules that are functions over values.
 const PURE: &[&str] = &["vars", "event", "pipeline", "plan", "schedule", "auth"];
 /// What a pure module must not name.
-const IMPURE: &[&str] = &["tokio", "rusqlite", "std::fs", "std::net", "std::process", "std::env", "std::time::Instant", "reqwest"];
+const IMPURE: &[&str] =
+    &["tokio", "rusqlite", "std::fs", "std::net", "std::process", "std::env", "std::time::Instant", "reqwest"];
 /// Who alone may name a crate.
 const ONLY: &[(&str, &[&str])] = &[
     ("rusqlite", &["store"]),
@@ -98,7 +99,8 @@ fn the_core_is_pure_and_crates_stay_where_they_belong() {
     let mut wrong = Vec::new();
     for (path, text) in sources() {
         let names: Vec<&str> = text.lines().filter(|l| !l.trim_start().starts_with("//")).collect();
-        let has = |word: &str| names.iter().any(|l| l.contains(&format!("{word}::")) || l.contains(&format!("use {word};")));
+        let has =
+            |word: &str| names.iter().any(|l| l.contains(&format!("{word}::")) || l.contains(&format!("use {word};")));
         if PURE.contains(&module(&path).as_str()) {
             wrong.extend(IMPURE.iter().filter(|w| has(w)).map(|w| format!("{} names {w}", path.display())));
         }

@@ -19,8 +19,12 @@ struct EmbeddedLab {
 }
 
 fn open(state: PathBuf) -> Arc<Embedded> {
-    let options =
-        Options { allow_host_rootfs: true, self_exe: env!("CARGO_BIN_EXE_whistlestop").into(), masked: Vec::new() };
+    let options = Options {
+        allow_host_rootfs: true,
+        allow_local: false,
+        self_exe: env!("CARGO_BIN_EXE_whistlestop").into(),
+        masked: Vec::new(),
+    };
     Arc::new(Embedded::new(state, options).unwrap())
 }
 
@@ -186,8 +190,12 @@ async fn the_host_is_seen_without_its_secrets() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_host_needs_the_operators_word() {
     let state = tempfile::tempdir().unwrap();
-    let options =
-        Options { allow_host_rootfs: false, self_exe: env!("CARGO_BIN_EXE_whistlestop").into(), masked: Vec::new() };
+    let options = Options {
+        allow_host_rootfs: false,
+        allow_local: false,
+        self_exe: env!("CARGO_BIN_EXE_whistlestop").into(),
+        masked: Vec::new(),
+    };
     let runtime = Embedded::new(state.path().to_path_buf(), options).unwrap();
     let handle = ContainerHandle("refused".into());
     let refused = runtime.start(&handle, &spec(Image::Host, "true")).await;
