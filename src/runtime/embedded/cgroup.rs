@@ -17,6 +17,9 @@ const PARENT: &str = "whistlestop";
 /// Processes in one bounded container.
 const MAX_PROCESSES: &str = "16384";
 
+/// A control file and what to write to it.
+type Setting = (&'static str, Option<String>);
+
 /// Makes the container's cgroups and opens the files its processes join them by; empty where nothing is bounded or
 /// the host does not let us.
 pub fn join_files(dir: &Path, blueprint: &Blueprint) -> Vec<File> {
@@ -48,7 +51,7 @@ fn groups(name: &str, limits: &Limits) -> Vec<PathBuf> {
         return unified(root, name, limits).into_iter().collect();
     }
     let memory = limits.memory.map(|m| m.to_string());
-    let settings: [(&str, Vec<(&str, Option<String>)>); 3] = [
+    let settings: [(&str, Vec<Setting>); 3] = [
         (
             "memory",
             vec![
@@ -93,7 +96,7 @@ fn unified(root: &Path, name: &str, limits: &Limits) -> Option<PathBuf> {
     Some(group)
 }
 
-fn write_all(group: &Path, values: &[(&str, Option<String>)]) {
+fn write_all(group: &Path, values: &[Setting]) {
     for (file, value) in values {
         if let Some(value) = value {
             fs::write(group.join(file), value).ok();

@@ -17,7 +17,8 @@ use super::blueprint::Blueprint;
 use super::volume::remove_tree;
 use super::{cgroup, init};
 use crate::runtime::supervisor::frame::Frame;
-use crate::runtime::supervisor::{link, serve, spool};
+use crate::runtime::supervisor::link::{self, Frames};
+use crate::runtime::supervisor::{serve, spool};
 use crate::runtime::{Attached, Output};
 
 const SOCKET: &str = "sock";
@@ -78,6 +79,12 @@ impl Directory {
         Ok(())
     }
 
+    /// What the supervisor tells, and the files if it falls silent.
+    pub fn follow(&self, frames: Frames<UnixStream>, first: Option<Frame>, from: u64) -> Attached {
+        let directory = self.clone();
+        link::output_or(frames, first, from, move |offset| directory.replay(offset))
+    }
+
     /// What the files tell: all output from byte `from` on and the end, if it was recorded.
     pub fn replay(&self, from: u64) -> Attached {
         let dir = self.0.clone();
@@ -85,8 +92,8 @@ impl Directory {
             move |each| {
                 let read =
                     File::open(dir.join(init::SPOOL)).and_then(|mut file| spool::read_back(&mut file, from, each));
-                if let Err(e) = read {
-                    return Output::Lost(format!("{LOST} (its output cannot be read: {e})"));
+                if read.is_err() {
+                    return Output::Lost(LOST.to_owned());
                 }
                 let record = fs::read(dir.join(init::RECORD)).unwrap_or_default();
                 match serve::read_record(&record) {

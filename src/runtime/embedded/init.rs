@@ -94,7 +94,8 @@ fn make(dir: &Path, listener: &UnixListener) -> io::Result<Side> {
             drop(tell);
             // Nothing may run that a later server could not find and end.
             wait.read_exact(&mut [0])?;
-            let error = match first_process(dir, &home, &blueprint, rootless, cgroups, spool, listener) {
+            let outside = Outside { dir, home, rootless, cgroups, spool, listener };
+            let error = match first_process(&blueprint, outside) {
                 Ok(error) | Err(error) => error,
             };
             Ok(Side::Child(error))
@@ -112,6 +113,8 @@ fn explain(error: &io::Error) -> io::Error {
 
 fn detach(dir: &Path) -> io::Result<()> {
     nix::unistd::setsid().ok();
+    // The server's own may be tighter than what users in a container need.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     std::env::set_current_dir("/")?;
     let null = File::options().read(true).write(true).open("/dev/null")?;
     let log = File::options().append(true).create(true).open(dir.join("supervisor.log"))?;
@@ -144,15 +147,18 @@ pub fn start_time(pid: i32) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
-fn first_process(
-    dir: &Path,
-    home: &File,
-    blueprint: &Blueprint,
+/// What process 1 needs from outside its container, opened before it moves in.
+struct Outside<'a> {
+    dir: &'a Path,
+    home: File,
     rootless: bool,
     cgroups: Vec<File>,
     spool: Spool,
-    listener: &UnixListener,
-) -> io::Result<io::Error> {
+    listener: &'a UnixListener,
+}
+
+fn first_process(blueprint: &Blueprint, outside: Outside<'_>) -> io::Result<io::Error> {
+    let Outside { dir, home, rootless, cgroups, spool, listener } = outside;
     let signals = block_signals()?;
     confine::set_oom_score("-999");
     nix::unistd::sethostname(&blueprint.hostname)?;
@@ -167,6 +173,9 @@ fn first_process(
         false => Some(confine::separate_user_namespace()?),
     };
     let filter = if blueprint.privileged { None } else { Some(confine::filter()?) };
+    if !blueprint.privileged {
+        confine::leave_abstract_sockets();
+    }
     let confinement = Confinement { user_namespace, cgroups, filter };
     // From here on the process may have been started.
     let record = create_record(Path::new(&format!("/proc/self/fd/{}/{RECORD}", home.as_raw_fd())))?;

@@ -221,14 +221,17 @@ impl Embedded {
             stream = directory.connect().await.map_err(&failed)?;
         }
         let Some(mut stream) = stream else { return Err(Error::Failed(LOST.into())) };
-        send(&mut stream, &Frame::Attach(0)).await.map_err(&failed)?;
+        // Should it be gone by now, the next line finds out.
+        send(&mut stream, &Frame::Attach(0)).await.ok();
         let mut frames = Frames::new(stream);
-        let first = frames.next().await.map_err(&failed)?;
-        match first {
-            Some(Frame::Lost(text)) if !directory.may_have_started() => Err(Error::Failed(text)),
-            None if directory.may_have_started() => Ok(directory.replay(0)),
-            None => Err(Error::Failed(format!("cannot start container {container}: its supervisor ended at once"))),
-            first => Ok(link::output(frames, first, 0, LOST.to_owned())),
+        match frames.next().await {
+            Ok(Some(Frame::Lost(text))) if !directory.may_have_started() => {
+                blocking(move || directory.remove()).await.map_err(&failed)?;
+                Err(Error::Failed(text))
+            }
+            Ok(first @ Some(_)) => Ok(directory.follow(frames, first, 0)),
+            _ if directory.may_have_started() => Ok(directory.replay(0)),
+            _ => Err(Error::Failed(format!("cannot start container {container}: its supervisor ended at once"))),
         }
     }
 
@@ -280,8 +283,8 @@ impl Runtime for Embedded {
         let failed = failed("attach to container", container);
         match directory.connect().await.map_err(&failed)? {
             Some(mut stream) => {
-                send(&mut stream, &Frame::Attach(from)).await.map_err(&failed)?;
-                Ok(link::output(Frames::new(stream), None, from, LOST.to_owned()))
+                send(&mut stream, &Frame::Attach(from)).await.ok();
+                Ok(directory.follow(Frames::new(stream), None, from))
             }
             None if directory.may_have_started() => Ok(directory.replay(from)),
             None => Err(no_container(container)),

@@ -138,6 +138,17 @@ impl Builder<'_> {
         if self.rootless {
             data.push_str(",userxattr");
         }
+        if let Some((_, work)) = &layers.upper {
+            // Otherwise the end of each container would write the whole disk's cache out. A plain directory is not
+            // more durable. The mark that this leaves would refuse the next mount, so it goes first.
+            let inner = work.join("work");
+            fs::set_permissions(&inner, fs::Permissions::from_mode(0o700)).ok();
+            fs::remove_dir_all(inner.join("incompat")).ok();
+            let volatile = format!("{data},volatile");
+            if mount_kind("overlay", target, MsFlags::empty(), &volatile).is_ok() {
+                return Ok(());
+            }
+        }
         mount_kind("overlay", target, MsFlags::empty(), &data)
     }
 
@@ -204,9 +215,11 @@ impl Builder<'_> {
 
     /// Puts empty files and directories over what must not be seen, in the layer above it: no mount to undo.
     fn mask(&self, masked: &[PathBuf], upper: &Path) -> io::Result<()> {
+        // What a link names is hidden under its own name; what lies in a hidden directory must not reappear there.
+        let mut masked: Vec<PathBuf> = masked.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();
+        masked.sort();
+        masked.dedup_by(|path, earlier| path.starts_with(earlier));
         for path in masked {
-            // What a link names is hidden under its own name.
-            let Ok(path) = fs::canonicalize(path) else { continue };
             let Ok(meta) = fs::metadata(&path) else { continue };
             let Ok(relative) = path.strip_prefix("/") else { continue };
             if relative.as_os_str().is_empty() || upper.join(relative).exists() {
@@ -264,8 +277,8 @@ impl Builder<'_> {
             if masked.contains(&path) {
                 if fs::metadata(&path)?.mode() & 0o1000 != 0 {
                     nix::sys::stat::fchmodat(
-                        &tree.fd(),
-                        &PathBuf::from(&name),
+                        tree.fd(),
+                        Path::new(&name),
                         nix::sys::stat::Mode::from_bits_truncate(0o1777),
                         nix::sys::stat::FchmodatFlags::FollowSymlink,
                     )?;
