@@ -3,8 +3,8 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::{Map, Value, json};
 
-use super::Listing;
-use super::step::{Across, Core, InParallel, MaxInFlight, PutInputs, Step, VersionConfig};
+use super::step::{Core, MaxInFlight, PutInputs, Step, VersionConfig};
+use super::{TaskConfig, decode};
 
 fn object<T: Serialize>(value: &T) -> Result<Map<String, Value>, serde_json::Error> {
     match serde_json::to_value(value)? {
@@ -111,6 +111,12 @@ impl Serialize for PutInputs {
     }
 }
 
+impl<'de> Deserialize<'de> for TaskConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        decode::task(&Value::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
 impl<'de> Deserialize<'de> for MaxInFlight {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match Value::deserialize(deserializer)? {
@@ -144,69 +150,9 @@ impl<'de> Deserialize<'de> for PutInputs {
     }
 }
 
-fn field<T: for<'a> Deserialize<'a>>(map: &mut Map<String, Value>, key: &str) -> Result<Option<T>, serde_json::Error> {
-    map.remove(key).map(serde_json::from_value).transpose()
-}
-
-fn whole<T: for<'a> Deserialize<'a>>(map: Map<String, Value>) -> Result<T, serde_json::Error> {
-    serde_json::from_value(Value::Object(map))
-}
-
-fn parallel(mut map: Map<String, Value>) -> Result<InParallel, serde_json::Error> {
-    let tags = field(&mut map, "tags")?.unwrap_or_default();
-    match map.remove("in_parallel").unwrap_or_default() {
-        Value::Object(mut config) => Ok(InParallel {
-            steps: field(&mut config, "steps")?.unwrap_or_default(),
-            limit: field(&mut config, "limit")?.unwrap_or_default(),
-            fail_fast: field(&mut config, "fail_fast")?.unwrap_or_default(),
-            tags,
-        }),
-        list => Ok(InParallel { steps: serde_json::from_value(list)?, tags, ..InParallel::default() }),
-    }
-}
-
-fn parse(mut map: Map<String, Value>) -> Result<Step, serde_json::Error> {
-    let ensure = field(&mut map, "ensure")?;
-    let on_error = field(&mut map, "on_error")?;
-    let on_abort = field(&mut map, "on_abort")?;
-    let on_failure = field(&mut map, "on_failure")?;
-    let on_success = field(&mut map, "on_success")?;
-    let across = match field::<Listing<_>>(&mut map, "across")? {
-        Some(vars) => Some(Across { vars, fail_fast: field(&mut map, "fail_fast")?.unwrap_or_default() }),
-        None => None,
-    };
-    let attempts = field(&mut map, "attempts")?;
-    let leaf = ["run", "task", "put", "get"].into_iter().any(|key| map.contains_key(key));
-    let timeout = if leaf { None } else { field(&mut map, "timeout")? };
-    let has = |key| map.contains_key(key);
-    let core = if has("run") {
-        Core::Run(whole(map)?)
-    } else if has("task") {
-        Core::Task(Box::new(whole(map)?))
-    } else if has("put") {
-        Core::Put(whole(map)?)
-    } else if has("get") {
-        Core::Get(whole(map)?)
-    } else if has("set_pipeline") {
-        Core::SetPipeline(whole(map)?)
-    } else if has("load_var") {
-        Core::LoadVar(whole(map)?)
-    } else if has("try") {
-        Core::Try(field(&mut map, "try")?.ok_or_else(|| serde_json::Error::custom("no step configured"))?)
-    } else if has("do") {
-        let steps = field(&mut map, "do")?.unwrap_or_default();
-        Core::Do { steps, tags: field(&mut map, "tags")?.unwrap_or_default() }
-    } else if has("in_parallel") {
-        Core::InParallel(parallel(map)?)
-    } else {
-        return Err(serde_json::Error::custom("no step configured"));
-    };
-    Ok(Step { timeout, attempts, across, on_success, on_failure, on_abort, on_error, ensure, ..Step::from(core) })
-}
-
 impl<'de> Deserialize<'de> for Step {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        parse(Map::deserialize(deserializer)?).map_err(D::Error::custom)
+        decode::step(&Value::deserialize(deserializer)?).map_err(D::Error::custom)
     }
 }
 

@@ -129,10 +129,9 @@ impl Job {
         for step in &self.plan {
             step.each_leaf(visit);
         }
-        for hook in [&self.on_success, &self.on_failure, &self.on_abort, &self.on_error, &self.ensure] {
-            if let Some(step) = hook {
-                step.each_leaf(visit);
-            }
+        let hooks = [&self.on_success, &self.on_failure, &self.on_abort, &self.on_error, &self.ensure];
+        for hook in hooks.into_iter().flatten() {
+            hook.each_leaf(visit);
         }
     }
 

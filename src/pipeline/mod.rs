@@ -4,25 +4,37 @@
 //! flat object. Nothing here does IO.
 
 pub mod check_every;
+pub mod decode;
+mod diff;
 mod flat;
+pub mod glob;
 pub mod group;
+pub mod identifier;
 pub mod job;
 pub mod limits;
 pub mod listing;
+mod load;
+pub mod problem;
 pub mod resource;
 pub mod resource_type;
 pub mod step;
 pub mod task;
+mod unsupported;
+mod validate;
 pub mod var_source;
+pub mod yaml;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use check_every::CheckEvery;
+pub use diff::{diff, yaml as as_yaml};
 pub use group::{Display, Group};
 pub use job::{Job, JobInput, JobOutput, LogRetention};
 pub use limits::Limits;
 pub use listing::Listing;
+pub use load::{duplicate_keys, load, to_json};
+pub use problem::{Problem, Section, Warning, wire};
 pub use resource::Resource;
 pub use resource_type::{Prototype, ResourceType};
 pub use step::{
@@ -30,6 +42,8 @@ pub use step::{
     VersionConfig,
 };
 pub use task::{ImageResource, TaskCache, TaskConfig, TaskInput, TaskOutput, TaskRun};
+pub use unsupported::unsupported;
+pub use validate::validate;
 pub use var_source::VarSource;
 
 /// A map of anything, such as `source` or `params`; keys are kept sorted by whoever fills it.
@@ -66,6 +80,15 @@ pub struct Config {
 }
 
 impl Config {
+    /// The order in which Concourse's server gives a pipeline back: jobs as they were, everything else by name.
+    #[must_use]
+    pub fn sorted_by_name(mut self) -> Config {
+        self.resources.sort_by(|a, b| a.name.cmp(&b.name));
+        self.resource_types.sort_by(|a, b| a.name.cmp(&b.name));
+        self.prototypes.sort_by(|a, b| a.name.cmp(&b.name));
+        self
+    }
+
     /// The resource of that name.
     pub fn resource(&self, name: &str) -> Option<&Resource> {
         self.resources.iter().find(|r| r.name == name)

@@ -11,8 +11,7 @@ use super::{Limits, Object, off};
 use crate::base::version::Version;
 
 /// A task.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct TaskConfig {
     /// Platform of the worker, such as `linux`.
     #[serde(skip_serializing_if = "String::is_empty")]

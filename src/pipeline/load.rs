@@ -1,0 +1,223 @@
+//! A text taken all the way to a checked pipeline, with the line of everything that is wrong.
+
+use serde_json::Value;
+
+use super::decode::{self, Fault};
+use super::problem::{Problem, Section, Warning};
+use super::validate::validate;
+use super::yaml::document::{Document, YamlError};
+use super::yaml::value::DuplicateKey;
+use super::{Config, TaskConfig};
+use crate::vars::number;
+
+/// Reads and checks a pipeline as the server does: problems refuse it, warnings do not.
+pub fn load(text: &[u8]) -> Result<(Config, Vec<Warning>), Vec<Problem>> {
+    let (document, mut value) = read(text).map_err(|problem| vec![*problem])?;
+    number::through_float(&mut value);
+    let config = match decode::config(&value) {
+        Ok(config) => config,
+        Err(fault) => return Err(vec![malformed(&fault, &value).located(&document)]),
+    };
+    let (problems, warnings) = validate(&config);
+    match problems.is_empty() {
+        true => Ok((config, warnings)),
+        false => Err(problems.into_iter().map(|problem| problem.located(&document)).collect()),
+    }
+}
+
+/// Reads YAML or JSON as JSON with sorted keys.
+pub fn to_json(text: &[u8]) -> Result<Value, Box<Problem>> {
+    read(text).map(|(_, value)| value)
+}
+
+/// Keys that stand twice in one mapping, which the server takes and the client refuses.
+pub fn duplicate_keys(text: &[u8]) -> Result<Vec<DuplicateKey>, Box<Problem>> {
+    Document::parse(text).map(|document| document.duplicates()).map_err(|error| unreadable(&error))
+}
+
+fn read(text: &[u8]) -> Result<(Document, Value), Box<Problem>> {
+    let document = Document::parse(text).map_err(|error| unreadable(&error))?;
+    let value = document.to_json().map_err(|error| unreadable(&error))?;
+    Ok((document, value))
+}
+
+fn unreadable(error: &YamlError) -> Box<Problem> {
+    let foreign = error.message.starts_with("json: ") || error.message.starts_with("unsupported map key");
+    let library = if foreign { "" } else { "yaml: " };
+    let message = format!("error converting YAML to JSON: {library}{}", error.message);
+    let mut problem = Problem::new(Section::Malformed, &[], message).at_mark(error.mark);
+    problem.remedy = yaml_remedy(&error.message).map(str::to_owned);
+    Box::new(problem)
+}
+
+fn yaml_remedy(message: &str) -> Option<&'static str> {
+    let remedies = [
+        ("invalid map key: map", "write variables as ((name)), not {{name}}, or put the value in quotes"),
+        ("cannot start any token", "put the value in quotes; indent with spaces, not tabs"),
+        ("unknown anchor", "define the anchor with & before it is used with *"),
+        ("excessive aliasing", "use fewer nested aliases"),
+        ("could not find expected ':'", "a key needs a colon and a space; check the indentation of the lines before"),
+        ("did not find expected", "check the indentation, and put text that holds `: ` or `#` in quotes"),
+        ("mapping values are not allowed", "put text that holds `: ` in quotes, or check the indentation"),
+    ];
+    remedies.iter().find(|(part, _)| message.contains(part)).map(|(_, remedy)| *remedy)
+}
+
+fn malformed(fault: &Fault, value: &Value) -> Problem {
+    let message = format!("error unmarshaling JSON: while decoding JSON: {fault}");
+    let problem = Problem::new(Section::Malformed, &fault.at, message);
+    match remedy(fault, value) {
+        Some(remedy) => problem.remedy(remedy),
+        None => problem,
+    }
+}
+
+fn remedy(fault: &Fault, root: &Value) -> Option<String> {
+    use super::yaml::value::Segment;
+    let there = fault.at.iter().try_fold(root, |value, segment| match segment {
+        Segment::Key(key) => value.get(key),
+        Segment::Index(i) => value.get(i),
+    });
+    let text = fault.to_string();
+    if let (Some(Segment::Key(key)), [_, ..]) = (fault.at.last(), fault.known()) {
+        return Some(match closest(key, fault.known()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("take it out; known here are: {}", fault.known().join(", ")),
+        });
+    }
+    if let Some(Value::String(found)) = there
+        && found.contains("((")
+        && text.contains("cannot unmarshal string")
+    {
+        return Some("a variable cannot stand here when the pipeline is set: fill it in with -v, -y or -l".into());
+    }
+    let has = |key: &str| there.is_some_and(|v| v.get(key).is_some());
+    if text.contains("no step configured") {
+        return Some(match there {
+            _ if has("aggregate") => "`aggregate` is gone, use `in_parallel`".into(),
+            Some(Value::Null) | None => "write a step, or take the key out".into(),
+            _ => "a step needs one of: get, put, task, set_pipeline, load_var, try, do, in_parallel".into(),
+        });
+    }
+    if text.contains("no core step type declared") && has("aggregate") {
+        return Some("`aggregate` is gone, use `in_parallel`".into());
+    }
+    let wanted = text.rsplit_once("of type ").map(|(_, wanted)| wanted)?;
+    Some(match wanted {
+        "bool" => "write true or false, without quotes".into(),
+        "int" => "write a whole number, without quotes".into(),
+        "string" => "put the value in quotes".into(),
+        _ if wanted.starts_with("[]") || wanted.ends_with('s') && text.contains("unmarshal object") => {
+            "write a list".into()
+        }
+        _ => "write a map of keys and values".into(),
+    })
+}
+
+/// The known key that is at most two letters away.
+fn closest(key: &str, known: &[&'static str]) -> Option<&'static str> {
+    let near = known.iter().map(|k| (distance(key, k), *k)).min()?;
+    (near.0 <= 2 && near.0 < key.len()).then_some(near.1)
+}
+
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(ca != *cb);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(row[j + 1] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+impl TaskConfig {
+    /// Reads and checks a task's file.
+    pub fn load(text: &[u8]) -> Result<TaskConfig, Box<Problem>> {
+        let (document, value) = read(text)?;
+        let task = decode::task(&value).map_err(|fault| Box::new(malformed(&fault, &value).located(&document)))?;
+        if !task.unknown.is_empty() {
+            let names: Vec<_> = task.unknown.keys().map(String::as_str).collect();
+            let at = [super::yaml::value::Segment::Key(names[0].to_owned())];
+            let message = format!("unknown fields: [{}]", names.join(" "));
+            let near = closest(names[0], &decode::TASK);
+            let remedy = near.map_or("take them out".to_owned(), |near| format!("did you mean `{near}`?"));
+            return Err(Box::new(Problem::new(Section::Malformed, &at, message).remedy(remedy).located(&document)));
+        }
+        let shortcomings = task.shortcomings();
+        if !shortcomings.is_empty() {
+            let message = format!("invalid task configuration:\n{}", shortcomings.join("\n"));
+            return Err(Box::new(Problem::new(Section::Malformed, &[], message)));
+        }
+        Ok(task)
+    }
+
+    /// What a task that could be read still lacks.
+    pub fn shortcomings(&self) -> Vec<String> {
+        let mut lacking = Vec::new();
+        if self.platform.is_empty() {
+            lacking.push("missing 'platform'".to_owned());
+        }
+        let nameless = |what: &str, i: usize| format!("  {what} in position {i} is missing a name");
+        let inputs = self.inputs.iter().enumerate().filter(|(_, input)| input.name.is_empty());
+        lacking.extend(inputs.map(|(i, _)| nameless("input", i)));
+        let outputs = self.outputs.iter().enumerate().filter(|(_, output)| output.name.is_empty());
+        lacking.extend(outputs.map(|(i, _)| nameless("output", i)));
+        lacking
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(text: &str) -> Problem {
+        load(text.as_bytes()).unwrap_err().remove(0)
+    }
+
+    #[test]
+    fn a_problem_says_where_and_what_to_do() {
+        let text = "jobs:\n- name: j\n  plan:\n  - get: r\n    triger: true\nresources:\n- {name: r, type: mock}\n";
+        let found = problem(text);
+        assert_eq!(found.message, r#"jobs.j.plan.do[0]: unknown fields ["triger"]"#);
+        assert_eq!((found.line, found.column, found.path.as_str()), (Some(5), Some(5), "jobs[0].plan[0].triger"));
+
+        let found = problem("jobs:\n- name: j\n  plan: []\n  serail: true\n");
+        assert_eq!((found.line, found.remedy.as_deref()), (Some(4), Some("did you mean `serial`?")));
+
+        let found = problem("jobs:\n- name: j\n  plan:\n  - aggregate: []\n");
+        assert_eq!((found.line, found.remedy.as_deref()), (Some(4), Some("`aggregate` is gone, use `in_parallel`")));
+
+        let found = problem("jobs:\n- name: j\n  serial: ((x))\n");
+        assert_eq!(found.line, Some(3));
+        assert!(found.remedy.is_some_and(|r| r.contains("variable")));
+
+        let found = problem("jobs:\n- name: {{x}}\n");
+        assert_eq!(found.line, Some(2));
+        assert!(found.remedy.is_some_and(|r| r.contains("((name))")));
+    }
+
+    #[test]
+    fn steps_side_by_side_are_found_in_both_forms() {
+        for list in ["in_parallel:\n    - get: zz", "in_parallel:\n      steps:\n      - get: zz"] {
+            let found = problem(&format!("jobs:\n- name: j\n  plan:\n  - {list}\n"));
+            assert!(found.message.starts_with("jobs.j.plan.do[0].in_parallel.steps[0].get(zz)"), "{found}");
+            assert_eq!(found.line, Some(if list.contains("steps") { 6 } else { 5 }), "{found}");
+        }
+    }
+
+    #[test]
+    fn a_task_file_is_read_with_concourses_words() {
+        let load = |text: &str| TaskConfig::load(text.as_bytes()).map_err(|p| p.message);
+        let task = load("platform: linux\nparams: {A: 1, B: yes, C: ~, D: [1], E: 12345678901234567890}\n").unwrap();
+        let texts: Vec<_> = task.params.values().map(String::as_str).collect();
+        assert_eq!(texts, ["1", "true", "", "[1]", "12345678901234567890"]);
+        assert_eq!(load("platform: linux\nimage: x").unwrap_err(), "unknown fields: [image]");
+        let both = "invalid task configuration:\nmissing 'platform'\n  input in position 0 is missing a name";
+        assert_eq!(load("inputs: [{}]").unwrap_err(), both);
+    }
+}

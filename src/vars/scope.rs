@@ -1,0 +1,122 @@
+//! Where the values of variables come from.
+
+use serde_json::{Map, Value};
+
+use super::{Error, Reference, go_type, number};
+
+/// Anything that knows variables.
+pub trait Lookup {
+    /// The value, or none where it is not known here.
+    fn get(&self, reference: &Reference) -> Result<Option<Value>, Error>;
+}
+
+impl<L: Lookup + ?Sized> Lookup for &L {
+    fn get(&self, reference: &Reference) -> Result<Option<Value>, Error> {
+        (**self).get(reference)
+    }
+}
+
+/// Follows the fields of a reference into the value of its path.
+pub fn traverse(value: &Value, reference: &Reference) -> Result<Value, Error> {
+    let mut value = value;
+    for field in &reference.fields {
+        let var = reference.to_string();
+        value = match value {
+            Value::Object(map) => match map.get(field) {
+                Some(inner) => inner,
+                None => return Err(Error::MissingField { var, field: field.clone() }),
+            },
+            other => return Err(Error::NotAMap { var, field: field.clone(), kind: go_type(other) }),
+        };
+    }
+    Ok(value.clone())
+}
+
+/// Variables that were given: flags and files of the client, `vars` of a step.
+///
+/// Numbers of a file are floats, as in Concourse, and so cannot stand within text; those that are set are as they are.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Static(Map<String, Value>);
+
+impl Static {
+    /// The variables of a file: a map at its top, or nothing.
+    pub fn from_map(map: Map<String, Value>) -> Static {
+        let mut value = Value::Object(map);
+        number::to_floats(&mut value);
+        match value {
+            Value::Object(map) => Static(map),
+            _ => Static::default(),
+        }
+    }
+
+    /// Sets one variable, or a field of it; what stood there before and is no map gives way.
+    pub fn set(&mut self, reference: &Reference, value: Value) {
+        upsert(&mut self.0, &reference.path, &reference.fields, value);
+    }
+}
+
+fn upsert(map: &mut Map<String, Value>, key: &str, fields: &[String], value: Value) {
+    let Some((next, rest)) = fields.split_first() else {
+        map.insert(key.to_owned(), value);
+        return;
+    };
+    let slot = map.entry(key.to_owned()).or_insert(Value::Null);
+    if !slot.is_object() {
+        *slot = Value::Object(Map::new());
+    }
+    if let Value::Object(inner) = slot {
+        upsert(inner, next, rest, value);
+    }
+}
+
+impl Lookup for Static {
+    fn get(&self, reference: &Reference) -> Result<Option<Value>, Error> {
+        match self.0.get(&reference.path) {
+            Some(value) if reference.source.is_empty() => traverse(value, reference).map(Some),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// Several places, asked in order.
+#[derive(Debug, Clone, Default)]
+pub struct Chain<L>(pub Vec<L>);
+
+impl<L: Lookup> Lookup for Chain<L> {
+    fn get(&self, reference: &Reference) -> Result<Option<Value>, Error> {
+        for lookup in &self.0 {
+            if let Some(value) = lookup.get(reference)? {
+                return Ok(Some(value));
+            }
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn fields_are_set_within_what_is_there() {
+        let mut given = Static::default();
+        for (name, value) in [("a.b", json!("1")), ("a.c", json!("2")), ("x", json!("y")), ("x.z", json!(true))] {
+            given.set(&Reference::parse(name).unwrap(), value);
+        }
+        assert_eq!(Value::Object(given.0), json!({"a": {"b": "1", "c": "2"}, "x": {"z": true}}));
+    }
+
+    #[test]
+    fn the_first_place_that_knows_it_wins() {
+        let place = |v: Value| Static::from_map(v.as_object().unwrap().clone());
+        let chain = Chain(vec![place(json!({"a": "1"})), place(json!({"a": "2", "b": {"c": "3"}}))]);
+        let get = |name: &str| chain.get(&Reference::parse(name).unwrap());
+        assert_eq!(get("a"), Ok(Some(json!("1"))));
+        assert_eq!(get("b.c"), Ok(Some(json!("3"))));
+        assert_eq!(get("z"), Ok(None));
+        assert_eq!(get("src:a"), Ok(None));
+        assert_eq!(get("b.z").unwrap_err().to_string(), "missing field 'z' in var: b.z");
+    }
+}
