@@ -1,3 +1,73 @@
 //! The command line: one subcommand a file.
 
+mod demo;
 pub mod fly;
+mod serve;
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+/// A whole Concourse CI in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "whistlestop", version, about, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server: web, scheduler and worker in one process
+    Serve(Box<crate::server::Serve>),
+    /// Run a server of its own on this machine, with a pipeline that goes green by itself
+    Demo(Box<demo::Demo>),
+    /// The client: every command of fly (also when this program is called fly)
+    Fly(Rest),
+}
+
+#[derive(Debug, Args)]
+struct Rest {
+    /// The command and its flags; see `whistlestop fly --help`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    words: Vec<OsString>,
+}
+
+/// Runs the program with these arguments and gives its exit status.
+pub fn main(mut args: Vec<OsString>) -> i32 {
+    let called_fly = args.first().is_some_and(|name| Path::new(name).file_name().is_some_and(|n| n == "fly"));
+    if called_fly {
+        return fly::main(args);
+    }
+    if args.get(1).is_some_and(|word| word == "fly") {
+        let name = args.remove(0);
+        args[0] = [name.as_os_str(), "fly".as_ref()].join(" ".as_ref());
+        return fly::main(args);
+    }
+    let matches = match Cli::command().try_get_matches_from(args) {
+        Ok(matches) => matches,
+        Err(error) => {
+            // Nobody reads any more where this fails.
+            let _ = error.print();
+            return error.exit_code();
+        }
+    };
+    let result = match matches.subcommand() {
+        Some(("serve", matches)) => serve::run(matches),
+        Some(("demo", matches)) => demo::run(matches),
+        _ => Cli::from_arg_matches(&matches).map(|_| ()).map_err(Into::into),
+    };
+    match result {
+        Ok(()) => 0,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            1
+        }
+    }
+}
+
+/// A runtime for as many threads as there are processors, with small stacks: most of them wait.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("whistlestop").build()?)
+}

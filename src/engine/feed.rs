@@ -108,14 +108,21 @@ impl Feed {
         self.moved.notify_waiters();
     }
 
-    /// Stores what is left of a build's log and lets its memory go. The build's row must say that it has ended.
-    pub async fn close(&self, build: BuildId) -> crate::store::Result<()> {
-        let Some(tail) = self.tail(build) else { return Ok(()) };
-        tail.flush(&self.store).await?;
-        tail.end();
+    /// Stores what is left of a build's log.
+    pub async fn store_all(&self, build: BuildId) -> crate::store::Result<()> {
+        match self.tail(build) {
+            Some(tail) => tail.flush(&self.store).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Lets the memory of a build's log go, after [`Feed::store_all`] and after the build's row says that it has ended.
+    pub fn close(&self, build: BuildId) {
+        if let Some(tail) = self.tail(build) {
+            tail.end();
+        }
         self.tails.lock().unwrap_or_else(PoisonError::into_inner).remove(&build);
         self.moved.notify_waiters();
-        Ok(())
     }
 
     fn tail(&self, build: BuildId) -> Option<Arc<Tail>> {
@@ -223,8 +230,9 @@ mod tests {
         }
         let middle = tokio::spawn(all(feed.follow(BuildId(1), 250)));
         log.flush().await.unwrap();
+        feed.store_all(BuildId(1)).await.unwrap();
         set(&store, "update builds set status = 'succeeded', ended_at = 2000").await;
-        feed.close(BuildId(1)).await.unwrap();
+        feed.close(BuildId(1));
         let late = all(feed.follow(BuildId(1), 0)).await;
         assert_eq!(late.len(), 502);
         assert_eq!(late[0], "started");
@@ -251,8 +259,9 @@ mod tests {
         assert_eq!(log.output_end("a"), 3);
         log.emit(&origin, &Event::InitializeGet).await.unwrap();
         log.output(&origin, "lost".into(), 7).await.unwrap();
+        again.store_all(BuildId(1)).await.unwrap();
         set(&store, "update builds set status = 'failed', ended_at = 2000").await;
-        again.close(BuildId(1)).await.unwrap();
+        again.close(BuildId(1));
         assert_eq!(all(again.follow(BuildId(1), 0)).await, ["started", "?", "one", "lost", "failed"]);
     }
 

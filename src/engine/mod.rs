@@ -1,8 +1,32 @@
-//! The passes that move everything, one a file.
+//! The passes that move everything, one a file. Each reads the tables, puts right what is wrong, and returns; a bell
+//! makes the next pass sooner, a period is the safety net.
 
+pub mod check;
 pub mod feed;
+pub mod gc;
+mod ledger;
+mod locks;
+pub mod schedule;
+pub mod track;
+mod turns;
 
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::base::clock::Clock;
+use crate::base::shutdown::Shutdown;
 use crate::base::wake::Wake;
+use crate::exec::{Bundle, NativeHost};
+use crate::resource::bundle;
+use crate::runtime::Runtime;
+use crate::schedule::due::Intervals;
+use crate::store::Store;
+pub use feed::Feed;
+pub use locks::Locks;
+pub use turns::Turns;
 
 /// The bells of the passes. Whoever changes what a pass reads rings its bell after the write.
 #[derive(Debug, Clone, Default)]
@@ -15,4 +39,142 @@ pub struct Wakes {
     pub track: Wake,
     /// Something can be collected.
     pub gc: Wake,
+}
+
+/// What the operator has set.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The server's address for people.
+    pub external_url: String,
+    /// Name of the worker in this process.
+    pub worker_name: String,
+    /// Git addresses on this host's own file system are allowed.
+    pub allow_local_git: bool,
+    /// Steps may run on the host's own files.
+    pub allow_host_rootfs: bool,
+    /// Clones of native checks and unpacked bundles.
+    pub cache_dir: PathBuf,
+    /// How often resources are checked (Concourse: 1m).
+    pub check_interval: Duration,
+    /// How often resources with a webhook are.
+    pub webhook_interval: Duration,
+    /// How long a check of an image or type is trusted (Concourse: 1m).
+    pub type_check_interval: Duration,
+    /// Containers being started at once.
+    pub starts: usize,
+}
+
+/// What all passes share.
+pub struct Shared {
+    /// The truth.
+    pub store: Store,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Build logs.
+    pub feed: Feed,
+    /// The bells.
+    pub wakes: Wakes,
+    /// Where containers run.
+    pub runtime: Arc<dyn Runtime>,
+    /// Where native gets and puts run.
+    pub natives: Arc<dyn NativeHost>,
+    /// Types the operator brought along.
+    pub bundles: Vec<bundle::Bundle>,
+    /// What the operator has set.
+    pub settings: Settings,
+    locks: Locks,
+    turns: Turns,
+}
+
+/// What an engine is made of.
+pub struct Parts {
+    /// See [`Shared`].
+    pub store: Store,
+    /// See [`Shared`].
+    pub clock: Arc<dyn Clock>,
+    /// See [`Shared`].
+    pub feed: Feed,
+    /// See [`Shared`].
+    pub wakes: Wakes,
+    /// See [`Shared`].
+    pub runtime: Arc<dyn Runtime>,
+    /// See [`Shared`].
+    pub natives: Arc<dyn NativeHost>,
+    /// See [`Shared`].
+    pub bundles: Vec<bundle::Bundle>,
+    /// See [`Shared`].
+    pub settings: Settings,
+}
+
+impl Shared {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Arc<Shared> {
+        Arc::new(Shared {
+            turns: Turns::new(parts.settings.starts),
+            locks: Locks::default(),
+            store: parts.store,
+            clock: parts.clock,
+            feed: parts.feed,
+            wakes: parts.wakes,
+            runtime: parts.runtime,
+            natives: parts.natives,
+            bundles: parts.bundles,
+            settings: parts.settings,
+        })
+    }
+
+    /// How often things are checked.
+    fn intervals(&self) -> Intervals {
+        Intervals { usual: self.settings.check_interval, webhook: self.settings.webhook_interval }
+    }
+
+    /// The root file system of a type that the operator brought along, unpacked the first time it is asked for.
+    async fn bundle(&self, kind: &str) -> Result<Option<Bundle>, String> {
+        let Some(found) = self.bundles.iter().find(|b| b.name == kind).cloned() else { return Ok(None) };
+        let _one = self.locks.take(&format!("bundle {kind}")).await;
+        let cache = self.settings.cache_dir.join("types");
+        let (privileged, version) = (found.privileged, found.version.clone());
+        let unpacked = tokio::task::spawn_blocking(move || {
+            std::fs::create_dir_all(&cache).map_err(|e| format!("cannot make {}: {e}", cache.display()))?;
+            found.rootfs(&cache).map_err(|e| e.to_string())
+        });
+        let rootfs = unpacked.await.map_err(|e| e.to_string())??;
+        Ok(Some(Bundle { rootfs, privileged, version }))
+    }
+}
+
+/// Starts every pass; they end when `shutdown` is asked for. Running steps go on without the server.
+pub fn start(shared: &Arc<Shared>, shutdown: &Shutdown) {
+    shutdown.spawn(check::run(shared.clone(), shutdown.clone()));
+    shutdown.spawn(schedule::run(shared.clone(), shutdown.clone()));
+    shutdown.spawn(track::run(shared.clone(), shutdown.clone()));
+    shutdown.spawn(gc::run(shared.clone(), shutdown.clone()));
+}
+
+/// One look at the tables that puts right what is wrong.
+#[async_trait]
+trait Pass: Send {
+    /// For the log.
+    const NAME: &'static str;
+
+    /// Looks once; says when to look again at the latest, if sooner than usual.
+    async fn once(&mut self) -> crate::store::Result<Option<Duration>>;
+}
+
+/// Runs `pass` whenever `wake` rings, at the latest after `period`, until the stop is asked for. A pass that fails is
+/// told of and tried again: the tables have not changed.
+async fn each_wake<P: Pass>(mut pass: P, wake: Wake, period: Duration, shutdown: Shutdown) {
+    loop {
+        let next = match pass.once().await {
+            Ok(next) => next.unwrap_or(period).min(period),
+            Err(error) => {
+                tracing::error!(%error, pass = P::NAME, "a pass failed; it is tried again");
+                Duration::from_secs(1)
+            }
+        };
+        tokio::select! {
+            () = wake.wait(next) => {}
+            () = shutdown.asked() => return,
+        }
+    }
 }

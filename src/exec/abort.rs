@@ -79,6 +79,15 @@ impl<'a> Watched<'a> {
         tokio::spawn(pass_on(rest, sender));
     }
 
+    /// Stops a process whose output nobody can take any more, such as when the disk is full.
+    pub async fn give_up(&mut self) {
+        if self.stopped.is_none()
+            && let Err(error) = self.runtime.stop(self.container, GRACE).await
+        {
+            tracing::warn!(%error, container = %self.container, "an abandoned step's container could not be stopped");
+        }
+    }
+
     /// Why the process was stopped, if it was.
     pub fn stopped(&mut self) -> Option<Stop> {
         self.stopped.take()

@@ -73,7 +73,12 @@ fn found(version: Option<Version>) -> LeafResult {
 
 /// Whether the last answer is good enough (concourse: `atc/engine/check_delegate.go`). `asked` is when this step came
 /// here, before it waited for its turn.
-fn fresh(check: &CheckPlan, history: &CheckScope, asked: crate::base::clock::Time, scope: &Scope) -> Result<bool, Stop> {
+fn fresh(
+    check: &CheckPlan,
+    history: &CheckScope,
+    asked: crate::base::clock::Time,
+    scope: &Scope,
+) -> Result<bool, Stop> {
     if check.from.is_some() {
         return Ok(false);
     }

@@ -166,12 +166,10 @@ pub async fn on_failure(plan: &HookPlan, scope: &Scope) -> Outcome {
 /// `on_error`: stays errored; what the hook says is added.
 pub async fn on_error(plan: &HookPlan, scope: &Scope) -> Outcome {
     match run(&plan.step, scope).await {
-        Outcome::Errored(text) => {
-            match run(&plan.hook, &afresh(scope, true).in_hook(Some("errored"))).await {
-                Outcome::Errored(more) => Outcome::Errored(format!("{text}\n{more}")),
-                _ => Outcome::Errored(text),
-            }
-        }
+        Outcome::Errored(text) => match run(&plan.hook, &afresh(scope, true).in_hook(Some("errored"))).await {
+            Outcome::Errored(more) => Outcome::Errored(format!("{text}\n{more}")),
+            _ => Outcome::Errored(text),
+        },
         other => other,
     }
 }

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 /// Who and what a build is.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct BuildEnv {
+    /// What names of its containers and volumes begin with: unique in the installation.
+    pub owner: String,
     /// Row, or 0 for a check that has none.
     pub build_id: i64,
     /// `7`, `7.1` or `check`.
@@ -126,6 +128,9 @@ mod tests {
             external_url: "http://x".into(),
             ..BuildEnv::default()
         };
-        assert!(env.for_resource(None, false).contains(&"BUILD_URL=http://x/teams/a%20b/pipelines/p/jobs/j/builds/3".into()));
+        assert!(
+            env.for_resource(None, false)
+                .contains(&"BUILD_URL=http://x/teams/a%20b/pipelines/p/jobs/j/builds/3".into())
+        );
     }
 }

@@ -118,9 +118,9 @@ pub async fn of_artifact(artifact: &Artifact, scope: &Scope) -> Result<Rootfs, S
         .map_err(|e| Stop::Error(format!("the image's metadata.json cannot be read: {e}")))?;
     let volume = artifact.volume.clone();
     let image = if metadata.host_rootfs && scope.world.allow_host_rootfs() {
-        Image::HostBelow(volume)
+        Image::HostWithScripts(volume)
     } else {
-        Image::Volume { volume, path: "rootfs".to_owned() }
+        Image::Volume { volume, path: String::new() }
     };
     let mut command = metadata.entrypoint;
     command.extend(metadata.cmd);
@@ -148,13 +148,8 @@ pub async fn of_task(
         let artifact = fetch(plan, check.as_deref(), &get, scope).await?;
         return of_artifact(&artifact, scope).await;
     }
-    let host = Rootfs {
-        image: Image::Host,
-        env: Vec::new(),
-        user: None,
-        command: Vec::new(),
-        identity: "host".to_owned(),
-    };
+    let host =
+        Rootfs { image: Image::Host, env: Vec::new(), user: None, command: Vec::new(), identity: "host".to_owned() };
     match rootfs_uri {
         "" => Err(Stop::Error(
             "no image specified for task: set \"image\" on the task step or \"image_resource\" in the task config; \

@@ -23,7 +23,7 @@ pub use environment::BuildEnv;
 pub use outcome::{LeafResult, Outcome};
 pub use scope::Scope;
 pub use source::scope_key;
-pub use world::{CachedFetch, CheckScope, NativeHost, World, WorldError};
+pub use world::{Bundle, CachedFetch, CheckScope, ContainerNote, NativeHost, VolumeNote, World, WorldError};
 
 use futures_util::future::BoxFuture;
 
@@ -52,11 +52,7 @@ pub fn run<'a>(plan: &'a Plan, scope: &'a Scope) -> BoxFuture<'a, Outcome> {
 }
 
 /// Runs a leaf unless its result is recorded; records it; tells an error in the log.
-async fn leaf(
-    plan: &Plan,
-    scope: &Scope,
-    step: impl Future<Output = Result<LeafResult, outcome::Stop>>,
-) -> Outcome {
+async fn leaf(plan: &Plan, scope: &Scope, step: impl Future<Output = Result<LeafResult, outcome::Stop>>) -> Outcome {
     match scope.world.result(&plan.id).await {
         Ok(Some(result)) => {
             scope.restore(&plan.id, &result);

@@ -7,12 +7,12 @@ use serde_json::Value;
 
 use super::artifact::Artifact;
 use super::composite::left;
+use super::image;
 use super::outcome::{LeafResult, Outcome, Stop};
 use super::scope::Scope;
 use super::script::{Call, Scripts, make_volume};
 use super::source::{filled, filled_params};
 use super::world::VolumeNote;
-use super::image;
 use crate::event::{Event, Origin};
 use crate::pipeline::Object;
 use crate::plan::{Inputs, Plan, PutPlan};
@@ -159,7 +159,10 @@ mod tests {
 
     #[test]
     fn detect_looks_into_every_string() {
-        assert_eq!(names(&Inputs::Detect, r#"{"a":"./code/x","b":[{"c":"out"}],"d":"nothing/extra"}"#), ["code", "out"]);
+        assert_eq!(
+            names(&Inputs::Detect, r#"{"a":"./code/x","b":[{"c":"out"}],"d":"nothing/extra"}"#),
+            ["code", "out"]
+        );
         assert_eq!(names(&Inputs::Detect, r#"{"a":"../extra/y"}"#), ["extra"]);
         assert_eq!(names(&Inputs::All, "{}"), ["code", "extra", "out"]);
         assert_eq!(names(&Inputs::Listed(vec!["out".into()]), "{}"), ["out"]);

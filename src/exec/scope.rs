@@ -86,11 +86,7 @@ impl Scope {
     }
 
     fn handle(&self, plan: &PlanId, suffix: &str) -> String {
-        let build = self.world.build();
-        let owner = match build.build_id {
-            0 => format!("c{}", build.build_name),
-            id => format!("b{id}"),
-        };
+        let owner = &self.world.build().owner;
         let plan = plan.0.replace("/image-check", "-ic").replace("/image-get", "-ig");
         let name = format!("{owner}-{plan}{suffix}");
         if name.len() <= 36 {

@@ -95,7 +95,11 @@ impl Scripts {
         drop(turn);
         let runtime = place.runtime();
         let mut watched = Watched::new(&*runtime, &handle, attached, call.left, scope);
-        listen(&mut watched, call.plan, scope).await
+        let answer = listen(&mut watched, call.plan, scope).await;
+        if answer.is_err() {
+            watched.give_up().await;
+        }
+        answer
     }
 
     fn spec(&self, call: &Call<'_>, scope: &Scope) -> ContainerSpec {

@@ -34,7 +34,8 @@ pub fn scope_key(team: i64, resource: Option<(i64, &str)>, kind: &str, source: &
 
 /// Key of a fetch: params are part of it, the step's name is not.
 pub fn cache_key(team: i64, kind: &str, source: &Object, version: &Version, params: Option<&Object>) -> String {
-    let params = params.filter(|p| !p.is_empty()).map(|p| canonical_json(&Value::Object(p.clone()))).unwrap_or_default();
+    let params =
+        params.filter(|p| !p.is_empty()).map(|p| canonical_json(&Value::Object(p.clone()))).unwrap_or_default();
     let source = canonical_json(&Value::Object(source.clone()));
     digest(format!("{team}\n{kind}\n{source}\n{}\n{params}", version.canonical()).as_bytes())
 }

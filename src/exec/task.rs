@@ -50,8 +50,7 @@ pub async fn run(plan: &Plan, task: &TaskPlan, scope: &Scope) -> Result<LeafResu
         )));
     }
     let places = Places::of(plan, task, &config, scope)?;
-    let image =
-        image::of_task(&plan.id, task, config.image_resource.as_ref(), &config.rootfs_uri, scope).await?;
+    let image = image::of_task(&plan.id, task, config.image_resource.as_ref(), &config.rootfs_uri, scope).await?;
     let spec = places.spec(task, &config, image, scope).await?;
     let exit = process(plan, task, &config, &spec, left, scope).await;
     // Outputs are there for later steps also when the task has failed.
@@ -106,8 +105,18 @@ async fn process(
     drop(turn);
     let mut watched = Watched::new(&*runtime, &handle, attached, left, scope);
     let mut pump = LogPump::new(&plan.id, Some(Stream::Stdout), scope);
-    let exit = listen(&mut watched, &mut pump).await?;
-    pump.finish().await?;
+    let heard = async {
+        let exit = listen(&mut watched, &mut pump).await?;
+        pump.finish().await?;
+        Ok(exit)
+    };
+    let exit = match heard.await {
+        Ok(exit) => exit,
+        Err(stop) => {
+            watched.give_up().await;
+            return Err(stop);
+        }
+    };
     match watched.stopped() {
         Some(stop) => Err(stop),
         None => status(exit.map_err(Stop::Error)?),
@@ -265,11 +274,8 @@ impl Places {
         env.extend(scope.world.build().for_task());
         env.extend(config.params.iter().map(|(k, v)| format!("{k}={v}")));
         let (path, args) = command(config, &image)?;
-        let directory = if config.run.dir.is_empty() {
-            self.directory.clone()
-        } else {
-            below(&self.directory, &config.run.dir)
-        };
+        let directory =
+            if config.run.dir.is_empty() { self.directory.clone() } else { below(&self.directory, &config.run.dir) };
         let limits = config.container_limits.unwrap_or_default();
         let build = scope.world.build();
         Ok(ContainerSpec {

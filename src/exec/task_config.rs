@@ -54,13 +54,12 @@ async fn from_file(task: &TaskPlan, path: &str, scope: &Scope) -> Result<TaskCon
     };
     let vars = task.vars.clone().unwrap_or_default();
     let vars = filled(&vars, scope)?;
-    let value = crate::pipeline::load::to_json(&text)
-        .map_err(|problem| Stop::Error(format!("failed to load {path}: {problem}")))?;
+    let value =
+        crate::pipeline::to_json(&text).map_err(|problem| Stop::Error(format!("failed to load {path}: {problem}")))?;
     // The step's own variables first, what they leave from the build's.
-    let value = vars::interpolate(&value, &vars::Static::new(vars), Missing::Leave)?;
+    let value = vars::interpolate(&value, &vars::Static::from_map(vars), Missing::Leave)?;
     let value = filled_value(&value, scope)?;
-    TaskConfig::load(&value)
-        .map_err(|problems| Stop::Error(format!("invalid task configuration in {path}:\n{problems}")))
+    TaskConfig::load(value.to_string().as_bytes()).map_err(|problem| Stop::Error(format!("{path}: {problem}")))
 }
 
 /// The step's limits over the task's, field by field.

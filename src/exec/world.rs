@@ -13,9 +13,7 @@ use crate::base::version::{MetadataField, Version};
 use crate::event::{Event, Origin};
 use crate::plan::PlanId;
 use crate::resource::{Native, Response};
-use crate::runtime::{
-    self, Attached, ContainerHandle, ContainerSpec, EngineImage, Runtime, VolumeHandle,
-};
+use crate::runtime::{self, Attached, ContainerHandle, ContainerSpec, EngineImage, Runtime, VolumeHandle};
 
 /// The world could not do what was asked, such as write to a full disk.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -149,11 +149,17 @@ pub fn text(status: StatusCode, body: impl Into<String>) -> Answer {
     Ok(Failure::text(status, body).into_response())
 }
 
+/// What a page may load: nothing inline, nothing from elsewhere but pictures. The last page of the client's sign-in talks
+/// to the client's port on the reader's own machine.
+const POLICY: &str = "default-src 'self'; img-src 'self' data: https:; connect-src 'self' http://127.0.0.1:*; \
+     base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
 /// A page.
 pub fn html(status: StatusCode, body: impl Into<String>) -> Answer {
     let mut response = Response::new(Body::from(body.into()));
     *response.status_mut() = status;
     set(&mut response, header::CONTENT_TYPE, "text/html; charset=utf-8");
+    set(&mut response, header::CONTENT_SECURITY_POLICY, POLICY);
     Ok(response)
 }
 

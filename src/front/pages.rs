@@ -1,11 +1,15 @@
 //! The few pages that belong to signing in. `web` draws them; without it they are plain.
 
+use axum::http::StatusCode;
+
 /// Draws pages that are not about any pipeline.
 pub trait Pages: Send + Sync {
     /// The form that asks for name and password.
     fn sign_in(&self, page: &SignIn) -> String;
     /// Where a sign-in for the command line ends.
     fn signed_in_client(&self, page: &SignedInClient) -> String;
+    /// What went wrong on the way to a page.
+    fn problem(&self, status: StatusCode, message: &str, hint: Option<&str>, signed_in: bool) -> String;
 }
 
 /// What the sign-in form needs. It posts `login`, `password`, `redirect_uri` and `state` to `/sky/login`.
@@ -56,6 +60,10 @@ impl Pages for Plain {
             r#"<p>login successful</p><p>If the client did not notice, paste this token into it:</p>
 <pre>{token}</pre><img alt="" src="{callback}" hidden>"#
         ))
+    }
+
+    fn problem(&self, status: StatusCode, message: &str, hint: Option<&str>, _: bool) -> String {
+        frame(&format!("<h1>{status}</h1><p>{}</p><p>{}</p>", escape(message), escape(hint.unwrap_or(""))))
     }
 }
 

@@ -15,7 +15,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 
 use super::session::{self, Token};
-use super::{Answer, App, Call, Failure, Permit, Query, clear_cookies, headers, permit, redirect};
+use super::{Answer, App, Call, Failure, Permit, Query, clear_cookies, headers, html, permit, redirect};
 use crate::audit::Entry;
 use crate::auth::Action;
 use crate::auth::action::{Method, TABLE};
@@ -207,7 +207,10 @@ async fn guarded(app: App, action: Action, kind: Kind, handler: Handler, request
     let (method, target) = (call.parts.method.clone(), call.parts.uri.path_and_query().map(ToString::to_string));
     let mut entry = Entry::new(action, &call.path, &call.query.0);
     let answer = checked(&app, action, kind, call, handler, &mut entry).await;
-    let mut response = answer.unwrap_or_else(IntoResponse::into_response);
+    let mut response = answer.unwrap_or_else(|failure| match kind {
+        Kind::Api => failure.into_response(),
+        Kind::Page => problem(&app, &failure, !entry.user.is_empty()),
+    });
     let status = response.status();
     app.audit.record(entry.ended(status.as_u16(), app.clock.now())).await;
     metrics::histogram!("concourse_http_responses_duration_seconds", "method" => method.to_string(),
@@ -252,6 +255,12 @@ async fn checked(app: &App, action: Action, kind: Kind, mut call: Call, handler:
         }
     }
     handler(permit, call).await
+}
+
+/// A failure as a page.
+fn problem(app: &App, failure: &Failure, signed_in: bool) -> Response {
+    let page = app.pages.problem(failure.status, &failure.message, failure.hint.as_deref(), signed_in);
+    html(failure.status, page).unwrap_or_else(IntoResponse::into_response)
 }
 
 /// Reads a posted form, where there is one.

@@ -4,15 +4,61 @@
 //! log on standard error). A *native* type implements it in this binary and runs without a container; every
 //! other type is *contained*: its image runs the scripts.
 
+pub mod bundle;
+pub mod child;
+pub mod contained;
 pub mod native;
 
+use std::fmt;
 use std::io::Write;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::base::clock::Time;
 use crate::base::version::{MetadataField, Version};
+
+/// Where the scripts of a type lie in its image.
+pub const SCRIPTS: &str = "/opt/resource";
+
+/// One of the three programs a resource type is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Script {
+    /// Lists versions.
+    Check,
+    /// Fetches one.
+    In,
+    /// Makes one.
+    Out,
+}
+
+impl Script {
+    /// Its file name below [`SCRIPTS`].
+    pub fn name(self) -> &'static str {
+        match self {
+            Script::Check => "check",
+            Script::In => "in",
+            Script::Out => "out",
+        }
+    }
+
+    /// The script of that name.
+    pub fn find(name: &str) -> Option<Script> {
+        [Script::Check, Script::In, Script::Out].into_iter().find(|script| script.name() == name)
+    }
+
+    /// Its absolute path in an image.
+    pub fn path(self) -> String {
+        format!("{SCRIPTS}/{}", self.name())
+    }
+}
+
+impl fmt::Display for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
 
 /// What a script is given on standard input. `check` may have a version and has no params, `in` has a version.
 ///
@@ -30,6 +76,22 @@ pub struct Request {
     pub version: Option<Version>,
 }
 
+impl Request {
+    /// The JSON for the standard input of `script`: only the members that script knows.
+    pub fn payload(&self, script: Script) -> Vec<u8> {
+        let mut members = Map::new();
+        members.insert("source".into(), Value::Object(self.source.clone()));
+        if let Some(params) = self.params.as_ref().filter(|p| script != Script::Check && !p.is_empty()) {
+            members.insert("params".into(), Value::Object(params.clone()));
+        }
+        if let Some(version) = self.version.as_ref().filter(|_| script != Script::Out) {
+            let pairs = version.0.iter().map(|(k, v)| (k.clone(), Value::String(v.clone())));
+            members.insert("version".into(), Value::Object(pairs.collect()));
+        }
+        Value::Object(members).to_string().into_bytes()
+    }
+}
+
 /// What `in` and `out` answer on standard output.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Response {
@@ -40,7 +102,7 @@ pub struct Response {
     pub metadata: Vec<MetadataField>,
 }
 
-/// Why a native script did not succeed.
+/// Why a native script did not succeed. The text is for the log, may have several lines and names no secret.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// The script failed, as a non-zero exit: the step fails. The text goes to the log.
@@ -64,6 +126,26 @@ pub struct Env<'a> {
     pub cancelled: &'a (dyn Fn() -> bool + Send + Sync),
     /// The environment of the build (`BUILD_ID` and so on), for metadata and messages.
     pub build: &'a std::collections::BTreeMap<String, String>,
+    /// The present moment.
+    pub now: Time,
+    /// Whether this is a privileged container, for the types that tell.
+    pub privileged: bool,
+    /// What a type that gives itself away as an image (`mock` with `mirror_self`) may give.
+    pub mirror: Mirror<'a>,
+}
+
+/// What `mirror_self` puts beside the scripts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Mirror<'a> {
+    /// Nothing: the image has no shell.
+    #[default]
+    Nothing,
+    /// The host's own files, which the runtime mounts; the operator allowed it.
+    HostRootfs,
+    /// A copy of this root file system, such as that of an unpacked bundle.
+    Directory(&'a Path),
+    /// All files of the container it runs in, as the type does it where it came from.
+    Container,
 }
 
 /// A type implemented in this binary.

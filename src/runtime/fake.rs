@@ -1,62 +1,159 @@
-//! A runtime for tests: keeps what it is told in memory and runs nothing.
+//! A runtime without containers, for tests of what drives one: files in memory, and processes that are words.
 //!
-//! A container's first process says what [`Fake::script`] was given for its step, or ends well at once. A further
-//! process echoes its input.
+//! A process is its arguments, one action each: `out:TEXT`, `err:TEXT`, `write:VOLUME PATH:FILE:TEXT`,
+//! `answer:JSON` (to standard output), `exit:N`, `hang` (until stopped), `lost:WHY`. Programs called `/opt/resource/…`
+//! take their actions from [`Fake::script`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::io::AsyncReadExt;
+use tokio::sync::{Notify, mpsc};
 
 use super::{
     Attached, ContainerHandle, ContainerSpec, Error, Exec, Exit, Input, Listing, Origin, Output, Process, Result,
     Runtime, Stream, TarStream, VolumeHandle,
 };
 
-/// See the module's doc.
-#[derive(Default)]
-pub struct Fake {
-    state: Mutex<State>,
-}
+type Files = BTreeMap<String, Vec<u8>>;
 
 #[derive(Default)]
 struct State {
-    scripts: BTreeMap<String, (String, i32)>,
-    containers: BTreeMap<ContainerHandle, ContainerSpec>,
-    volumes: BTreeSet<VolumeHandle>,
+    volumes: HashMap<VolumeHandle, Files>,
+    containers: HashMap<ContainerHandle, Arc<Ran>>,
+    scripts: HashMap<String, Vec<String>>,
+    started: Vec<(ContainerHandle, ContainerSpec)>,
 }
 
+#[derive(Default)]
+struct Ran {
+    outputs: Mutex<Vec<Output>>,
+    more: Notify,
+    stopped: Notify,
+}
+
+/// See the module's doc. Clones share it.
+#[derive(Clone, Default)]
+pub struct Fake(Arc<Mutex<State>>);
+
 impl Fake {
-    /// Nothing exists.
+    /// Nothing exists yet.
     pub fn new() -> Fake {
         Fake::default()
     }
 
-    /// Lets processes that are called `path` say `text` and end with `status`.
-    pub fn script(&self, path: &str, text: &str, status: i32) {
-        self.state().scripts.insert(path.to_owned(), (text.to_owned(), status));
-    }
-
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn say(&self, process: &Process, from: u64) -> Attached {
-        let (text, status) = self.state().scripts.get(&process.path).cloned().unwrap_or_default();
-        let (send, receive) = mpsc::channel(2);
-        let at = usize::try_from(from).unwrap_or(usize::MAX).min(text.len());
-        if at < text.len() {
-            let bytes = Bytes::copy_from_slice(&text.as_bytes()[at..]);
-            // The channel holds two, so neither send can fail.
-            let _ = send.try_send(Output::Data { stream: Stream::Stdout, offset: from, bytes });
-        }
-        let _ = send.try_send(Output::Exited(Exit::Status(status)));
-        receive
+    /// What programs at this path do.
+    pub fn script(&self, path: &str, actions: &[&str]) {
+        self.state().scripts.insert(path.to_owned(), actions.iter().map(|a| (*a).to_owned()).collect());
     }
+
+    /// Every process that was started, in order.
+    pub fn started(&self) -> Vec<(ContainerHandle, ContainerSpec)> {
+        self.state().started.clone()
+    }
+
+    /// A file of a volume.
+    pub fn file(&self, volume: &VolumeHandle, path: &str) -> Option<Vec<u8>> {
+        self.state().volumes.get(volume)?.get(path).cloned()
+    }
+
+    /// Writes a file into a volume.
+    pub fn write(&self, volume: &VolumeHandle, path: &str, text: &str) {
+        self.state().volumes.entry(volume.clone()).or_default().insert(path.to_owned(), text.as_bytes().to_vec());
+    }
+
+    fn spawn(&self, spec: &ContainerSpec) -> Arc<Ran> {
+        let ran = Arc::new(Ran::default());
+        let actions = match self.state().scripts.get(&spec.process.path) {
+            Some(actions) => actions.clone(),
+            None => spec.process.args.clone(),
+        };
+        tokio::spawn(act(self.clone(), spec.clone(), actions, ran.clone()));
+        ran
+    }
+}
+
+/// Does what the words say, then exits.
+async fn act(fake: Fake, spec: ContainerSpec, actions: Vec<String>, ran: Arc<Ran>) {
+    let mut offset = 0;
+    let mut status = 0;
+    for action in actions {
+        let (word, rest) = action.split_once(':').unwrap_or((&action, ""));
+        match word {
+            "out" | "answer" | "err" => {
+                let stream = if word == "err" { Stream::Stderr } else { Stream::Stdout };
+                let bytes = Bytes::from(rest.to_owned());
+                let length = bytes.len() as u64;
+                ran.tell(Output::Data { stream, offset, bytes });
+                offset += length;
+            }
+            "write" => {
+                let mut parts = rest.splitn(3, ':');
+                let (mount, file, text) = (parts.next(), parts.next(), parts.next());
+                let volume = spec.mounts.iter().find(|m| Some(m.path.as_str()) == mount).map(|m| m.volume.clone());
+                if let (Some(volume), Some(file)) = (volume, file) {
+                    fake.write(&volume, file, text.unwrap_or_default());
+                }
+            }
+            "exit" => {
+                status = rest.parse().unwrap_or(1);
+                break;
+            }
+            "hang" => {
+                ran.stopped.notified().await;
+                status = 143;
+                break;
+            }
+            "lost" => return ran.tell(Output::Lost(rest.to_owned())),
+            _ => {}
+        }
+    }
+    ran.tell(Output::Exited(Exit::Status(status)));
+}
+
+impl Ran {
+    fn tell(&self, output: Output) {
+        self.outputs.lock().unwrap_or_else(PoisonError::into_inner).push(output);
+        self.more.notify_waiters();
+    }
+
+    fn attach(self: &Arc<Self>, from: u64) -> Attached {
+        let (sender, receiver) = mpsc::channel(64);
+        let ran = self.clone();
+        tokio::spawn(async move {
+            let mut next = 0;
+            loop {
+                let notified = ran.more.notified();
+                tokio::pin!(notified);
+                notified.as_mut().enable();
+                let fresh = ran.outputs.lock().unwrap_or_else(PoisonError::into_inner)[next..].to_vec();
+                next += fresh.len();
+                for output in fresh {
+                    let end = matches!(output, Output::Exited(_) | Output::Lost(_));
+                    if matches!(&output, Output::Data { offset, .. } if *offset < from) {
+                        continue;
+                    }
+                    if sender.send(output).await.is_err() || end {
+                        return;
+                    }
+                }
+                notified.await;
+            }
+        });
+        receiver
+    }
+}
+
+fn no_volume(volume: &VolumeHandle) -> Error {
+    Error::NotFound(format!("no volume {volume}"))
 }
 
 #[async_trait]
@@ -65,25 +162,40 @@ impl Runtime for Fake {
         "fake"
     }
 
-    async fn create_volume(&self, volume: &VolumeHandle, _team: &str, _origin: &Origin) -> Result<()> {
-        self.state().volumes.insert(volume.clone());
+    async fn create_volume(&self, volume: &VolumeHandle, _team: &str, origin: &Origin) -> Result<()> {
+        let mut state = self.state();
+        if state.volumes.contains_key(volume) {
+            return Ok(());
+        }
+        let files = match origin {
+            Origin::Empty => Files::new(),
+            Origin::CopyOf(parent) => state.volumes.get(parent).cloned().ok_or_else(|| no_volume(parent))?,
+        };
+        state.volumes.insert(volume.clone(), files);
         Ok(())
     }
 
     async fn start(&self, container: &ContainerHandle, spec: &ContainerSpec) -> Result<Attached> {
-        self.state().containers.entry(container.clone()).or_insert_with(|| spec.clone());
-        self.attach(container, 0).await
+        let found = self.state().containers.get(container).cloned();
+        if let Some(ran) = found {
+            return Ok(ran.attach(0));
+        }
+        let ran = self.spawn(spec);
+        let mut state = self.state();
+        state.started.push((container.clone(), spec.clone()));
+        state.containers.insert(container.clone(), ran.clone());
+        Ok(ran.attach(0))
     }
 
     async fn attach(&self, container: &ContainerHandle, from: u64) -> Result<Attached> {
-        let spec = self.state().containers.get(container).cloned();
-        let spec = spec.ok_or_else(|| Error::NotFound(format!("container {container} does not exist")))?;
-        Ok(self.say(&spec.process, from))
+        let ran = self.state().containers.get(container).cloned();
+        ran.map(|r| r.attach(from)).ok_or_else(|| Error::NotFound(format!("no container {container}")))
     }
 
+    /// Echoes its input; programs called `no-such…` are not there.
     async fn exec(&self, container: &ContainerHandle, process: &Process) -> Result<Exec> {
         if !self.state().containers.contains_key(container) {
-            return Err(Error::NotFound(format!("container {container} does not exist")));
+            return Err(Error::NotFound(format!("no container {container}")));
         }
         let (input, mut received) = mpsc::channel(8);
         let (send, output) = mpsc::channel(8);
@@ -109,16 +221,53 @@ impl Runtime for Fake {
         Ok(Exec { input, output })
     }
 
-    async fn stop(&self, _container: &ContainerHandle, _grace: Duration) -> Result<()> {
+    async fn stop(&self, container: &ContainerHandle, _grace: Duration) -> Result<()> {
+        if let Some(ran) = self.state().containers.get(container) {
+            ran.stopped.notify_one();
+        }
         Ok(())
     }
 
-    async fn stream_in(&self, _volume: &VolumeHandle, _path: &str, _tar: TarStream) -> Result<()> {
+    async fn stream_in(&self, volume: &VolumeHandle, path: &str, mut tar: TarStream) -> Result<()> {
+        let failed = |e: std::io::Error| Error::Failed(e.to_string());
+        let mut bytes = Vec::new();
+        tar.read_to_end(&mut bytes).await.map_err(failed)?;
+        let mut state = self.state();
+        let files = state.volumes.get_mut(volume).ok_or_else(|| no_volume(volume))?;
+        for entry in tar::Archive::new(bytes.as_slice()).entries().map_err(failed)? {
+            let mut entry = entry.map_err(failed)?;
+            let name = entry.path().map_err(failed)?.display().to_string();
+            let mut text = Vec::new();
+            std::io::Read::read_to_end(&mut entry, &mut text).map_err(failed)?;
+            files.insert(if path.is_empty() { name } else { format!("{path}/{name}") }, text);
+        }
         Ok(())
     }
 
     async fn stream_out(&self, volume: &VolumeHandle, path: &str) -> Result<TarStream> {
-        Err(Error::NotFound(format!("no {path:?} in volume {volume}")))
+        let state = self.state();
+        let files = state.volumes.get(volume).ok_or_else(|| no_volume(volume))?;
+        let mut archive = tar::Builder::new(Vec::new());
+        let mut found = path.is_empty();
+        for (name, text) in files {
+            let inner = match name.strip_prefix(path) {
+                Some("") => name.rsplit('/').next().unwrap_or(name),
+                Some(rest) if path.is_empty() => rest,
+                Some(rest) if rest.starts_with('/') => &rest[1..],
+                _ => continue,
+            };
+            found = true;
+            let mut header = tar::Header::new_gnu();
+            header.set_size(text.len() as u64);
+            header.set_mode(0o644);
+            header.set_cksum();
+            archive.append_data(&mut header, inner, text.as_slice()).map_err(|e| Error::Failed(e.to_string()))?;
+        }
+        if !found {
+            return Err(Error::NotFound(format!("no file {path} in volume {volume}")));
+        }
+        let bytes = archive.into_inner().map_err(|e| Error::Failed(e.to_string()))?;
+        Ok(Box::pin(std::io::Cursor::new(bytes)))
     }
 
     fn local_path(&self, _volume: &VolumeHandle) -> Option<PathBuf> {
@@ -129,7 +278,7 @@ impl Runtime for Fake {
         let state = self.state();
         Ok(Listing {
             containers: state.containers.keys().cloned().collect(),
-            volumes: state.volumes.iter().cloned().collect(),
+            volumes: state.volumes.keys().cloned().collect(),
         })
     }
 

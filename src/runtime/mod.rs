@@ -64,8 +64,9 @@ pub enum Image {
     Directory(PathBuf),
     /// The host's own files, read-only below a throw-away layer, with what is private masked. Embedded only.
     Host,
-    /// `rootfs/` of this volume laid over the host's own files, as for [`Image::Host`]. Embedded only.
-    HostBelow(VolumeHandle),
+    /// The host's own files as for [`Image::Host`], with `rootfs/opt/resource` of this volume at `/opt/resource`: the
+    /// image of a native type that mirrors itself. Embedded only.
+    HostWithScripts(VolumeHandle),
     /// An image in the engine's own store, by id or digest. Docker only.
     Engine(String),
 }

@@ -11,28 +11,37 @@ use axum::http::header;
 
 use super::config::{RoleChoice, Serve};
 use super::lock::RoleLock;
+use super::runtimes::{self, Runtimes};
 use super::{listen, log, metrics};
 use crate::audit::Audit;
 use crate::auth::TeamAuth;
 use crate::auth::policy::Rbac;
-use crate::base::clock::Clock;
+use crate::base::clock::{Clock, System, Time};
 use crate::base::shutdown::Shutdown;
-use crate::engine::Wakes;
 use crate::engine::feed::Feed;
+use crate::engine::{self, Wakes};
 use crate::front::pages::Plain;
-use crate::front::{App, AppParts, Routes, Settings};
+use crate::front::{App, AppParts, BuiltIn, Routes, Settings};
 use crate::login::{LocalUsers, Login};
-use crate::runtime::Runtime;
+use crate::resource::bundle::{self, Bundle};
+use crate::resource::native;
 use crate::store::Store;
+
+/// The name of the worker in this process.
+pub const WORKER: &str = "whistlestop";
 
 /// What a test replaces.
 pub struct Seams {
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// Where steps run.
-    pub runtime: Arc<dyn Runtime>,
-    /// Names of the built-in resource types.
-    pub resource_types: Vec<String>,
+    /// Where steps run, instead of what the settings say.
+    pub runtime: Option<Runtimes>,
+}
+
+impl Default for Seams {
+    fn default() -> Self {
+        Seams { clock: Arc::new(System), runtime: None }
+    }
 }
 
 /// A running server.
@@ -41,6 +50,7 @@ pub struct World {
     pub app: App,
     address: SocketAddr,
     metrics: Option<SocketAddr>,
+    runtimes: Runtimes,
     notices: Vec<String>,
     _locks: Vec<RoleLock>,
 }
@@ -56,23 +66,44 @@ impl World {
         let listener = listen::bind((serve.bind_ip, serve.bind_port).into(), "--bind-port").await?;
         let address = listener.local_addr()?;
         let notices = notices(&serve);
-        let settings = settings(&serve, &seams, address)?;
         let users = LocalUsers::new(serve.add_local_user.clone());
         let login = Login::new(store.clone(), seams.clock.clone(), users, serve.auth_duration);
         prepare(&store, &login, &serve.main_team_local_user).await?;
+        let runtimes = match seams.runtime {
+            Some(runtimes) => runtimes,
+            None => runtimes::choose(&serve, &store).await?,
+        };
+        let bundles = match &serve.resource_types {
+            Some(directory) => bundle::discover(directory)?,
+            None => Vec::new(),
+        };
+        let settings = settings(&serve, &bundles, address, seams.clock.now())?;
         let app = App::new(AppParts {
             feed: Feed::new(store.clone(), seams.clock.clone()),
             audit: Audit::new(store.clone(), serve.auditing.categories().collect()),
             store,
             clock: seams.clock,
             wakes: Wakes::default(),
-            runtime: seams.runtime,
+            runtime: runtimes.containers.clone(),
             login,
             pages: Box::new(Plain),
             log_level,
             shutdown: Shutdown::new(),
             settings,
         });
+        if serve.roles.contains(&RoleChoice::Scheduler) {
+            let shared = engine::Shared::new(engine::Parts {
+                store: app.store.clone(),
+                clock: app.clock.clone(),
+                feed: app.feed.clone(),
+                wakes: app.wakes.clone(),
+                runtime: runtimes.containers.clone(),
+                natives: runtimes.natives.clone(),
+                bundles,
+                settings: engine_settings(&serve, &app.settings.external_url)?,
+            });
+            engine::start(&shared, &app.shutdown);
+        }
         if serve.roles.contains(&RoleChoice::Web) {
             listen::serve(listener, crate::api::routes(Routes::new(app.clone())).finish(), &app.shutdown);
         }
@@ -80,7 +111,7 @@ impl World {
             Some(port) => Some(serve_metrics(&app, (serve.prometheus_bind_ip, port).into(), recorder).await?),
             None => None,
         };
-        Ok(World { app, address, metrics, notices, _locks: locks })
+        Ok(World { app, address, metrics, runtimes, notices, _locks: locks })
     }
 
     /// Where it listens.
@@ -96,6 +127,20 @@ impl World {
     /// What the operator should know, such as how to add a first user.
     pub fn notices(&self) -> &[String] {
         &self.notices
+    }
+
+    /// Stops and takes the steps that still run along, for a server whose state is thrown away.
+    pub async fn end(self) {
+        let runtimes = [self.runtimes.containers.clone(), self.runtimes.natives.runtime()];
+        self.stop().await;
+        for runtime in runtimes {
+            let Ok(listing) = runtime.list().await else { continue };
+            for container in listing.containers {
+                if let Err(error) = runtime.remove_container(&container).await {
+                    tracing::warn!(%error, %container, "not removed");
+                }
+            }
+        }
     }
 
     /// Stops, letting what is under way finish.
@@ -121,7 +166,7 @@ pub async fn run(serve: Serve, seams: Seams) -> anyhow::Result<()> {
 }
 
 /// SIGINT or SIGTERM.
-async fn signal() -> anyhow::Result<()> {
+pub async fn signal() -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -140,15 +185,48 @@ fn take_roles(serve: &Serve) -> anyhow::Result<Vec<RoleLock>> {
     Ok(roles.into_iter().map(|role| RoleLock::take(directory, role.name())).collect::<Result<_, _>>()?)
 }
 
-fn settings(serve: &Serve, seams: &Seams, address: SocketAddr) -> anyhow::Result<Settings> {
+fn settings(serve: &Serve, bundles: &[Bundle], address: SocketAddr, started: Time) -> anyhow::Result<Settings> {
     let local = || format!("http://127.0.0.1:{}", address.port());
     Ok(Settings {
         external_url: serve.external_url.as_deref().map_or_else(local, |url| url.trim_end_matches('/').to_owned()),
         cluster_name: serve.cluster_name.clone().unwrap_or_default(),
         cookie_secure: serve.cookie_secure,
-        resource_types: seams.resource_types.clone(),
-        started: seams.clock.now(),
+        worker_name: WORKER.to_owned(),
+        resource_types: built_in(bundles),
+        started,
         rbac: serve.config_rbac.as_deref().map(rbac).transpose()?.unwrap_or_default(),
+    })
+}
+
+/// The types that pipelines can use without naming an image: native ones, unless a bundle takes their place.
+fn built_in(bundles: &[Bundle]) -> Vec<BuiltIn> {
+    let bundled = |name: &str| bundles.iter().any(|b| b.name == name);
+    let native = native::all().iter().filter(|n| !bundled(n.name())).map(|n| BuiltIn {
+        name: n.name().to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        privileged: false,
+        unique_version_history: false,
+    });
+    let bundles = bundles.iter().map(|b| BuiltIn {
+        name: b.name.clone(),
+        version: b.version.clone(),
+        privileged: b.privileged,
+        unique_version_history: b.unique_version_history,
+    });
+    native.chain(bundles).collect()
+}
+
+fn engine_settings(serve: &Serve, external_url: &str) -> anyhow::Result<engine::Settings> {
+    Ok(engine::Settings {
+        external_url: external_url.to_owned(),
+        worker_name: WORKER.to_owned(),
+        allow_local_git: serve.allow_local_git,
+        allow_host_rootfs: serve.allow_host_rootfs,
+        cache_dir: std::path::absolute(serve.state_dir.join("cache"))?,
+        check_interval: serve.resource_checking_interval,
+        webhook_interval: serve.resource_with_webhook_checking_interval.unwrap_or(serve.resource_checking_interval),
+        type_check_interval: serve.resource_checking_interval,
+        starts: 2 * std::thread::available_parallelism().map_or(1, usize::from),
     })
 }
 

@@ -7,6 +7,7 @@ pub mod lock;
 pub mod log;
 pub mod metrics;
 mod nearest;
+pub mod runtimes;
 
 pub use compose::{World, run};
 pub use config::Serve;

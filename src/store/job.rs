@@ -207,11 +207,17 @@ fn gather(mut rows: rusqlite::Rows<'_>) -> Result<Vec<JobInputRow>> {
 }
 
 impl WriteTx<'_> {
-    /// Stops a job from starting builds.
+    /// Stops a job from starting builds. Those that wait give their slots to others.
     pub fn pause_job(&self, id: JobId, by: &str, now: Time) -> Result<bool> {
         let n = self
             .prepare_cached("update jobs set paused = 1, paused_by = ?, paused_at = ? where id = ?")?
             .execute(params![by, now, id])?;
+        self.prepare_cached(
+            "update builds set scheduled = 0
+             where job_id = ? and status in ('pending', 'started') and status = 'pending' and scheduled = 1",
+        )?
+        .execute([id])?;
+        self.request_schedule_of_rivals(id)?;
         Ok(n == 1)
     }
 
@@ -248,10 +254,24 @@ impl WriteTx<'_> {
             .execute([id])?)
     }
 
+    /// Asks for a look at the other jobs of a job's serial groups.
+    pub fn request_schedule_of_rivals(&self, id: JobId) -> Result<()> {
+        self.prepare_cached(
+            "update jobs set schedule_requested = schedule_requested + 1 where id <> ?1 and id in (
+               select other.job_id from serial_groups mine
+                 join serial_groups other on other.pipeline_id = mine.pipeline_id and other.name = mine.name
+               where mine.job_id = ?1)",
+        )?
+        .execute([id])?;
+        Ok(())
+    }
+
     /// Takes back requests up to `mark`, which was read before the job was looked at; later ones stay.
     pub fn mark_scheduled(&self, id: JobId, mark: i64) -> Result<()> {
-        self.prepare_cached("update jobs set last_scheduled = max(last_scheduled, ?) where id = ?")?
-            .execute(params![mark, id])?;
+        self.prepare_cached(
+            "update jobs set last_scheduled = max(last_scheduled, min(?, schedule_requested)) where id = ?",
+        )?
+        .execute(params![mark, id])?;
         Ok(())
     }
 

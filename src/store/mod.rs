@@ -4,6 +4,7 @@
 //! transaction is a closure on a blocking thread, so none can be held across an await. `schema.sql` is the data
 //! reference; `logs.db` beside it holds build logs.
 
+pub mod advance;
 pub mod audit;
 pub mod build;
 pub mod cache;
@@ -14,6 +15,7 @@ pub mod create;
 pub mod finish;
 #[cfg(test)]
 mod fixture;
+mod history;
 pub mod job;
 mod lane;
 pub mod log;
@@ -22,6 +24,7 @@ pub mod page;
 pub mod pipeline;
 pub mod resource;
 pub mod result;
+mod schedule_read;
 pub mod scope;
 pub mod session;
 pub mod setting;
@@ -31,6 +34,7 @@ pub mod token;
 pub mod user;
 pub mod version;
 pub mod volume;
+pub mod web;
 
 use std::ops::Deref;
 use std::path::Path;
@@ -98,6 +102,8 @@ impl<'c> Deref for WriteTx<'c> {
 pub struct Store {
     main: Arc<Lanes>,
     logs: Arc<Lanes>,
+    /// Counts writes, so that pages know when to look again.
+    writes: Arc<tokio::sync::watch::Sender<u64>>,
 }
 
 impl Store {
@@ -105,7 +111,7 @@ impl Store {
     pub fn open(directory: &Path) -> Result<Store> {
         let main = Lanes::open(&directory.join("state.db"), &main_migrations())?;
         let logs = Lanes::open(&directory.join("logs.db"), &log_migrations())?;
-        Ok(Store { main: Arc::new(main), logs: Arc::new(logs) })
+        Ok(Store { main: Arc::new(main), logs: Arc::new(logs), writes: Arc::default() })
     }
 
     /// Runs `f` in a read transaction on a blocking thread.
@@ -125,7 +131,9 @@ impl Store {
         F: FnOnce(&WriteTx<'_>) -> Result<T> + Send + 'static,
     {
         let lanes = self.main.clone();
-        blocking(move || lanes.write(f)).await
+        let written = blocking(move || lanes.write(f)).await;
+        self.writes.send_modify(|n| *n += 1);
+        written
     }
 
     /// [`Store::read`] for callers that are on a blocking thread already.
@@ -135,7 +143,14 @@ impl Store {
 
     /// [`Store::write`] for callers that are on a blocking thread already.
     pub fn write_blocking<T>(&self, f: impl FnOnce(&WriteTx<'_>) -> Result<T>) -> Result<T> {
-        self.main.write(f)
+        let written = self.main.write(f);
+        self.writes.send_modify(|n| *n += 1);
+        written
+    }
+
+    /// Says when this process has written something. Another process may write too: look now and then all the same.
+    pub fn writes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.writes.subscribe()
     }
 
     pub(in crate::store) fn logs(&self) -> Arc<Lanes> {

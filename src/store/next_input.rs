@@ -50,8 +50,25 @@ impl ReadTx<'_> {
 }
 
 impl WriteTx<'_> {
-    /// Replaces a job's next inputs, and with them whether they are determined.
+    /// Replaces a job's next inputs, and with them whether they are determined. If that has changed, other jobs of its
+    /// serial groups may go on or must wait: then they are asked to be looked at.
     pub fn save_next_inputs(&self, job: JobId, inputs: &[NextInput]) -> Result<()> {
+        let mut sorted: Vec<&NextInput> = inputs.iter().collect();
+        sorted.sort_by(|a, b| a.name.cmp(&b.name));
+        if !self.next_inputs(job)?.iter().eq(sorted) {
+            self.replace_next_inputs(job, inputs)?;
+        }
+        let determined = inputs.iter().all(|i| i.version.is_ok());
+        let changed = self
+            .prepare_cached("update jobs set inputs_determined = ?1 where id = ?2 and inputs_determined <> ?1")?
+            .execute(params![determined, job])?;
+        if changed == 1 {
+            self.request_schedule_of_rivals(job)?;
+        }
+        Ok(())
+    }
+
+    fn replace_next_inputs(&self, job: JobId, inputs: &[NextInput]) -> Result<()> {
         self.prepare_cached("delete from next_inputs where job_id = ?")?.execute([job])?;
         let mut query = self.prepare_cached(
             "insert into next_inputs (job_id, name, resource_id, digest, version, reason, first_occurrence, from_builds)
@@ -71,9 +88,6 @@ impl WriteTx<'_> {
                 Json(&i.from_builds)
             ])?;
         }
-        let determined = inputs.iter().all(|i| i.version.is_ok());
-        self.prepare_cached("update jobs set inputs_determined = ?1 where id = ?2 and inputs_determined <> ?1")?
-            .execute(params![determined, job])?;
         Ok(())
     }
 }

@@ -2,5 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails here has failed")]
 
 mod api;
+mod corpus;
+mod fly;
+mod resource;
 mod runtime;
 mod world;

@@ -175,8 +175,9 @@ impl Reader {
                 }
             };
             match chunk {
-                Some(Ok(LogOutput::StdErr { message })) => self.complain(&message),
-                Some(Ok(other)) => self.decoder.extend(&other.into_bytes()),
+                Some(Ok(LogOutput::StdOut { message })) => self.decoder.extend(&message),
+                // What is in neither pipe is the engine's own complaint, such as that an exec cannot be made.
+                Some(Ok(other)) => self.complain(&other.into_bytes()),
                 Some(Err(error)) => return Step::Cut(self.cut(Some(error.to_string()))),
                 None => return Step::Cut(self.cut(None)),
             }

@@ -89,7 +89,7 @@ impl Processes {
     /// Output from a byte on, of a container that was started.
     pub async fn attach(self: &Arc<Self>, handle: &ContainerHandle, from: u64) -> Result<Attached> {
         let name = self.naming.container(handle)?;
-        match self.find(&name).await? {
+        match self.settled(handle, &name).await? {
             Found::Nothing | Found::Unused => Err(absent(handle)),
             Found::Dead(reason) => Ok(remains::read(&self.connection, &name, from, reason).await),
             Found::Running => self.read(&name, from).await,
@@ -133,7 +133,7 @@ impl Processes {
     /// Ends the first process and all it started; returns when they are gone.
     pub async fn stop(&self, handle: &ContainerHandle, grace: Duration) -> Result<()> {
         let name = self.naming.container(handle)?;
-        match self.find(&name).await? {
+        match self.settled(handle, &name).await? {
             Found::Nothing | Found::Unused => return Err(absent(handle)),
             Found::Dead(_) => return Ok(()),
             Found::Running => {}
@@ -314,6 +314,12 @@ impl Processes {
             Ok(Found::Dead(reason)) => Error::NotFound(reason),
             _ => error,
         }
+    }
+
+    /// What there is when nobody is about to start or remove it.
+    async fn settled(&self, handle: &ContainerHandle, name: &str) -> Result<Found> {
+        let _turn = self.turns.take(&handle.0).await;
+        self.find(name).await
     }
 
     async fn find(&self, name: &str) -> Result<Found> {

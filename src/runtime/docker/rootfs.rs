@@ -39,7 +39,7 @@ impl Rootfs {
     pub async fn resolve(&self, image: &Image) -> Result<String> {
         match image {
             Image::Engine(id) => Ok(id.clone()),
-            Image::Host => Err(Error::Invalid(
+            Image::Host | Image::HostWithScripts(_) => Err(Error::Invalid(
                 "a step without an image of its own cannot run in Docker: give it an image_resource, or run steps with \
                  --runtime embedded"
                     .to_string(),

@@ -1,5 +1,181 @@
-//! To be filled.
-/// To be filled.
-pub fn run(_dir: &str) -> u8 {
-    2
+//! `supervise --container DIR`: makes the namespaces of a container, then is its process 1.
+//!
+//! The server passes a listening socket as standard input. As long as it can be connected to, somebody serves it:
+//! that is how a later server finds out whether the container lives. The first process makes the namespaces and
+//! forks; its child is the supervisor, outlives the server, and takes the whole container with it when it dies,
+//! since it is process 1 there.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{ForkResult, Gid, Uid};
+
+use super::blueprint::Blueprint;
+use super::cgroup;
+use super::confine::{self, Confinement};
+use super::rootfs::{self, Builder};
+use super::tree::keep;
+use crate::runtime::supervisor::frame::Frame;
+use crate::runtime::supervisor::serve::{Supervisor, block_signals, create_record};
+use crate::runtime::supervisor::spool::Spool;
+
+/// The file that describes the container.
+pub const SPEC: &str = "spec.json";
+/// What its first process has written.
+pub const SPOOL: &str = "spool";
+/// How it ended. That it exists means: the process may have been started.
+pub const RECORD: &str = "exit";
+/// The supervisor: process id and start time.
+pub const PID: &str = "pid";
+
+/// Returns only if the container could not be made (or after the fork, in the parent).
+pub fn run(dir: &str) -> u8 {
+    let Ok(listener) = keep(0).map(UnixListener::from) else { return 2 };
+    let result = make(Path::new(dir), &listener);
+    let error = match result {
+        Ok(Side::Parent) => return 0,
+        Ok(Side::Child(error)) | Err(error) => error,
+    };
+    refuse(&listener, &error);
+    1
+}
+
+enum Side {
+    Parent,
+    Child(io::Error),
+}
+
+/// Tells whoever asks why there is no container.
+fn refuse(listener: &UnixListener, error: &io::Error) {
+    let lost = Frame::Lost(format!("cannot make a container: {error}")).to_bytes();
+    listener.set_nonblocking(false).ok();
+    if let Ok((mut client, _)) = listener.accept() {
+        client.write_all(&lost).ok();
+        client.shutdown(std::net::Shutdown::Write).ok();
+        // Until it has read that: closing at once could drop the bytes.
+        client.set_read_timeout(Some(std::time::Duration::from_secs(5))).ok();
+        client.read_to_end(&mut Vec::new()).ok();
+    }
+}
+
+fn make(dir: &Path, listener: &UnixListener) -> io::Result<Side> {
+    detach(dir)?;
+    let spec = fs::read(dir.join(SPEC))?;
+    let blueprint: Blueprint = serde_json::from_slice(&spec)?;
+    let spool = Spool::create(&dir.join(SPOOL))?;
+    let home = File::open(dir)?;
+    let cgroups = cgroup::join_files(dir, &blueprint);
+    let rootless = !rootfs::is_root();
+    if rootless {
+        own_user_namespace().map_err(|e| explain(&e))?;
+    }
+    let mut namespaces =
+        CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWPID;
+    if blueprint.hermetic {
+        namespaces |= CloneFlags::CLONE_NEWNET;
+    }
+    unshare(namespaces).map_err(|e| explain(&e.into()))?;
+    // Kernels without it show a step the path of its own cgroup.
+    unshare(CloneFlags::CLONE_NEWCGROUP).ok();
+    let (mut wait, mut tell) = UnixStream::pair()?;
+    // SAFETY: this process has one thread.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Parent { child } => {
+            drop(wait);
+            write_pid(dir, child.as_raw())?;
+            tell.write_all(b"x")?;
+            Ok(Side::Parent)
+        }
+        ForkResult::Child => {
+            drop(tell);
+            // Nothing may run that a later server could not find and end.
+            wait.read_exact(&mut [0])?;
+            let outside = Outside { dir, home, rootless, cgroups, spool, listener };
+            let error = match first_process(&blueprint, outside) {
+                Ok(error) | Err(error) => error,
+            };
+            Ok(Side::Child(error))
+        }
+    }
+}
+
+fn explain(error: &io::Error) -> io::Error {
+    let text = format!(
+        "this host does not allow it ({error}); run the server as root with CAP_SYS_ADMIN, allow user namespaces \
+         (sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns=0), or use Docker"
+    );
+    io::Error::new(error.kind(), text)
+}
+
+fn detach(dir: &Path) -> io::Result<()> {
+    nix::unistd::setsid().ok();
+    std::env::set_current_dir("/")?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    let log = File::options().append(true).create(true).open(dir.join("supervisor.log"))?;
+    for (from, to) in [(&null, 0), (&null, 1), (&log, 2)] {
+        // SAFETY: plain integers; the first three are ours to replace.
+        if unsafe { libc::dup2(from.as_raw_fd(), to) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Becomes root of a user namespace in which the calling user is the only one there is.
+pub fn own_user_namespace() -> io::Result<()> {
+    let (uid, gid) = (Uid::effective(), Gid::effective());
+    unshare(CloneFlags::CLONE_NEWUSER)?;
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/uid_map", format!("0 {uid} 1\n"))?;
+    fs::write("/proc/self/gid_map", format!("0 {gid} 1\n"))
+}
+
+fn write_pid(dir: &Path, pid: i32) -> io::Result<()> {
+    let started = start_time(pid).ok_or(io::ErrorKind::NotFound)?;
+    fs::write(dir.join(PID), format!("{pid} {started}"))
+}
+
+/// When a process started, in the kernel's ticks: tells it from another that got the same number later.
+pub fn start_time(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// What process 1 needs from outside its container, opened before it moves in.
+struct Outside<'a> {
+    dir: &'a Path,
+    home: File,
+    rootless: bool,
+    cgroups: Vec<File>,
+    spool: Spool,
+    listener: &'a UnixListener,
+}
+
+fn first_process(blueprint: &Blueprint, outside: Outside<'_>) -> io::Result<io::Error> {
+    let Outside { dir, home, rootless, cgroups, spool, listener } = outside;
+    let signals = block_signals()?;
+    confine::set_oom_score("-999");
+    nix::unistd::sethostname(&blueprint.hostname)?;
+    if blueprint.hermetic {
+        confine::raise_loopback()?;
+    }
+    let tree = Builder { dir, rootless }.build(blueprint)?;
+    rootfs::enter(&tree)?;
+    drop(tree);
+    let user_namespace: Option<OwnedFd> = match blueprint.privileged || rootless {
+        true => None,
+        false => Some(confine::separate_user_namespace()?),
+    };
+    let filter = if blueprint.privileged { None } else { Some(confine::filter()?) };
+    let confinement = Confinement { user_namespace, cgroups, filter };
+    // From here on the process may have been started.
+    let record = create_record(Path::new(&format!("/proc/self/fd/{}/{RECORD}", home.as_raw_fd())))?;
+    listener.set_nonblocking(true)?;
+    let listener = listener.try_clone()?;
+    let supervisor = Supervisor { spool, record, listener, confine: &|| confinement.enter() };
+    Ok(supervisor.run(&blueprint.process, signals, None))
 }

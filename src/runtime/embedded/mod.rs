@@ -1,2 +1,374 @@
-//! To be filled.
-pub mod init;
+//! Containers of our own making: namespaces, an overlay root and a supervisor each; no daemon.
+//!
+//! Own code over `nix` and not libcontainer, whose start costs several milliseconds and several processes, and which
+//! would not make our supervisor process 1.
+//!
+//! The server itself never unshares or forks: it starts `whistlestop supervise …` and speaks to it over a socket.
+//! What is on disk below the state directory, and who answers on those sockets, is all there is to know; so a new
+//! [`Embedded`] on the same directory goes on where another left off.
+
+mod archive;
+mod blueprint;
+mod cgroup;
+mod confine;
+mod container;
+pub(super) mod init;
+mod rootfs;
+mod tree;
+mod volume;
+
+pub(super) use archive::run as run_archive;
+pub use blueprint::NATIVE_EXE;
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::OwnedMutexGuard;
+
+use self::archive::Job;
+use self::blueprint::{Blueprint, Layers, Placed, Root};
+use self::container::{Directory, LOST, PATIENCE};
+use self::volume::{Created, Volumes};
+use super::supervisor::frame::Frame;
+use super::supervisor::link::{self, Frames};
+use super::{
+    Attached, ContainerHandle, ContainerSpec, Error, Exec, Image, Listing, Origin, Process, Result, Runtime, TarStream,
+    VolumeHandle,
+};
+
+/// Files and directories of the host that no step may see, besides those an operator names.
+const MASKED: &[&str] = &[
+    "/boot",
+    "/etc/gshadow",
+    "/etc/gshadow-",
+    "/etc/krb5.keytab",
+    "/etc/shadow",
+    "/etc/shadow-",
+    "/etc/ssh",
+    "/etc/ssl/private",
+    "/etc/sudoers",
+    "/etc/sudoers.d",
+    "/etc/wireguard",
+    "/lost+found",
+    "/root/.ssh",
+    "/run",
+    "/var/backups",
+    "/var/lib/containerd",
+    "/var/lib/docker",
+    "/var/lib/private",
+    "/var/log",
+    "/var/mail",
+    "/var/spool",
+];
+
+/// Where people keep files: seen only by native types, where the operator allows repositories on this host.
+const PEOPLES: &[&str] = &["/home", "/media", "/mnt", "/root", "/srv", "/tmp", "/var/tmp"];
+
+/// How an [`Embedded`] is set up.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Whether steps may run on [`Image::Host`].
+    pub allow_host_rootfs: bool,
+    /// Our own binary, whose `supervise` subcommand is the supervisor.
+    pub self_exe: PathBuf,
+    /// Whether native types may read repositories anywhere on this host.
+    pub allow_local: bool,
+    /// More of the host that must not be seen; the state directory always belongs to it.
+    pub masked: Vec<PathBuf>,
+}
+
+/// The runtime that needs nothing but the kernel.
+pub struct Embedded {
+    state: PathBuf,
+    options: Options,
+    volumes: OnceLock<Volumes>,
+    /// Who is changing which container or volume.
+    busy: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+fn failed(what: &str, handle: &impl std::fmt::Display) -> impl Fn(io::Error) -> Error {
+    let what = format!("cannot {what} {handle}");
+    move |e| match e.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::DiskFull(format!("{what}: {e}")),
+        _ => Error::Failed(format!("{what}: {e}")),
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(e) => std::panic::resume_unwind(e.into_panic()),
+    }
+}
+
+impl Embedded {
+    /// On this directory, which is made when it is first needed. Touches nothing of the system yet.
+    pub fn new(state: PathBuf, options: Options) -> Result<Embedded> {
+        let state = std::path::absolute(&state).map_err(failed("use", &state.display()))?;
+        Ok(Embedded { state, options, volumes: OnceLock::new(), busy: Mutex::default() })
+    }
+
+    fn volumes(&self) -> Result<&Volumes> {
+        if let Some(volumes) = self.volumes.get() {
+            return Ok(volumes);
+        }
+        // Opening twice at once would sweep away what the other has begun.
+        let _one = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.volumes.get().is_none() {
+            let opened = self.prepare().map_err(failed("use", &self.state.display()))?;
+            self.volumes.set(opened).ok();
+        }
+        self.volumes.get().ok_or_else(|| Error::Failed("volumes are not open".into()))
+    }
+
+    fn prepare(&self) -> io::Result<Volumes> {
+        use std::os::unix::fs::DirBuilderExt;
+        // Volumes hold files of any owner and mode; only this directory keeps the host's other users out.
+        std::fs::DirBuilder::new().mode(0o700).recursive(true).create(&self.state)?;
+        std::fs::create_dir_all(self.state.join("containers"))?;
+        std::fs::create_dir_all(self.staging())?;
+        Volumes::open(self.state.join("volumes"))
+    }
+
+    fn staging(&self) -> PathBuf {
+        self.state.join("staging")
+    }
+
+    fn directory(&self, container: &ContainerHandle) -> Directory {
+        Directory(self.state.join("containers").join(&container.0))
+    }
+
+    /// Waits until nobody else changes what `name` names.
+    async fn turn(&self, name: String) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+            busy.retain(|_, lock| Arc::strong_count(lock) > 1);
+            busy.entry(name).or_default().clone()
+        };
+        lock.lock_owned().await
+    }
+
+    /// As [`Runtime::start`], for our own binary on the host's files whatever the options say: native resource
+    /// types. The binary is found at [`NATIVE_EXE`], the network is the host's.
+    pub async fn start_native(&self, container: &ContainerHandle, spec: &ContainerSpec) -> Result<Attached> {
+        let blueprint = Blueprint {
+            root: self.host_root(self.options.allow_local),
+            native_exe: Some(self.options.self_exe.clone()),
+            ..self.blueprint(container, spec, true)?
+        };
+        self.start_with(container, &blueprint).await
+    }
+
+    fn host_root(&self, people: bool) -> Root {
+        let mut masked: Vec<PathBuf> = MASKED.iter().map(PathBuf::from).collect();
+        if !people {
+            masked.extend(PEOPLES.iter().map(PathBuf::from));
+        }
+        masked.push(self.state.clone());
+        masked.extend(self.options.masked.iter().cloned());
+        Root::Host { masked }
+    }
+
+    fn blueprint(&self, container: &ContainerHandle, spec: &ContainerSpec, native: bool) -> Result<Blueprint> {
+        let volumes = self.volumes()?;
+        let root = match &spec.image {
+            Image::Volume { volume, path } => {
+                let below = if path.is_empty() { "rootfs".to_owned() } else { format!("{path}/rootfs") };
+                Root::Volume(volumes.layers(volume)?, below)
+            }
+            Image::Directory(path) => Root::Directory(path.clone()),
+            Image::Host if native || self.options.allow_host_rootfs => self.host_root(false),
+            Image::HostWithScripts(_) if self.options.allow_host_rootfs => self.host_root(false),
+            Image::Host | Image::HostWithScripts(_) => {
+                return Err(Error::Invalid(
+                    "the operator does not allow steps on the host's own files (--allow-host-rootfs)".into(),
+                ));
+            }
+            Image::Engine(name) => {
+                return Err(Error::Invalid(format!("image {name} is in a Docker engine, which this runtime has not")));
+            }
+        };
+        let mut mounts = Vec::with_capacity(spec.mounts.len());
+        for mount in &spec.mounts {
+            let layers = volumes.layers(&mount.volume)?;
+            mounts.push(Placed { layers, path: mount.path.clone(), read_only: mount.read_only });
+        }
+        if let Image::HostWithScripts(volume) = &spec.image {
+            mounts.push(scripts(volume, &volumes.layers(volume)?)?);
+        }
+        mounts.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(Blueprint {
+            hostname: container.0.chars().take(64).collect(),
+            root,
+            mounts,
+            privileged: spec.privileged,
+            hermetic: spec.hermetic,
+            limits: spec.limits,
+            native_exe: None,
+            process: spec.process.clone(),
+        })
+    }
+
+    async fn start_with(&self, container: &ContainerHandle, blueprint: &Blueprint) -> Result<Attached> {
+        let _turn = self.turn(format!("container {container}")).await;
+        let directory = self.directory(container);
+        let failed = failed("start container", container);
+        let mut stream = directory.connect().await.map_err(&failed)?;
+        if stream.is_none() {
+            if directory.may_have_started() {
+                return Ok(directory.replay(0));
+            }
+            let (making, exe, blueprint) = (directory.clone(), self.options.self_exe.clone(), blueprint.clone());
+            blocking(move || making.launch(&exe, &blueprint)).await.map_err(&failed)?;
+            stream = directory.connect().await.map_err(&failed)?;
+        }
+        let Some(mut stream) = stream else { return Err(Error::Failed(LOST.into())) };
+        // Should it be gone by now, the next line finds out.
+        send(&mut stream, &Frame::Attach(0)).await.ok();
+        let mut frames = Frames::new(stream);
+        match frames.next().await {
+            Ok(Some(Frame::Lost(text))) if !directory.may_have_started() => {
+                blocking(move || directory.remove()).await.map_err(&failed)?;
+                Err(Error::Failed(text))
+            }
+            Ok(first @ Some(_)) => Ok(directory.follow(frames, first, 0)),
+            _ if directory.may_have_started() => Ok(directory.replay(0)),
+            _ => Err(Error::Failed(format!("cannot start container {container}: its supervisor ended at once"))),
+        }
+    }
+
+    fn job(&self, volume: &VolumeHandle, path: &str, unpack: bool) -> Result<Job> {
+        let layers = self.volumes()?.layers(volume)?;
+        Ok(Job { layers, staging: self.staging(), path: path.to_owned(), unpack })
+    }
+
+    /// Fills a new volume with a copy of its parent, where layers cannot be had.
+    async fn copy(&self, volume: &VolumeHandle, origin: &Origin) -> Result<()> {
+        let Origin::CopyOf(parent) = origin else { return Ok(()) };
+        let tar = archive::pack_with(&self.options.self_exe, &self.job(parent, "", false)?).await?;
+        let layers = self.volumes()?.draft_layers(volume);
+        let job = Job { layers, staging: self.staging(), path: String::new(), unpack: true };
+        archive::unpack_with(&self.options.self_exe, &job, tar).await?;
+        self.volumes()?.publish(volume)
+    }
+}
+
+async fn send(stream: &mut tokio::net::UnixStream, frame: &Frame) -> io::Result<()> {
+    tokio::io::AsyncWriteExt::write_all(stream, &frame.to_bytes()).await
+}
+
+/// The scripts of a type that mirrors itself, for `/opt/resource`. No component may be a link: it would be followed
+/// outside of the volume.
+fn scripts(volume: &VolumeHandle, layers: &Layers) -> Result<Placed> {
+    let mut path = match (&layers.upper, layers.lower.as_slice()) {
+        (None, [only]) => only.clone(),
+        _ => return Err(Error::Invalid(format!("volume {volume} was changed since it was fetched: it is no image"))),
+    };
+    for part in ["rootfs", "opt", "resource"] {
+        path.push(part);
+        if !path.symlink_metadata().is_ok_and(|m| m.is_dir()) {
+            return Err(Error::Invalid(format!(
+                "volume {volume} is no image of a resource type: no opt/resource in it"
+            )));
+        }
+    }
+    let layers = Layers { upper: None, lower: vec![path] };
+    Ok(Placed { layers, path: "/opt/resource".to_owned(), read_only: true })
+}
+
+fn no_container(container: &ContainerHandle) -> Error {
+    Error::NotFound(format!("there is no container {container}"))
+}
+
+#[async_trait]
+impl Runtime for Embedded {
+    fn name(&self) -> &'static str {
+        "embedded"
+    }
+
+    async fn create_volume(&self, volume: &VolumeHandle, team: &str, origin: &Origin) -> Result<()> {
+        let _turn = self.turn(format!("volume {volume}")).await;
+        match self.volumes()?.create(volume, team, origin)? {
+            Created::Done => Ok(()),
+            Created::Copy => self.copy(volume, origin).await,
+        }
+    }
+
+    async fn start(&self, container: &ContainerHandle, spec: &ContainerSpec) -> Result<Attached> {
+        let blueprint = self.blueprint(container, spec, false)?;
+        self.start_with(container, &blueprint).await
+    }
+
+    async fn attach(&self, container: &ContainerHandle, from: u64) -> Result<Attached> {
+        let directory = self.directory(container);
+        let failed = failed("attach to container", container);
+        match directory.connect().await.map_err(&failed)? {
+            Some(mut stream) => {
+                send(&mut stream, &Frame::Attach(from)).await.ok();
+                Ok(directory.follow(Frames::new(stream), None, from))
+            }
+            None if directory.may_have_started() => Ok(directory.replay(from)),
+            None => Err(no_container(container)),
+        }
+    }
+
+    async fn exec(&self, container: &ContainerHandle, process: &Process) -> Result<Exec> {
+        let directory = self.directory(container);
+        match directory.connect().await.map_err(failed("enter container", container))? {
+            Some(stream) => {
+                let (reader, writer) = stream.into_split();
+                Ok(link::exec(reader, writer, process, LOST.to_owned()))
+            }
+            None if directory.exists() => Err(Error::Failed(format!("cannot enter container {container}: {LOST}"))),
+            None => Err(no_container(container)),
+        }
+    }
+
+    async fn stop(&self, container: &ContainerHandle, grace: Duration) -> Result<()> {
+        let directory = self.directory(container);
+        let failed = failed("stop container", container);
+        let Some(stream) = directory.connect().await.map_err(&failed)? else { return Ok(()) };
+        let asked = link::ask(stream, Frame::Stop(grace));
+        if let Ok(Ok(())) = tokio::time::timeout(grace + PATIENCE, asked).await {
+            return Ok(());
+        }
+        blocking(move || directory.kill()).await.map_err(&failed)
+    }
+
+    async fn stream_in(&self, volume: &VolumeHandle, path: &str, tar: TarStream) -> Result<()> {
+        archive::unpack_with(&self.options.self_exe, &self.job(volume, path, true)?, tar).await
+    }
+
+    async fn stream_out(&self, volume: &VolumeHandle, path: &str) -> Result<TarStream> {
+        archive::pack_with(&self.options.self_exe, &self.job(volume, path, false)?).await
+    }
+
+    fn local_path(&self, volume: &VolumeHandle) -> Option<PathBuf> {
+        let layers = self.volumes().ok()?.layers(volume).ok()?;
+        if layers.upper.is_some() { None } else { layers.lower.into_iter().next() }
+    }
+
+    async fn list(&self) -> Result<Listing> {
+        let state = self.state.display();
+        let failed = failed("list", &state);
+        let volumes = self.volumes()?.list().map_err(&failed)?;
+        let containers = volume::names(&self.state.join("containers")).map_err(&failed)?;
+        Ok(Listing { containers: containers.into_iter().map(ContainerHandle).collect(), volumes })
+    }
+
+    async fn remove_container(&self, container: &ContainerHandle) -> Result<()> {
+        let _turn = self.turn(format!("container {container}")).await;
+        let directory = self.directory(container);
+        blocking(move || directory.remove()).await.map_err(failed("remove container", container))
+    }
+
+    async fn remove_volume(&self, volume: &VolumeHandle) -> Result<()> {
+        let _turn = self.turn(format!("volume {volume}")).await;
+        let (volumes, volume) = (self.volumes()?.clone(), volume.clone());
+        blocking(move || volumes.remove(&volume)).await
+    }
+}

@@ -185,6 +185,7 @@ impl Client {
         }
         let mut gone = [PollFd::new(self.fd.as_fd(), PollFlags::empty())];
         let hung_up = nix::poll::poll(&mut gone, 0u8).is_ok_and(|n| n > 0);
-        !hung_up && !(matches!(self.role, Role::Finished) && self.out.is_empty())
+        let answered = matches!(self.role, Role::Finished) && self.out.is_empty();
+        !hung_up && !answered
     }
 }

@@ -46,18 +46,25 @@ pub fn output<R>(frames: Frames<R>, first: Option<Frame>, from: u64, lost: Strin
 where
     R: AsyncRead + Unpin + Send + 'static,
 {
-    follow(frames, first, from, lost, ())
+    output_or(frames, first, from, move |_| said(Output::Lost(lost)))
 }
 
-/// [`output`], holding `guard` until it ends.
-fn follow<R, G>(mut frames: Frames<R>, first: Option<Frame>, from: u64, lost: String, guard: G) -> Attached
+/// An [`Attached`] that brings only an end.
+pub fn said(end: Output) -> Attached {
+    let (sender, receiver) = mpsc::channel(1);
+    // There is room for one.
+    sender.try_send(end).ok();
+    receiver
+}
+
+/// As [`output`], but goes on with what `otherwise` gives for the offset reached if the frames stop without an end.
+pub fn output_or<R, F>(mut frames: Frames<R>, first: Option<Frame>, from: u64, otherwise: F) -> Attached
 where
     R: AsyncRead + Unpin + Send + 'static,
-    G: Send + 'static,
+    F: FnOnce(u64) -> Attached + Send + 'static,
 {
     let (sender, receiver) = mpsc::channel(WAITING);
     tokio::spawn(async move {
-        let _guard = guard;
         let mut offset = from;
         let mut next = first;
         loop {
@@ -69,11 +76,16 @@ where
                         frame = frames.next() => frame,
                         () = sender.closed() => return,
                     };
-                    match frame {
-                        Ok(Some(frame)) => frame,
-                        Ok(None) => Frame::Lost(lost.clone()),
-                        Err(e) => Frame::Lost(format!("{lost} ({e})")),
-                    }
+                    let Ok(Some(frame)) = frame else {
+                        let mut rest = otherwise(offset);
+                        while let Some(output) = rest.recv().await {
+                            if sender.send(output).await.is_err() {
+                                return;
+                            }
+                        }
+                        return;
+                    };
+                    frame
                 }
             };
             let output = match frame {
@@ -103,7 +115,10 @@ where
 {
     let (input, receiver) = mpsc::channel(WAITING);
     let (guard, ended) = oneshot::channel::<()>();
-    let output = follow(Frames::new(reader), None, 0, lost, guard);
+    let output = output_or(Frames::new(reader), None, 0, move |_| {
+        drop(guard);
+        said(Output::Lost(lost))
+    });
     let request = Frame::Exec(Box::new(process.clone()));
     tokio::spawn(async move {
         tokio::select! {

@@ -37,10 +37,11 @@ pub fn dispatch() -> Option<ExitCode> {
         ("--exec", "") => pid1::exec(),
         ("--read", from) => from.parse().map_or(2, pid1::read),
         ("--container", dir) => super::embedded::init::run(dir),
+        ("--volume", job) => super::embedded::run_archive(job),
         _ => 2,
     };
     if code == 2 {
-        eprintln!("usage: supervise --pid1 | --exec | --read OFFSET | --container DIR");
+        eprintln!("usage: supervise --pid1 | --exec | --read OFFSET | --container DIR | --volume JOB");
     }
     Some(ExitCode::from(code))
 }

@@ -6,8 +6,8 @@
 //! - `supervise --exec` copies: frames from its standard input to the supervisor, and back. The first frame is a
 //!   request: [`Frame::Exec`], [`Frame::Stop`], [`Frame::Signal`] or [`Frame::Attach`].
 //!
-//! Process 1 passes SIGTERM on to everything below it and takes SIGQUIT as the order to SIGKILL that, so that
-//! stopping needs no further process: signal the container with TERM, after the grace with QUIT.
+//! Process 1 passes SIGTERM on to everything below it and takes SIGQUIT as the order to SIGKILL that. The server stops
+//! a step with [`Frame::Stop`]; a SIGTERM comes from an engine that shuts down, so the step is then lost, not failed.
 
 use std::fs::File;
 use std::io::{self, Read, Write};

@@ -1,3 +1,6 @@
-//! The runtimes, with real containers.
+//! Every runtime against the one suite of what a runtime must do, and each for what only it does.
 
+#[macro_use]
+mod conformance;
 mod docker;
+mod embedded;

@@ -1,0 +1,354 @@
+//! The typed client: one way to ask Concourse's API, and one way to read its answers.
+//!
+//! It speaks HTTP/1.1 only, so that the same connection settings serve the upgrade of `hijack`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::{Method, StatusCode, Url};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::reference::PipelineRef;
+use super::target::{Target, Token};
+use crate::base::clock::{Clock, Time};
+
+/// What went wrong between us and the server; the text is fly's.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// 404.
+    #[error("resource not found")]
+    NotFound,
+    /// 401: nobody is logged in.
+    #[error("not authorized")]
+    Unauthorized,
+    /// 403 and the server's reason.
+    #[error("forbidden: {0}")]
+    Forbidden(String),
+    /// Any other answer that is not a success.
+    #[error("Unexpected Response\nStatus: {status}\nBody: {body}")]
+    Unexpected {
+        /// Code and phrase.
+        status: Status,
+        /// What it said.
+        body: String,
+    },
+    /// No answer.
+    #[error("{method} \"{url}\": {cause}")]
+    Network {
+        /// `Get`, `Put` …
+        method: String,
+        /// What was asked.
+        url: Url,
+        /// The innermost reason.
+        cause: String,
+    },
+    /// An answer we cannot read.
+    #[error("parsing JSON: {0}")]
+    Syntax(#[from] serde_json::Error),
+    /// The target's address is none.
+    #[error("parse {0:?}: not an absolute http address")]
+    Address(String),
+    /// The client cannot be built.
+    #[error("{0}")]
+    Settings(String),
+}
+
+/// A status that prints as `409 Conflict`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Status(pub StatusCode);
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.0.as_u16(), self.0.canonical_reason().unwrap_or_default())
+    }
+}
+
+/// Turns "not there" into `None`.
+pub trait Found<T> {
+    /// `None` for 404.
+    fn found(self) -> Result<Option<T>, ApiError>;
+}
+
+impl<T> Found<T> for Result<T, ApiError> {
+    fn found(self) -> Result<Option<T>, ApiError> {
+        match self {
+            Ok(value) => Ok(Some(value)),
+            Err(ApiError::NotFound) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+}
+
+/// A connection to one server as one user.
+#[derive(Clone)]
+pub struct Client {
+    base: Url,
+    http: reqwest::Client,
+    token: Option<Token>,
+    verbose: Option<Arc<dyn Clock>>,
+}
+
+impl Client {
+    /// Connects as the target says; `verbose` prints every exchange, with the time of that clock.
+    pub fn new(target: &Target, verbose: Option<Arc<dyn Clock>>) -> Result<Self, ApiError> {
+        let base = Url::parse(&target.api).ok().filter(|u| u.has_host() && u.scheme().starts_with("http"));
+        let base = base.ok_or_else(|| ApiError::Address(target.api.clone()))?;
+        let settings = |e: reqwest::Error| ApiError::Settings(innermost(&e));
+        let mut http = reqwest::Client::builder()
+            .http1_only()
+            .connect_timeout(std::time::Duration::from_secs(10))
+            .redirect(reqwest::redirect::Policy::limited(10))
+            .danger_accept_invalid_certs(target.insecure);
+        if !target.ca_cert.is_empty() {
+            let certificates = reqwest::Certificate::from_pem_bundle(target.ca_cert.as_bytes()).map_err(settings)?;
+            if certificates.is_empty() {
+                return Err(ApiError::Settings("CA Cert not valid".to_owned()));
+            }
+            for certificate in certificates {
+                http = http.add_root_certificate(certificate);
+            }
+        }
+        if let Some(identity) = client_certificate(target)? {
+            http = http.identity(identity);
+        }
+        let token = target.token.clone().filter(|t| !t.is_empty());
+        Ok(Client { base, http: http.build().map_err(settings)?, token, verbose })
+    }
+
+    /// The server's address as the target names it, without a slash at its end.
+    pub fn url(&self) -> &str {
+        self.base.as_str().trim_end_matches('/')
+    }
+
+    /// The address of `segments` below the API.
+    fn address(&self, segments: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(["api", "v1"]).extend(segments);
+        }
+        url
+    }
+
+    /// A call below `/api/v1`.
+    pub fn call(&self, method: Method, segments: &[&str]) -> Call<'_> {
+        self.call_at(method, self.address(segments))
+    }
+
+    /// A call to any address of this server.
+    pub fn call_at(&self, method: Method, url: Url) -> Call<'_> {
+        Call { client: self, method, url, headers: HeaderMap::new(), body: Bytes::new() }
+    }
+
+    /// The address of `path` outside the API.
+    pub fn outside(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(&format!("{}{path}", self.base.path().trim_end_matches('/')));
+        url
+    }
+
+    /// Reads below `/api/v1`.
+    pub fn get(&self, segments: &[&str]) -> Call<'_> {
+        self.call(Method::GET, segments)
+    }
+
+    /// Writes below `/api/v1`.
+    pub fn put(&self, segments: &[&str]) -> Call<'_> {
+        self.call(Method::PUT, segments)
+    }
+}
+
+/// One request that is being put together.
+pub struct Call<'a> {
+    client: &'a Client,
+    method: Method,
+    url: Url,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+impl Answer {
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// Refuses everything but a success.
+    pub fn success(self) -> Result<Answer, ApiError> {
+        match self.status {
+            StatusCode::NOT_FOUND => Err(ApiError::NotFound),
+            StatusCode::UNAUTHORIZED => Err(ApiError::Unauthorized),
+            StatusCode::FORBIDDEN => Err(ApiError::Forbidden(self.text().trim_end().to_owned())),
+            status if status.is_success() => Ok(self),
+            _ => Err(self.unexpected()),
+        }
+    }
+
+    /// The answer as an error of its own.
+    pub fn unexpected(self) -> ApiError {
+        ApiError::Unexpected { status: Status(self.status), body: self.text() }
+    }
+
+    /// The header's text, if it is there.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|v| v.to_str().ok())
+    }
+}
+
+impl Call<'_> {
+    /// Adds a query parameter.
+    pub fn query(mut self, name: &str, value: &str) -> Self {
+        self.url.query_pairs_mut().append_pair(name, value);
+        self
+    }
+
+    /// Adds the query parameters that name an instance.
+    pub fn of(self, pipeline: &PipelineRef) -> Self {
+        pipeline.query().iter().fold(self, |call, (name, value)| call.query(name, value))
+    }
+
+    /// Adds a header; a value that cannot stand in one is left out.
+    pub fn header(mut self, name: &'static str, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.insert(name, value);
+        }
+        self
+    }
+
+    /// Sends `body` as `kind`.
+    pub fn body(mut self, kind: &'static str, body: impl Into<Bytes>) -> Self {
+        self.body = body.into();
+        self.header("content-type", kind)
+    }
+
+    /// Sends `value` as JSON.
+    pub fn json(self, value: &Value) -> Self {
+        self.body("application/json", value.to_string())
+    }
+
+    /// Sends it and hands out the answer while it still arrives.
+    pub async fn open(self) -> Result<reqwest::Response, ApiError> {
+        let Call { client, method, url, headers, body } = self;
+        if let Some(clock) = &client.verbose {
+            trace_request(clock.now(), &method, &url, &headers, &body);
+        }
+        let name = go_method(&method);
+        let mut request = client.http.request(method, url.clone()).headers(headers);
+        if let Some(token) = &client.token {
+            request = request.header("authorization", token.authorization());
+        }
+        if !body.is_empty() {
+            request = request.body(body);
+        }
+        request.send().await.map_err(|e| network(name, url, &e))
+    }
+
+    /// Sends it and reads the whole answer, whatever its status.
+    pub async fn send(self) -> Result<Answer, ApiError> {
+        let (client, name, url) = (self.client, go_method(&self.method), self.url.clone());
+        let response = self.open().await?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = response.bytes().await.map_err(|e| network(name, url, &e))?;
+        if let Some(clock) = &client.verbose {
+            trace_answer(clock.now(), status, &headers, &body);
+        }
+        if let Some(warning) = headers.get("x-concourse-policy-check-warning").and_then(|v| v.to_str().ok()) {
+            warn_of_policy(warning);
+        }
+        Ok(Answer { status, headers, body })
+    }
+
+    /// Sends it; only success matters.
+    pub async fn done(self) -> Result<(), ApiError> {
+        self.send().await?.success().map(drop)
+    }
+
+    /// Sends it and reads a JSON answer.
+    pub async fn fetch<T: DeserializeOwned>(self) -> Result<T, ApiError> {
+        let answer = self.send().await?.success()?;
+        Ok(serde_json::from_slice(&answer.body)?)
+    }
+}
+
+fn client_certificate(target: &Target) -> Result<Option<reqwest::Identity>, ApiError> {
+    let fail = |text: &str| Err(ApiError::Settings(text.to_owned()));
+    match (target.client_cert_path.as_str(), target.client_key_path.as_str()) {
+        ("", "") => Ok(None),
+        ("", _) => fail("A client key may not be declared without defining a client certificate"),
+        (_, "") => fail("A client certificate may not be declared without defining a client key"),
+        (certificate, key) => {
+            let read = |path: &str| std::fs::read(path).map_err(|e| ApiError::Settings(format!("open {path}: {e}")));
+            let mut pem = read(certificate)?;
+            pem.push(b'\n');
+            pem.extend(read(key)?);
+            reqwest::Identity::from_pem(&pem).map(Some).map_err(|e| ApiError::Settings(innermost(&e)))
+        }
+    }
+}
+
+fn go_method(method: &Method) -> String {
+    let (first, rest) = method.as_str().split_at(1);
+    format!("{first}{}", rest.to_lowercase())
+}
+
+fn network(method: String, url: Url, error: &reqwest::Error) -> ApiError {
+    ApiError::Network { method, url, cause: innermost(error) }
+}
+
+/// The reason at the bottom of a chain of errors.
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut at = error;
+    while let Some(next) = at.source() {
+        at = next;
+    }
+    match at.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
+        Some(std::io::ErrorKind::ConnectionRefused) => "dial tcp: connect: connection refused".to_owned(),
+        _ => at.to_string(),
+    }
+}
+
+fn stamp(now: Time) -> String {
+    let zone = jiff::tz::TimeZone::system();
+    let at = jiff::Timestamp::from_millisecond(now.0).unwrap_or_default().to_zoned(zone);
+    at.strftime("%Y/%m/%d %H:%M:%S").to_string()
+}
+
+fn trace_request(now: Time, method: &Method, url: &Url, headers: &HeaderMap, body: &[u8]) {
+    let query = url.query().map(|q| format!("?{q}")).unwrap_or_default();
+    let first = format!("{method} {}{query} HTTP/1.1\nHost: {}", url.path(), url.authority());
+    trace(now, &first, headers, body);
+}
+
+fn trace_answer(now: Time, status: StatusCode, headers: &HeaderMap, body: &[u8]) {
+    trace(now, &format!("HTTP/1.1 {}", Status(status)), headers, body);
+}
+
+fn trace(now: Time, first: &str, headers: &HeaderMap, body: &[u8]) {
+    let mut text = format!("{} {first}\n", stamp(now));
+    for (name, value) in headers {
+        text.push_str(&format!("{name}: {}\n", value.to_str().unwrap_or("(binary)")));
+    }
+    let body = std::str::from_utf8(body).unwrap_or("(binary)");
+    eprintln!("{text}\n{body}");
+}
+
+fn warn_of_policy(warning: &str) {
+    let mut parts = warning.split(" * ");
+    let mut text = format!("\x1b[1;33m{}\x1b[0m\n", parts.next().unwrap_or_default());
+    for part in parts {
+        text.push_str(&format!("\x1b[1;33m * {part}\x1b[0m\n"));
+    }
+    eprintln!("{text}\x1b[33mWARNING: unblocking from the policy check failure for soft enforcement\x1b[0m\n");
+}

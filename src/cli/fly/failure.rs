@@ -1,0 +1,88 @@
+//! How a command fails: what is printed, and the exit code.
+
+use super::client::ApiError;
+use super::console::{Console, Style};
+use super::prompt::PromptError;
+use super::reference::ReferenceError;
+use super::target::TargetError;
+
+/// Why a command ended badly.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Printed after `error: `.
+    #[error("{0}")]
+    Said(String),
+    /// Printed as it is.
+    #[error("{0}")]
+    Bare(String),
+    /// The server refused or could not be reached.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The saved targets are in the way.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// A name cannot be read.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// Nobody answered.
+    #[error(transparent)]
+    Prompt(#[from] PromptError),
+    /// The server is of another version.
+    #[error(
+        "fly version ({client}) is out of sync with the target ({server}). to sync up, run the following:\n\n    {program} -t {target} sync\n"
+    )]
+    Version {
+        /// Ours.
+        client: String,
+        /// Its.
+        server: String,
+        /// How we were called.
+        program: String,
+        /// The target's name.
+        target: String,
+    },
+    /// Output could not be written, or a file not be read.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+impl Failure {
+    /// A message that follows `error: `.
+    pub fn said(text: impl Into<String>) -> Self {
+        Failure::Said(text.into())
+    }
+
+    /// A message that stands alone.
+    pub fn bare(text: impl Into<String>) -> Self {
+        Failure::Bare(text.into())
+    }
+
+    /// The lines for stderr.
+    pub fn text(&self, console: Console, program: &str, target: &str) -> String {
+        match self {
+            Failure::Api(ApiError::Unauthorized) => format!(
+                "not authorized. run the following to log in:\n\n    {}\n",
+                console.bold(&format!("{program} -t {target} login"))
+            ),
+            Failure::Target(TargetError::NotNamed) => format!(
+                "no target specified. specify the target with {} or log in like so:\n\n    {}\n",
+                console.bold("-t"),
+                console.bold(&format!("{program} -t (alias) login -c (concourse url)"))
+            ),
+            Failure::Version { .. } => format!(
+                "{self}\n{}",
+                console.paint(Style::Red, "cowardly refusing to run due to significant version discrepancy")
+            ),
+            Failure::Api(e @ ApiError::Network { .. }) => format!(
+                "could not reach the Concourse server called {}:\n\n    {}\n\nis the targeted Concourse running? better go catch it lol",
+                console.bold(target),
+                console.bold(&e.to_string())
+            ),
+            Failure::Bare(text) => text.clone(),
+            other => format!("error: {other}"),
+        }
+    }
+}
+
+/// What every command returns: its exit code, or why there is none.
+pub type Outcome = Result<i32, Failure>;

@@ -1,0 +1,206 @@
+//! Reads the command line, and words its mistakes as fly does.
+
+use std::ffi::OsString;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, Command, CommandFactory, FromArgMatches};
+
+use super::Cli;
+
+/// What the command line asks for.
+pub enum Usage {
+    /// A command, and its target.
+    Run(Box<Cli>, Option<String>),
+    /// Text to show (help), and the exit code.
+    Show(String),
+    /// A mistake.
+    Wrong(String),
+}
+
+/// The command tree, where a flag given twice counts once, as in fly.
+pub fn command() -> Command {
+    Cli::command().args_override_self(true).mut_subcommands(|c| c.args_override_self(true))
+}
+
+/// Reads `args`, the program's name first.
+pub fn read(args: &[OsString]) -> Usage {
+    let mut command = command();
+    let matches = match command.try_get_matches_from_mut(args) {
+        Ok(matches) => matches,
+        Err(e) if matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            return Usage::Show(e.render().to_string());
+        }
+        Err(e) => return Usage::Wrong(explain(&command, args, &e)),
+    };
+    // A global flag is known to the innermost command, wherever it stood.
+    let inner = matches.subcommand().map_or(&matches, |(_, inner)| inner);
+    let target = inner.try_get_one::<String>("target").ok().flatten().cloned();
+    match Cli::from_arg_matches(&matches) {
+        Ok(cli) => Usage::Run(Box::new(cli), target),
+        Err(e) => Usage::Wrong(e.to_string()),
+    }
+}
+
+fn explain(command: &Command, args: &[OsString], error: &clap::Error) -> String {
+    let words: Vec<_> = args.iter().skip(1).filter_map(|a| a.to_str()).collect();
+    let invoked = words.iter().find_map(|word| command.find_subcommand(word)).unwrap_or(command);
+    let named = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(arg)) => vec![arg.clone()],
+        Some(ContextValue::Strings(args)) => args.clone(),
+        _ => Vec::new(),
+    };
+    let flag = |arg: &str| format!("`{}'", flag_name(command, invoked, arg));
+    let first = named.first().map(String::as_str).unwrap_or_default();
+    match error.kind() {
+        ErrorKind::InvalidSubcommand => match error.get(ContextKind::InvalidSubcommand) {
+            Some(ContextValue::String(name)) => unknown_command(command, name),
+            _ => plain(error),
+        },
+        ErrorKind::UnknownArgument if first.starts_with('-') => {
+            format!("unknown flag `{}'", first.trim_start_matches('-'))
+        }
+        ErrorKind::MissingRequiredArgument => {
+            let (flags, values): (Vec<&String>, Vec<&String>) = named.iter().partition(|n| n.starts_with('-'));
+            if flags.is_empty() {
+                return format!(
+                    "the required argument `{}` was not provided",
+                    join(values.into_iter().cloned().collect())
+                );
+            }
+            let mut names: Vec<String> = flags.into_iter().map(|n| flag(n)).collect();
+            names.sort();
+            let (s, was) = if names.len() == 1 { ("", "was") } else { ("s", "were") };
+            format!("the required flag{s} {} {was} not specified", join(names))
+        }
+        ErrorKind::InvalidValue if error.get(ContextKind::InvalidValue).is_none_or(|v| v.to_string().is_empty()) => {
+            format!("expected argument for flag {}", flag(first))
+        }
+        ErrorKind::ValueValidation => {
+            let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+            format!("invalid argument for flag {} (expected {}): {cause}", flag(first), go_type(first))
+        }
+        _ => plain(error),
+    }
+}
+
+/// clap's own words without its prefix and its hints.
+fn plain(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    text.strip_prefix("error: ").unwrap_or(&text).lines().next().unwrap_or_default().to_owned()
+}
+
+/// `-p, --pipeline` for clap's `--pipeline <PIPELINE>`.
+fn flag_name(root: &Command, command: &Command, arg: &str) -> String {
+    let word = arg.split([' ', '=']).next().unwrap_or(arg);
+    let is_meant = |a: &&Arg| {
+        a.get_long().is_some_and(|l| word.strip_prefix("--") == Some(l))
+            || a.get_short().is_some_and(|s| word.strip_prefix('-').is_some_and(|w| w == s.to_string()))
+    };
+    let found = command.get_arguments().find(is_meant).or_else(|| root.get_arguments().find(is_meant));
+    match found.map(|a| (a.get_short(), a.get_long())) {
+        Some((Some(short), Some(long))) => format!("-{short}, --{long}"),
+        Some((None, Some(long))) => format!("--{long}"),
+        _ => word.to_owned(),
+    }
+}
+
+/// What fly says it expected there.
+fn go_type(arg: &str) -> &'static str {
+    match arg.trim_start_matches('-').split(' ').next().unwrap_or_default() {
+        "var" => "[]flaghelpers.VariablePairFlag",
+        "yaml-var" | "instance-var" => "[]flaghelpers.YAMLVariablePairFlag",
+        "load-vars-from" => "[]atc.PathFlag",
+        "config" | "ca-cert" | "client-cert" | "client-key" => "atc.PathFlag",
+        "job" | "inputs-from" => "flaghelpers.JobFlag",
+        "resource" | "resource-type" | "check" => "flaghelpers.ResourceFlag",
+        "pipeline" => "flaghelpers.PipelineFlag",
+        "count" => "int",
+        "ttl" => "time.Duration",
+        _ => "string",
+    }
+}
+
+fn unknown_command(command: &Command, name: &str) -> String {
+    let mut names: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
+    names.sort();
+    let closest = names.iter().min_by_key(|n| distance(name, n)).filter(|n| distance(name, n) * 2 < n.len());
+    match closest {
+        Some(closest) => format!("Unknown command `{name}', did you mean `{closest}'?"),
+        None => {
+            let last = names.pop().unwrap_or_default();
+            format!("Unknown command `{name}'. Please specify one command of: {} or {last}", names.join(", "))
+        }
+    }
+}
+
+fn join(mut names: Vec<String>) -> String {
+    match names.pop() {
+        Some(last) if names.is_empty() => last,
+        Some(last) => format!("{} and {last}", names.join(", ")),
+        None => String::new(),
+    }
+}
+
+/// How many letters must change to make `a` of `b`.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, to) in b.iter().enumerate() {
+            let change = diagonal + usize::from(from != *to);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrong(line: &str) -> String {
+        let args: Vec<OsString> = std::iter::once("fly").chain(line.split(' ')).map(OsString::from).collect();
+        match read(&args) {
+            Usage::Wrong(text) => text,
+            Usage::Show(_) => "(shown)".to_owned(),
+            Usage::Run(..) => "(run)".to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_tree_is_sound() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn mistakes_are_worded_as_fly_does() {
+        for (line, text) in [
+            ("-t x pipelines --zz", "unknown flag `zz'"),
+            ("-t x pipelines -i a", "unknown flag `i'"),
+            ("-t x set-pipeline", "the required flags `-c, --config' and `-p, --pipeline' were not specified"),
+            ("-t x jobs", "the required flag `-p, --pipeline' was not specified"),
+            ("-t x jobs -p", "expected argument for flag `-p, --pipeline'"),
+            ("pipelnes", "Unknown command `pipelnes', did you mean `pipelines'?"),
+            (
+                "watch -j a",
+                "invalid argument for flag `-j, --job' (expected flaghelpers.JobFlag): argument format should be <pipeline>/<job>",
+            ),
+        ] {
+            assert_eq!(wrong(line), text, "{line}");
+        }
+        assert!(wrong("zz").starts_with("Unknown command `zz'. Please specify one command of: abort-build, "));
+    }
+
+    #[test]
+    fn a_target_may_stand_anywhere() {
+        for line in ["-t x pipelines", "pipelines -t x", "--target=x ps", "w --target x -t", "-t x w -t"] {
+            let args: Vec<OsString> = std::iter::once("fly").chain(line.split(' ')).map(OsString::from).collect();
+            match read(&args) {
+                Usage::Run(_, target) => assert_eq!(target.as_deref(), Some("x"), "{line}"),
+                Usage::Wrong(e) | Usage::Show(e) => panic!("{line}: {e}"),
+            }
+        }
+    }
+}

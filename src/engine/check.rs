@@ -1,0 +1,169 @@
+//! Checks resources that are due: at their interval, or because somebody asked. It is a pass because what is due
+//! follows from the rows; it tells itself when the next will be, so nothing waits for a tick.
+//!
+//! Reads `resources` and `scopes`, writes through the ledger of each check. Checks that a person asked for are builds
+//! with a row, which the track pass runs; this one starts them. All others leave only versions, or the text of what
+//! went wrong.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::ledger::Ledger;
+use super::{Pass, Shared, each_wake};
+use crate::base::clock::Time;
+use crate::base::id::ResourceId;
+use crate::base::secret::Redactor;
+use crate::base::shutdown::Shutdown;
+use crate::exec::{self, BuildEnv, Outcome, Scope};
+use crate::plan::{Planner, shown};
+use crate::schedule::due::due;
+use crate::store::Result;
+use crate::store::build::Status;
+
+const PERIOD: Duration = Duration::from_secs(60);
+/// Checks at once. More would only wait for the same processors, or for the same server.
+const AT_ONCE: usize = 32;
+
+/// Runs the pass until the stop is asked for; checks under way are given up then.
+pub async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
+    let wake = shared.wakes.check.clone();
+    let pass =
+        Check { shared, under_way: Arc::default(), places: Arc::new(Semaphore::new(AT_ONCE)), tasks: JoinSet::new() };
+    each_wake(pass, wake, PERIOD, shutdown).await;
+}
+
+struct Check {
+    shared: Arc<Shared>,
+    under_way: Arc<Mutex<HashSet<ResourceId>>>,
+    places: Arc<Semaphore>,
+    tasks: JoinSet<()>,
+}
+
+#[async_trait]
+impl Pass for Check {
+    const NAME: &'static str = "check";
+
+    async fn once(&mut self) -> Result<Option<Duration>> {
+        while self.tasks.try_join_next().is_some() {}
+        start_asked(&self.shared).await?;
+        let now = self.shared.clock.now();
+        let watches = self.shared.store.read(|tx| tx.watches()).await?;
+        let decision = due(now, &watches, &self.shared.intervals());
+        for resource in decision.now {
+            if !self.under_way.lock().unwrap_or_else(PoisonError::into_inner).insert(resource) {
+                continue;
+            }
+            let requested = watches.iter().any(|w| w.resource == resource && w.requested);
+            let (shared, under_way, places) = (self.shared.clone(), self.under_way.clone(), self.places.clone());
+            self.tasks.spawn(async move {
+                let _place = places.acquire_owned().await;
+                if let Err(error) = check(&shared, resource, requested).await {
+                    tracing::error!(%error, resource = resource.0, "a check could not be written down");
+                }
+                under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&resource);
+                // Its next time is known now.
+                shared.wakes.check.ring();
+            });
+        }
+        Ok(decision.next.map(|next| next.since(now).max(Duration::from_millis(10))))
+    }
+}
+
+/// Starts the checks that were asked for by API: builds with a row.
+async fn start_asked(shared: &Arc<Shared>) -> Result<()> {
+    let mut started = false;
+    for build in shared.store.read(|tx| tx.pending_without_job()).await? {
+        let Some(resource) = build.resource_id else { continue };
+        let now = shared.clock.now();
+        let begun = shared
+            .store
+            .write(move |tx| {
+                if build.aborted.is_some() {
+                    tx.finish_build(build.id, Status::Aborted, now)?;
+                    return Ok(false);
+                }
+                let row = tx.resource(resource)?;
+                let config = row.as_ref().map(|r| tx.pipeline_config(r.pipeline_id)).transpose()?.flatten();
+                let (Some(row), Some(config)) = (row, config) else {
+                    tx.finish_build(build.id, Status::Errored, now)?;
+                    return Ok(false);
+                };
+                let plan = Planner::new(&config, Default::default(), true).check(&row.config, None, true, false);
+                let stored = serde_json::to_string(&plan)?;
+                tx.start_plain_build(build.id, &stored, &shown(&plan).to_string(), now)
+            })
+            .await?;
+        metrics::counter!("concourse_builds_check_started_total").increment(1);
+        shared.feed.changed(build.id);
+        started |= begun;
+    }
+    if started {
+        shared.wakes.track.ring();
+    }
+    Ok(())
+}
+
+/// One check without a row. `asked`: somebody waits for it, so no interval counts.
+async fn check(shared: &Arc<Shared>, id: ResourceId, asked: bool) -> Result<()> {
+    let found = shared
+        .store
+        .read(move |tx| {
+            let Some(row) = tx.resource(id)? else { return Ok(None) };
+            let (config, pipeline) = (tx.pipeline_config(row.pipeline_id)?, tx.pipeline(row.pipeline_id)?);
+            Ok(config.zip(pipeline).map(|(c, p)| (row, c, p)))
+        })
+        .await?;
+    let Some((row, config, pipeline)) = found else { return Ok(()) };
+    let requested = row.check_requested;
+    let now = shared.clock.now();
+    let env = BuildEnv {
+        owner: format!("c{}-{:x}", id.0, now.0),
+        build_name: "check".to_owned(),
+        team_id: row.team_id.0,
+        team: pipeline.team_name.clone(),
+        pipeline_id: row.pipeline_id.0,
+        pipeline: pipeline.name.clone(),
+        instance_vars: pipeline.reference().vars_text(),
+        external_url: shared.settings.external_url.clone(),
+        ..BuildEnv::default()
+    };
+    let plan = Planner::new(&config, Default::default(), false).check(&row.config, None, asked, false);
+    let world = Arc::new(Ledger::loose(shared.clone(), env));
+    let scope = Scope::new(world.clone(), Redactor::new(), CancellationToken::new());
+    metrics::counter!("concourse_lidar_checks_started_total").increment(1);
+    let outcome = exec::run(&plan, &scope).await;
+    world.clear().await;
+    let (status, error) = match &outcome {
+        Outcome::Errored(text) => ("errored", text.as_str()),
+        Outcome::Succeeded => ("success", ""),
+        _ => ("failure", ""),
+    };
+    metrics::counter!("concourse_lidar_checks_finished_total", "status" => status).increment(1);
+    ended(shared, id, requested, error.to_owned(), asked).await
+}
+
+/// Writes down that a check has ended, and lets builds that waited for it go on.
+async fn ended(shared: &Arc<Shared>, id: ResourceId, requested: Time, error: String, asked: bool) -> Result<()> {
+    let now = shared.clock.now();
+    shared
+        .store
+        .write(move |tx| {
+            tx.checked(id, &error, now)?;
+            if asked {
+                tx.answer_check(id, requested)?;
+                tx.request_schedule_of_resource(id)?;
+            }
+            Ok(())
+        })
+        .await?;
+    if asked {
+        shared.wakes.schedule.ring();
+    }
+    Ok(())
+}

@@ -1,0 +1,403 @@
+//! The world of one build, over the store: what [`crate::exec`] asks for while it runs a plan.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::OwnedMutexGuard;
+
+use super::Shared;
+use super::feed::Log;
+use crate::base::clock::Time;
+use crate::base::id::{BuildId, JobId, PipelineId, ScopeId, TeamId};
+use crate::base::version::{MetadataField, Version, digest};
+use crate::event::{Event, Origin};
+use crate::exec::{BuildEnv, Bundle, CachedFetch, CheckScope, ContainerNote, LeafResult, NativeHost, VolumeNote};
+use crate::exec::{World, WorldError};
+use crate::plan::PlanId;
+use crate::resource::{Native, native};
+use crate::runtime::{ContainerHandle, EngineImage, Runtime, VolumeHandle};
+use crate::store::build::Build;
+use crate::store::cache::ResourceCache;
+use crate::store::container::Container;
+use crate::store::finish::Made;
+use crate::store::volume::Volume;
+
+type Result<T> = std::result::Result<T, WorldError>;
+
+/// See the module's doc.
+pub struct Ledger {
+    shared: Arc<Shared>,
+    env: BuildEnv,
+    /// The build's row and log; checks that nobody asked for have neither.
+    row: Option<(BuildId, Log)>,
+    /// Results of a build without a row.
+    loose: Mutex<HashMap<PlanId, LeafResult>>,
+    /// Containers of a build without a row.
+    containers: Mutex<Vec<ContainerHandle>>,
+    variables: crate::vars::Static,
+}
+
+impl Ledger {
+    /// For a build with a row.
+    pub fn of_build(shared: Arc<Shared>, build: &Build, log: Log) -> Ledger {
+        let text = |t: &Option<String>| t.clone().unwrap_or_default();
+        let env = BuildEnv {
+            owner: format!("b{}", build.id.0),
+            build_id: build.id.0,
+            build_name: build.name.clone(),
+            team_id: build.team_id.0,
+            team: build.team_name.clone(),
+            pipeline_id: build.pipeline_id.map_or(0, |p| p.0),
+            pipeline: text(&build.pipeline_name),
+            instance_vars: build.pipeline_instance_vars.as_ref().map_or_else(String::new, |v| {
+                crate::base::version::canonical_json(&serde_json::Value::Object(v.clone()))
+            }),
+            job_id: build.job_id.map_or(0, |j| j.0),
+            job: text(&build.job_name),
+            created_by: text(&build.created_by),
+            external_url: shared.settings.external_url.clone(),
+        };
+        Ledger { row: Some((build.id, log)), ..Ledger::loose(shared, env) }
+    }
+
+    /// For a check without a row.
+    pub fn loose(shared: Arc<Shared>, env: BuildEnv) -> Ledger {
+        Ledger {
+            shared,
+            env,
+            row: None,
+            loose: Mutex::default(),
+            containers: Mutex::default(),
+            variables: crate::vars::Static::default(),
+        }
+    }
+
+    /// Removes the containers of a check without a row: nobody will look into them.
+    pub async fn clear(&self) {
+        let containers = std::mem::take(&mut *self.containers.lock().unwrap_or_else(PoisonError::into_inner));
+        for container in containers {
+            match self.shared.runtime.remove_container(&container).await {
+                Ok(()) => {
+                    let write = self.shared.store.write(move |tx| tx.delete_container(&container.0));
+                    if let Err(error) = write.await {
+                        tracing::warn!(%error, "a check's container is forgotten later");
+                    }
+                }
+                // The collector comes back to it.
+                Err(error) => tracing::warn!(%error, %container, "a check's container is not removed yet"),
+            }
+        }
+    }
+
+    fn team(&self) -> TeamId {
+        TeamId(self.env.team_id)
+    }
+
+    fn build_id(&self) -> Option<BuildId> {
+        self.row.as_ref().map(|(id, _)| *id)
+    }
+
+    fn pipeline(&self) -> Option<PipelineId> {
+        (self.env.pipeline_id != 0).then_some(PipelineId(self.env.pipeline_id))
+    }
+
+    fn job(&self) -> Option<JobId> {
+        (self.env.job_id != 0).then_some(JobId(self.env.job_id))
+    }
+}
+
+#[async_trait]
+impl World for Ledger {
+    fn build(&self) -> &BuildEnv {
+        &self.env
+    }
+
+    fn now(&self) -> Time {
+        self.shared.clock.now()
+    }
+
+    async fn emit(&self, origin: &Origin, event: Event) -> Result<()> {
+        match &self.row {
+            Some((_, log)) => Ok(log.emit(origin, &event).await?),
+            None => Ok(()),
+        }
+    }
+
+    async fn output(&self, origin: &Origin, text: String, end: u64) -> Result<()> {
+        match &self.row {
+            Some((_, log)) => Ok(log.output(origin, text, end).await?),
+            None => Ok(()),
+        }
+    }
+
+    fn output_end(&self, plan: &PlanId) -> u64 {
+        self.row.as_ref().map_or(0, |(_, log)| log.output_end(&plan.0))
+    }
+
+    async fn result(&self, plan: &PlanId) -> Result<Option<LeafResult>> {
+        if let Some(found) = self.loose.lock().unwrap_or_else(PoisonError::into_inner).get(plan) {
+            return Ok(Some(found.clone()));
+        }
+        let Some(build) = self.build_id() else { return Ok(None) };
+        let id = plan.0.clone();
+        let text = self.shared.store.read(move |tx| tx.plan_result(build, &id)).await?;
+        text.map(|t| serde_json::from_str(&t).map_err(|e| WorldError(e.to_string()))).transpose()
+    }
+
+    async fn record(&self, plan: &PlanId, result: &LeafResult) -> Result<()> {
+        self.loose.lock().unwrap_or_else(PoisonError::into_inner).insert(plan.clone(), result.clone());
+        let Some((build, log)) = &self.row else { return Ok(()) };
+        // A recorded leaf is not run again, so its log must be stored before.
+        log.flush().await?;
+        let (build, id) = (*build, plan.0.clone());
+        let text = serde_json::to_string(result).map_err(|e| WorldError(e.to_string()))?;
+        Ok(self.shared.store.write(move |tx| tx.record_plan_result(build, &id, &text)).await?)
+    }
+
+    async fn began(&self, plan: &PlanId) -> Result<Time> {
+        let now = self.now();
+        let Some(build) = self.build_id() else { return Ok(now) };
+        let id = format!("{plan} began");
+        let began = self.shared.store.write(move |tx| match tx.plan_result(build, &id)? {
+            Some(text) => Ok(serde_json::from_str(&text)?),
+            None => {
+                tx.record_plan_result(build, &id, &serde_json::to_string(&now)?)?;
+                Ok(now)
+            }
+        });
+        Ok(began.await?)
+    }
+
+    fn runtime(&self) -> Arc<dyn Runtime> {
+        self.shared.runtime.clone()
+    }
+
+    fn natives(&self) -> Arc<dyn NativeHost> {
+        self.shared.natives.clone()
+    }
+
+    fn native(&self, kind: &str) -> Option<&'static dyn Native> {
+        native::find(kind)
+    }
+
+    async fn bundle(&self, kind: &str) -> Result<Option<Bundle>> {
+        self.shared.bundle(kind).await.map_err(WorldError)
+    }
+
+    fn allow_local(&self) -> bool {
+        self.shared.settings.allow_local_git
+    }
+
+    fn allow_host_rootfs(&self) -> bool {
+        self.shared.settings.allow_host_rootfs
+    }
+
+    fn check_cache(&self, key: &str) -> PathBuf {
+        self.shared.settings.cache_dir.join("checks").join(key)
+    }
+
+    fn worker(&self) -> String {
+        self.shared.settings.worker_name.clone()
+    }
+
+    async fn place(&self) -> Box<dyn Send + Sync> {
+        Box::new(self.shared.turns.take(self.team()).await)
+    }
+
+    async fn note_container(&self, note: ContainerNote) -> Result<()> {
+        if self.row.is_none() {
+            self.containers.lock().unwrap_or_else(PoisonError::into_inner).push(note.handle.clone());
+        }
+        let container = Container {
+            handle: note.handle.0,
+            team_id: self.team(),
+            build_id: self.build_id(),
+            plan_id: note.plan.0,
+            kind: note.kind.to_owned(),
+            step_name: note.step,
+            attempt: note.attempt,
+            user: note.user,
+            working_directory: note.directory,
+            created_at: self.now(),
+            hijacked_until: Time(0),
+            resource_id: None,
+        };
+        Ok(self.shared.store.write(move |tx| tx.insert_container(&container)).await?)
+    }
+
+    async fn note_volume(&self, note: VolumeNote) -> Result<()> {
+        let volume = Volume {
+            handle: note.handle.0,
+            team_id: self.team(),
+            kind: note.kind.to_owned(),
+            parent: note.parent.map(|p| p.0),
+            container: note.container.map(|c| c.0),
+            build_id: self.build_id(),
+            path: note.path,
+            created_at: self.now(),
+        };
+        Ok(self.shared.store.write(move |tx| tx.insert_volume(&volume)).await?)
+    }
+
+    async fn lock(&self, name: &str) -> OwnedMutexGuard<()> {
+        self.shared.locks.take(name).await
+    }
+
+    async fn open_scope(&self, key: &str, resource: Option<&str>) -> Result<CheckScope> {
+        let (key, team, pipeline) = (key.to_owned(), self.team(), self.pipeline());
+        let resource = resource.map(str::to_owned);
+        let (scope, marked) = self
+            .shared
+            .store
+            .write(move |tx| {
+                let scope = tx.find_or_create_scope(&key, team)?;
+                let mut marked = false;
+                let mut pin = None;
+                if let (Some(pipeline), Some(name)) = (pipeline, &resource)
+                    && let Some(row) = tx.find_resource(pipeline, name)?
+                {
+                    marked = tx.set_scope(row.id, scope.id)?;
+                    pin = row.pin().cloned();
+                }
+                let latest = tx.latest_version(scope.id)?;
+                let from = match pin {
+                    Some(pin) => tx.newest_containing(scope.id, &pin)?.or(Some(pin)),
+                    None => latest.clone(),
+                };
+                let open = CheckScope {
+                    id: scope.id,
+                    latest,
+                    started: scope.last_check_started,
+                    ended: scope.last_check_ended,
+                    succeeded: scope.last_check_succeeded,
+                    from,
+                };
+                Ok((open, marked))
+            })
+            .await?;
+        if marked {
+            self.shared.wakes.schedule.ring();
+        }
+        Ok(scope)
+    }
+
+    async fn begin_check(&self, scope: ScopeId) -> Result<()> {
+        let now = self.now();
+        Ok(self.shared.store.write(move |tx| tx.check_started(scope, now)).await?)
+    }
+
+    async fn end_check(&self, scope: ScopeId, answer: std::result::Result<Vec<Version>, String>) -> Result<()> {
+        let now = self.now();
+        let saved = self
+            .shared
+            .store
+            .write(move |tx| {
+                tx.check_ended(scope, answer.as_ref().err().map(String::as_str), now)?;
+                match &answer {
+                    Ok(versions) => tx.save_checked(scope, versions),
+                    Err(_) => Ok(Default::default()),
+                }
+            })
+            .await?;
+        if saved.marked {
+            self.shared.wakes.schedule.ring();
+        }
+        Ok(())
+    }
+
+    fn default_interval(&self, resource: bool) -> Duration {
+        if resource { self.shared.settings.check_interval } else { self.shared.settings.type_check_interval }
+    }
+
+    async fn save_put(&self, step: &str, resource: &str, version: &Version, metadata: &[MetadataField]) -> Result<()> {
+        let (Some(build), Some(pipeline)) = (self.build_id(), self.pipeline()) else { return Ok(()) };
+        let (step, resource, version) = (step.to_owned(), resource.to_owned(), version.clone());
+        let (metadata, team) = (metadata.to_vec(), self.team());
+        let saved = self
+            .shared
+            .store
+            .write(move |tx| {
+                let Some(row) = tx.find_resource(pipeline, &resource)? else { return Ok(Default::default()) };
+                let scope = match row.scope_id {
+                    Some(scope) => scope,
+                    // Never checked: a history of its own until the first check names the one in force.
+                    None => tx.find_or_create_scope(&digest(format!("put {}", row.id).as_bytes()), team)?.id,
+                };
+                tx.add_output(build, &step, row.id, &Made { scope, version: &version, metadata: &metadata })
+            })
+            .await?;
+        if saved.marked {
+            self.shared.wakes.schedule.ring();
+        }
+        Ok(())
+    }
+
+    async fn save_metadata(&self, resource: &str, version: &Version, metadata: &[MetadataField]) -> Result<()> {
+        let Some(pipeline) = self.pipeline() else { return Ok(()) };
+        let (resource, version, metadata) = (resource.to_owned(), version.clone(), metadata.to_vec());
+        let write =
+            self.shared.store.write(move |tx| match tx.find_resource(pipeline, &resource)?.and_then(|r| r.scope_id) {
+                Some(scope) => tx.save_metadata(scope, &version, &metadata),
+                None => Ok(()),
+            });
+        Ok(write.await?)
+    }
+
+    async fn find_cache(&self, key: &str) -> Result<Option<CachedFetch>> {
+        let (key, now) = (key.to_owned(), self.now());
+        let row = self
+            .shared
+            .store
+            .write(move |tx| {
+                let row = tx.resource_cache(&key)?;
+                if row.is_some() {
+                    tx.use_resource_cache(&key, now)?;
+                }
+                Ok(row)
+            })
+            .await?;
+        let json = |e: serde_json::Error| WorldError(e.to_string());
+        row.map(|row| {
+            let image: Option<EngineImage> =
+                row.image.as_deref().map(serde_json::from_str).transpose().map_err(json)?;
+            let response = serde_json::from_str(&row.response).map_err(json)?;
+            Ok(CachedFetch { volume: VolumeHandle(row.volume), response, image })
+        })
+        .transpose()
+    }
+
+    async fn keep_cache(&self, key: &str, fetch: &CachedFetch) -> Result<()> {
+        let json = |e: serde_json::Error| WorldError(e.to_string());
+        let cache = ResourceCache {
+            key: key.to_owned(),
+            team_id: self.team(),
+            volume: fetch.volume.0.clone(),
+            response: serde_json::to_string(&fetch.response).map_err(json)?,
+            image: fetch.image.as_ref().map(serde_json::to_string).transpose().map_err(json)?,
+            last_used: self.now(),
+        };
+        self.shared.store.write(move |tx| tx.keep_resource_cache(&cache)).await?;
+        Ok(())
+    }
+
+    async fn task_cache(&self, step: &str, path: &str) -> Result<Option<VolumeHandle>> {
+        let Some(job) = self.job() else { return Ok(None) };
+        let (step, path) = (step.to_owned(), path.to_owned());
+        let found = self.shared.store.read(move |tx| tx.task_cache(job, &step, &path)).await?;
+        Ok(found.map(VolumeHandle))
+    }
+
+    async fn keep_task_cache(&self, step: &str, path: &str, volume: &VolumeHandle) -> Result<bool> {
+        let Some(job) = self.job() else { return Ok(false) };
+        let (step, path, volume, now) = (step.to_owned(), path.to_owned(), volume.0.clone(), self.now());
+        self.shared.store.write(move |tx| tx.keep_task_cache(job, &step, &path, &volume, now)).await?;
+        Ok(true)
+    }
+
+    fn variables(&self) -> &(dyn crate::vars::Lookup + Send + Sync) {
+        &self.variables
+    }
+}

@@ -1,0 +1,173 @@
+//! Runs started builds. It is a pass because a build's plan is stored: whatever is started and not running in this
+//! process is run from the top, which after a crash is the same as going on.
+//!
+//! Reads `builds`; writes through the ledger of each build, and its end. When it dies half way, the next start finds
+//! the same rows.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::ledger::Ledger;
+use super::{Pass, Shared, each_wake};
+use crate::base::id::BuildId;
+use crate::base::secret::Redactor;
+use crate::base::shutdown::Shutdown;
+use crate::event::{Event, Origin};
+use crate::exec::{self, Outcome, Scope};
+use crate::plan::Plan;
+use crate::store::build::{Abort, Build, Status};
+
+const PERIOD: Duration = Duration::from_secs(10);
+
+/// Runs the pass until the stop is asked for. Builds that run then are left as they are: their steps go on, and the
+/// next server takes them up.
+pub async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
+    let wake = shared.wakes.track.clone();
+    let pass = Track { shared, running: HashMap::new(), tasks: JoinSet::new() };
+    each_wake(pass, wake, PERIOD, shutdown).await;
+}
+
+struct Track {
+    shared: Arc<Shared>,
+    running: HashMap<BuildId, CancellationToken>,
+    /// Dropped with the pass, which leaves the builds to the next server.
+    tasks: JoinSet<BuildId>,
+}
+
+#[async_trait]
+impl Pass for Track {
+    const NAME: &'static str = "track";
+
+    async fn once(&mut self) -> crate::store::Result<Option<Duration>> {
+        while let Some(ended) = self.tasks.try_join_next() {
+            match ended {
+                Ok(build) => {
+                    self.running.remove(&build);
+                }
+                Err(error) => tracing::error!(%error, "a build's task ended early"),
+            }
+        }
+        for build in self.shared.store.read(|tx| tx.started_builds()).await? {
+            if !self.running.contains_key(&build.id) {
+                let stop = CancellationToken::new();
+                self.tasks.spawn(follow(self.shared.clone(), build.id, stop.clone()));
+                self.running.insert(build.id, stop);
+            }
+            if build.aborted.is_some()
+                && let Some(stop) = self.running.get(&build.id)
+            {
+                stop.cancel();
+            }
+            if build.aborted == Some(Abort::Forced) {
+                end(&self.shared, build.id, Status::Aborted).await?;
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// One build from its stored plan to its end; tried again while the store cannot be written.
+async fn follow(shared: Arc<Shared>, id: BuildId, stop: CancellationToken) -> BuildId {
+    loop {
+        match run_build(&shared, id, &stop).await {
+            Ok(()) => break,
+            Err(error) => {
+                tracing::error!(%error, build = id.0, "a build cannot go on yet");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+    shared.wakes.track.ring();
+    id
+}
+
+async fn run_build(shared: &Arc<Shared>, id: BuildId, stop: &CancellationToken) -> crate::store::Result<()> {
+    let (build, plan) = shared.store.read(move |tx| Ok((tx.build(id)?, tx.build_plan(id)?))).await?;
+    let (Some(build), Some(plan)) = (build, plan) else { return Ok(()) };
+    if build.status != Status::Started {
+        return Ok(());
+    }
+    let log = shared.feed.open(id).await?;
+    let outcome = match serde_json::from_str::<Plan>(&plan) {
+        Ok(plan) => {
+            let world = Arc::new(Ledger::of_build(shared.clone(), &build, log.clone()));
+            let scope = Scope::new(world, Redactor::new(), stop.clone());
+            exec::run(&plan, &scope).await
+        }
+        Err(error) => {
+            let text = format!("the stored plan of this build cannot be read: {error}");
+            log.emit(&Origin::step(""), &Event::Error(text.clone())).await?;
+            Outcome::Errored(text)
+        }
+    };
+    let status = match outcome {
+        Outcome::Succeeded => Status::Succeeded,
+        Outcome::Failed => Status::Failed,
+        Outcome::Errored(_) => Status::Errored,
+        Outcome::Aborted => Status::Aborted,
+    };
+    if let Some(resource) = build.resource_id {
+        after_check(shared, &build, resource).await?;
+    }
+    end(shared, id, status).await
+}
+
+/// A check that was asked for has been made.
+async fn after_check(
+    shared: &Arc<Shared>,
+    build: &Build,
+    resource: crate::base::id::ResourceId,
+) -> crate::store::Result<()> {
+    let asked = build.created_at;
+    shared.store.write(move |tx| tx.answer_check(resource, asked)).await?;
+    shared.wakes.schedule.ring();
+    shared.wakes.check.ring();
+    Ok(())
+}
+
+/// Ends a build: its log first, so that nobody sees the end before the last line.
+async fn end(shared: &Arc<Shared>, id: BuildId, status: Status) -> crate::store::Result<()> {
+    if let Err(error) = shared.feed.store_all(id).await {
+        tracing::error!(%error, build = id.0, "the end of a build's log is lost");
+    }
+    let now = shared.clock.now();
+    let (finished, build) =
+        shared.store.write(move |tx| Ok((tx.finish_build(id, status, now)?, tx.build(id)?))).await?;
+    shared.feed.close(id);
+    if finished.changed
+        && let Some(build) = build
+    {
+        count(&build);
+    }
+    shared.wakes.schedule.ring();
+    shared.wakes.gc.ring();
+    Ok(())
+}
+
+/// Metrics, under the names that Concourse gives them.
+fn count(build: &Build) {
+    let status = build.status.as_str();
+    if build.job_id.is_none() {
+        metrics::counter!("concourse_builds_check_finished_total").increment(1);
+        metrics::counter!(format!("concourse_builds_check_{status}_total")).increment(1);
+        return;
+    }
+    metrics::counter!("concourse_builds_finished_total").increment(1);
+    metrics::counter!(format!("concourse_builds_{status}_total")).increment(1);
+    let label = |text: &Option<String>| text.clone().unwrap_or_default();
+    let (team, pipeline, job) = (build.team_name.clone(), label(&build.pipeline_name), label(&build.job_name));
+    metrics::counter!(
+        "concourse_builds_finished",
+        "team" => team.clone(), "pipeline" => pipeline.clone(), "job" => job.clone(), "status" => status
+    )
+    .increment(1);
+    if let (Some(started), Some(ended)) = (build.started_at, build.ended_at) {
+        metrics::histogram!("concourse_builds_duration_seconds", "team" => team, "pipeline" => pipeline, "job" => job)
+            .record(ended.since(started).as_secs_f64());
+    }
+}

@@ -1,0 +1,231 @@
+//! A native type as a program: `whistlestop resource NAME check|in|out [DIR]`, and the same binary placed in an
+//! image as `/opt/resource/{check,in,out}`.
+//!
+//! The contract is that of any resource type: a request on standard input, the answer on standard output, text for
+//! the log on standard error, 1 as the exit status of a failure.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::native::mirror::{HOST_FILE, TYPE_FILE};
+use super::{Env, Failure, Mirror, Native, Request, SCRIPTS, Script, native};
+use crate::base::clock::{Clock, System};
+use crate::base::version::Version;
+
+/// The hidden command's name.
+pub const COMMAND: &str = "resource";
+
+/// What the operator allows a native script; carried from the server to the child by its arguments.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// See [`Env::allow_local`].
+    pub allow_local: bool,
+    /// `mirror_self` gives the host's own files.
+    pub host_rootfs: bool,
+    /// `mirror_self` copies this root file system, if it may not give the host's.
+    pub bundle: Option<PathBuf>,
+}
+
+impl Settings {
+    /// What [`Env::mirror`] is to be.
+    pub fn mirror(&self) -> Mirror<'_> {
+        match &self.bundle {
+            _ if self.host_rootfs => Mirror::HostRootfs,
+            Some(rootfs) => Mirror::Directory(rootfs),
+            None => Mirror::Nothing,
+        }
+    }
+}
+
+/// The arguments that make [`dispatch`] run `script` of the native type `name` in `directory`.
+pub fn arguments(name: &str, script: Script, directory: &str, settings: &Settings) -> Vec<String> {
+    let mut args = vec![COMMAND.to_owned()];
+    args.extend(settings.allow_local.then(|| "--allow-local-git".to_owned()));
+    args.extend(settings.host_rootfs.then(|| "--allow-host-rootfs".to_owned()));
+    args.extend(settings.bundle.iter().map(|dir| format!("--mirror={}", dir.display())));
+    args.extend([name.to_owned(), script.name().to_owned(), directory.to_owned()]);
+    args
+}
+
+struct Call {
+    name: String,
+    script: Script,
+    directory: Option<PathBuf>,
+    settings: Settings,
+    contained: bool,
+}
+
+/// Runs a native script if that is what the process was started for, and gives its exit status; `None` for
+/// anything else. `main` asks this first, before any thread is started.
+pub fn dispatch(args: &[OsString]) -> Option<i32> {
+    let arg = |n: usize| args.get(n).and_then(|a| a.to_str());
+    let contained = Path::new(arg(0)?).strip_prefix(SCRIPTS).ok().and_then(Path::to_str).and_then(Script::find);
+    let call = match contained {
+        Some(script) => contained_call(script, args.get(1)),
+        None if arg(1) == Some(COMMAND) => parse(args.get(2..).unwrap_or_default()),
+        None => return None,
+    };
+    Some(match call.and_then(|call| run(&call)) {
+        Ok(()) => 0,
+        Err(text) => {
+            // Nobody reads any more where this fails.
+            let _ = writeln!(io::stderr(), "{text}");
+            1
+        }
+    })
+}
+
+fn contained_call(script: Script, directory: Option<&OsString>) -> Result<Call, String> {
+    let path = Path::new(SCRIPTS).join(TYPE_FILE);
+    let name = std::fs::read_to_string(&path).map_err(|err| format!("cannot read {}: {err}", path.display()))?;
+    let (name, directory) = (name.trim().to_owned(), directory.map(PathBuf::from));
+    // In a container of its own there is nothing local but what the step has.
+    let settings = Settings { allow_local: true, ..Settings::default() };
+    Ok(Call { name, script, directory, settings, contained: true })
+}
+
+fn contained_mirror() -> Mirror<'static> {
+    if Path::new(SCRIPTS).join(HOST_FILE).exists() { Mirror::HostRootfs } else { Mirror::Container }
+}
+
+fn parse(args: &[OsString]) -> Result<Call, String> {
+    let usage = || format!("usage: whistlestop {COMMAND} NAME check|in|out [DIR]");
+    let mut settings = Settings::default();
+    let mut rest = Vec::new();
+    for arg in args {
+        match arg.to_str() {
+            Some("--allow-local-git") => settings.allow_local = true,
+            Some("--allow-host-rootfs") => settings.host_rootfs = true,
+            Some(text) if text.starts_with("--mirror=") => settings.bundle = Some(text["--mirror=".len()..].into()),
+            _ => rest.push(arg),
+        }
+    }
+    let script = rest.get(1).and_then(|a| a.to_str()).and_then(Script::find).ok_or_else(usage)?;
+    let name = rest.first().and_then(|a| a.to_str()).ok_or_else(usage)?.to_owned();
+    Ok(Call { name, script, directory: rest.get(2).map(PathBuf::from), settings, contained: false })
+}
+
+static TERMINATED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn terminate(_: i32) {
+    TERMINATED.store(true, Ordering::Relaxed);
+}
+
+/// SIGTERM asks the script to stop, so that it can end what it started.
+fn listen() {
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+    let action = SigAction::new(SigHandler::Handler(terminate), SaFlags::SA_RESTART, SigSet::empty());
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        // SAFETY: `terminate` does nothing but an atomic store, which is allowed in a signal handler.
+        let _ = unsafe { sigaction(signal, &action) };
+    }
+}
+
+fn run(call: &Call) -> Result<(), String> {
+    let native = native::find(&call.name).ok_or_else(|| {
+        let names: Vec<_> = native::all().iter().map(|n| n.name()).collect();
+        format!("there is no built-in resource type {:?}: it is one of {}", call.name, names.join(", "))
+    })?;
+    listen();
+    let mut input = Vec::new();
+    io::stdin().read_to_end(&mut input).map_err(|err| format!("cannot read the request: {err}"))?;
+    let request = request(&input)?;
+    let build: BTreeMap<String, String> =
+        std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect();
+    let privileged = call.contained && is_privileged();
+    let mut env = Env {
+        log: &mut io::stderr(),
+        cache: None,
+        allow_local: call.settings.allow_local,
+        cancelled: &|| TERMINATED.load(Ordering::Relaxed),
+        build: &build,
+        now: System.now(),
+        privileged,
+        mirror: if call.contained { contained_mirror() } else { call.settings.mirror() },
+    };
+    let answer = answer(native, call, &request, &mut env).map_err(|failure| failure.to_string())?;
+    writeln!(io::stdout(), "{answer}").map_err(|err| format!("cannot write the answer: {err}"))
+}
+
+fn answer(
+    native: &dyn Native,
+    call: &Call,
+    request: &Request,
+    env: &mut Env<'_>,
+) -> Result<serde_json::Value, Failure> {
+    let directory = || {
+        let dir = call.directory.clone();
+        dir.ok_or_else(|| Failure::Config(format!("usage: {} <directory>", call.script.path())))
+    };
+    Ok(match call.script {
+        Script::Check => json!(native.check(request, env)?),
+        Script::In => json!(native.get(request, &directory()?, env)?),
+        Script::Out => json!(native.put(request, &directory()?, env)?),
+    })
+}
+
+/// As [`Request`], but a null stands for nothing, since scripts are also called by hand.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Payload {
+    #[serde(default)]
+    source: Option<serde_json::Map<String, serde_json::Value>>,
+    #[serde(default)]
+    params: Option<serde_json::Map<String, serde_json::Value>>,
+    #[serde(default)]
+    version: Option<Version>,
+}
+
+fn request(input: &[u8]) -> Result<Request, String> {
+    let payload: Payload = serde_json::from_slice(input).map_err(|err| format!("invalid payload: {err}"))?;
+    Ok(Request { source: payload.source.unwrap_or_default(), params: payload.params, version: payload.version })
+}
+
+/// Whether the container's root is the host's: its user namespace maps 0 to 0.
+fn is_privileged() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.lines().any(|line| line.split_whitespace().take(2).eq(["0", "0"]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_read_as_they_were_written() {
+        for settings in [
+            Settings::default(),
+            Settings { allow_local: true, host_rootfs: true, bundle: None },
+            Settings { allow_local: false, host_rootfs: false, bundle: Some("/types/mock/rootfs".into()) },
+        ] {
+            for script in [Script::Check, Script::In, Script::Out] {
+                let args: Vec<OsString> =
+                    arguments("mock", script, "/dir", &settings).into_iter().skip(1).map(Into::into).collect();
+                let call = parse(&args).unwrap();
+                assert_eq!((call.name.as_str(), call.script, call.settings), ("mock", script, settings.clone()));
+                assert_eq!(call.directory.as_deref(), Some(Path::new("/dir")));
+            }
+        }
+    }
+
+    #[test]
+    fn other_command_lines_are_not_for_a_script() {
+        for args in [&["whistlestop", "serve"][..], &["/usr/bin/check"], &["/opt/resource/other"], &[]] {
+            let args: Vec<OsString> = args.iter().map(Into::into).collect();
+            assert_eq!(dispatch(&args), None, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn a_payload_may_have_nulls_but_no_members_of_its_own() {
+        let r = request(br#"{"source":{"uri":"x"},"version":null}"#).unwrap();
+        assert_eq!(r.version, None);
+        assert!(request(br#"{"source":{},"resource":1}"#).unwrap_err().starts_with("invalid payload: "));
+    }
+}

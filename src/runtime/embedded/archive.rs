@@ -1,0 +1,199 @@
+//! `supervise --volume JOB`: packs or unpacks a volume in a process that is locked into it.
+//!
+//! The child has the volume, with its layers merged, as its root directory. So neither a name with `..` in an
+//! archive nor a link in a volume can lead anywhere else, whatever the unpacking code does.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use bytes::{Bytes, BytesMut};
+use nix::sched::{CloneFlags, unshare};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tokio_util::io::StreamReader;
+
+use super::blueprint::Layers;
+use super::{init, rootfs};
+use crate::runtime::{Error, Result, TarStream};
+
+/// What the child is to do.
+#[derive(Serialize, Deserialize)]
+pub struct Job {
+    /// The volume.
+    pub layers: Layers,
+    /// An empty directory to mount it on.
+    pub staging: PathBuf,
+    /// The file or directory in it.
+    pub path: String,
+    /// Whether the archive is read from standard input, or else written to standard output.
+    pub unpack: bool,
+}
+
+const NOT_FOUND: u8 = 3;
+const DISK_FULL: u8 = 4;
+/// Written before the archive, to tell an empty answer from none.
+const READY: &[u8] = b"+";
+
+/// The child's side.
+pub fn run(job: &str) -> u8 {
+    let Ok(job) = serde_json::from_str::<Job>(job) else { return 2 };
+    match work(&job) {
+        Ok(()) => 0,
+        Err(e) => {
+            eprint!("{e}");
+            match e.kind() {
+                io::ErrorKind::NotFound => NOT_FOUND,
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => DISK_FULL,
+                _ => 1,
+            }
+        }
+    }
+}
+
+fn work(job: &Job) -> io::Result<()> {
+    let rootless = !rootfs::is_root();
+    if rootless {
+        init::own_user_namespace()?;
+    }
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    rootfs::enter_volume(&job.layers, &job.staging, rootless)?;
+    let path = Path::new("/").join(job.path.trim_start_matches('/'));
+    if job.unpack { unpack(&path, rootless) } else { pack(&path) }
+}
+
+fn unpack(path: &Path, rootless: bool) -> io::Result<()> {
+    // A umask would take bits from the modes in the archive.
+    nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    let mut stdin = io::BufReader::with_capacity(128 << 10, io::stdin().lock());
+    let mut archive = tar::Archive::new(&mut stdin);
+    archive.set_preserve_permissions(true);
+    archive.set_preserve_mtime(true);
+    archive.set_unpack_xattrs(true);
+    // In a user namespace of one user there is nobody else to own a file.
+    archive.set_preserve_ownerships(!rootless);
+    archive.unpack(path).map_err(|e| cause(&e))?;
+    // Padding after the end, so that the sender is not cut off.
+    io::copy(&mut stdin, &mut io::sink())?;
+    Ok(())
+}
+
+/// The tar library wraps errors in texts of its own and loses their kind.
+fn cause(error: &io::Error) -> io::Error {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    let mut kind = error.kind();
+    let mut text = error.to_string();
+    while let Some(at) = source {
+        if let Some(io) = at.downcast_ref::<io::Error>() {
+            kind = io.kind();
+        }
+        let said = at.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        source = at.source();
+    }
+    // A file missing inside the archive is not a missing volume.
+    let kind = if kind == io::ErrorKind::NotFound { io::ErrorKind::InvalidData } else { kind };
+    io::Error::new(kind, text)
+}
+
+fn pack(path: &Path) -> io::Result<()> {
+    let meta = std::fs::metadata(path).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
+    let mut stdout = io::BufWriter::with_capacity(128 << 10, io::stdout().lock());
+    stdout.write_all(READY)?;
+    stdout.flush()?;
+    let mut archive = tar::Builder::new(stdout);
+    archive.follow_symlinks(false);
+    archive.sparse(false);
+    if meta.is_dir() {
+        archive.append_dir_all("", path)?;
+    } else {
+        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        archive.append_path_with_name(std::fs::canonicalize(path)?, name)?;
+    }
+    archive.into_inner()?.flush()
+}
+
+fn spawn(exe: &Path, job: &Job) -> Result<Child> {
+    let text = serde_json::to_string(job).map_err(|e| Error::Failed(e.to_string()))?;
+    Command::new(exe)
+        .args(["supervise", "--volume", &text])
+        .stdin(if job.unpack { Stdio::piped() } else { Stdio::null() })
+        .stdout(if job.unpack { Stdio::null() } else { Stdio::piped() })
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|e| Error::Failed(format!("cannot run {}: {e}", exe.display())))
+}
+
+/// How the child ended, as an error if it did not succeed.
+async fn ended(mut child: Child) -> Result<()> {
+    let mut text = String::new();
+    if let Some(stderr) = &mut child.stderr {
+        stderr.read_to_string(&mut text).await.ok();
+    }
+    let status = child.wait().await.map_err(|e| Error::Failed(e.to_string()))?;
+    match status.code() {
+        Some(0) => Ok(()),
+        Some(code) if code == i32::from(NOT_FOUND) => Err(Error::NotFound(text)),
+        Some(code) if code == i32::from(DISK_FULL) => Err(Error::DiskFull(format!("the disk is full: {text}"))),
+        _ => Err(Error::Failed(format!("the archive could not be handled ({status}): {text}"))),
+    }
+}
+
+/// Unpacks `tar` as `job` says.
+pub async fn unpack_with(exe: &Path, job: &Job, mut tar: TarStream) -> Result<()> {
+    let mut child = spawn(exe, job)?;
+    let Some(mut stdin) = child.stdin.take() else { return Err(Error::Failed("no pipe to the child".into())) };
+    let mut buffer = BytesMut::with_capacity(128 << 10);
+    loop {
+        buffer.clear();
+        match tar.read_buf(&mut buffer).await {
+            Ok(0) => break,
+            // The child has given up; its own words say why.
+            Ok(_) => {
+                if stdin.write_all(&buffer).await.is_err() {
+                    break;
+                }
+            }
+            Err(e) => return Err(Error::Failed(format!("the archive broke off: {e}"))),
+        }
+    }
+    drop(stdin);
+    ended(child).await
+}
+
+/// Packs as `job` says. An error on the way ends the stream with an error, never as if it were whole.
+pub async fn pack_with(exe: &Path, job: &Job) -> Result<TarStream> {
+    let mut child = spawn(exe, job)?;
+    let Some(mut stdout) = child.stdout.take() else { return Err(Error::Failed("no pipe to the child".into())) };
+    if stdout.read_u8().await.is_err() {
+        ended(child).await?;
+        return Err(Error::Failed("the archive is empty".into()));
+    }
+    let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(8);
+    tokio::spawn(async move {
+        loop {
+            let mut buffer = BytesMut::with_capacity(128 << 10);
+            match stdout.read_buf(&mut buffer).await {
+                Ok(0) => break,
+                Ok(_) if sender.send(Ok(buffer.freeze())).await.is_err() => return,
+                Ok(_) => {}
+                Err(e) => {
+                    sender.send(Err(e)).await.ok();
+                    return;
+                }
+            }
+        }
+        if let Err(e) = ended(child).await {
+            sender.send(Err(io::Error::other(e))).await.ok();
+        }
+    });
+    let chunks = futures_util::stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|chunk| (chunk, receiver))
+    });
+    Ok(Box::pin(StreamReader::new(Box::pin(chunks))))
+}

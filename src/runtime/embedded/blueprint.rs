@@ -1,0 +1,66 @@
+//! What the server tells a container's supervisor: everything needed to build it, as one private file.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::runtime::{Limits, Process};
+
+/// Where the server's own binary is found in a container for native resource types.
+pub const NATIVE_EXE: &str = "/.whistlestop/whistlestop";
+
+/// A volume as the directories that make it up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layers {
+    /// Where changes go, with the file system's scratch directory; `None` for a plain directory.
+    pub upper: Option<(PathBuf, PathBuf)>,
+    /// What lies below, the topmost first; for a plain directory only itself.
+    pub lower: Vec<PathBuf>,
+}
+
+/// A volume in its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placed {
+    /// What is mounted.
+    pub layers: Layers,
+    /// Where.
+    pub path: String,
+    /// Whether it can be written to.
+    pub read_only: bool,
+}
+
+/// What the container's root is made of; changes always go to a throw-away layer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Root {
+    /// A directory within a volume.
+    Volume(Layers, String),
+    /// A directory of the host.
+    Directory(PathBuf),
+    /// The host's own root without what is listed.
+    Host {
+        /// Files and directories that are empty in the container.
+        masked: Vec<PathBuf>,
+    },
+}
+
+/// A container to build.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blueprint {
+    /// Host name.
+    pub hostname: String,
+    /// Root.
+    pub root: Root,
+    /// Volumes, in the order in which they are mounted.
+    pub mounts: Vec<Placed>,
+    /// All capabilities the host gives, no filter.
+    pub privileged: bool,
+    /// A network of its own with nothing but loopback.
+    pub hermetic: bool,
+    /// Bounds.
+    pub limits: Limits,
+    /// Bound to [`NATIVE_EXE`].
+    pub native_exe: Option<PathBuf>,
+    /// The first process.
+    pub process: Process,
+}

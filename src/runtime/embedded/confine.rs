@@ -1,0 +1,277 @@
+//! What a step may do: capabilities, system-call filter, and a user namespace that takes root its power over the host.
+//!
+//! Unprivileged means Concourse's fourteen capabilities in a user namespace of its own. Its ids are the host's, so
+//! files need no translation, but the map has two lines: capabilities count inside only, and whoever reads
+//! `/proc/self/uid_map` to find out whether a step is privileged sees that it is not, as in Concourse.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::fcntl::OFlag;
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::unistd::ForkResult;
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    TargetArch, sock_filter,
+};
+
+/// AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD NET_BIND_SERVICE NET_RAW SETFCAP SETGID SETPCAP SETUID
+/// SYS_CHROOT.
+const CAPABILITIES: u64 = 0xa804_25fb;
+
+/// How the processes of one container are confined.
+pub struct Confinement {
+    /// Joined by each process; `None` if they stay where the supervisor is.
+    pub user_namespace: Option<OwnedFd>,
+    /// Open `cgroup.procs` files.
+    pub cgroups: Vec<File>,
+    /// `None` for privileged containers.
+    pub filter: Option<BpfProgram>,
+}
+
+impl Confinement {
+    /// Applies it to the calling process, which must be about to run the program.
+    pub fn enter(&self) -> io::Result<()> {
+        for group in &self.cgroups {
+            let mut group = group;
+            group.write_all(b"0")?;
+        }
+        set_oom_score("0");
+        if let Some(namespace) = &self.user_namespace {
+            setns(namespace.as_fd(), CloneFlags::CLONE_NEWUSER)?;
+        }
+        if let Some(filter) = &self.filter {
+            install(filter)?;
+            limit_capabilities(CAPABILITIES)?;
+        }
+        Ok(())
+    }
+}
+
+/// Sets how readily the kernel ends this process when memory runs out.
+pub fn set_oom_score(score: &str) {
+    // Lowering it needs a right we may not have; it is a help, not a need.
+    std::fs::write("/proc/self/oom_score_adj", score).ok();
+}
+
+/// A user namespace with the host's ids that none of the host's own objects belong to.
+pub fn separate_user_namespace() -> io::Result<OwnedFd> {
+    let (mut ready, mut tell_ready) = pipe()?;
+    let (mut wait, go) = pipe()?;
+    // SAFETY: this process has one thread.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Child => {
+            drop(go);
+            if unshare(CloneFlags::CLONE_NEWUSER).is_ok() {
+                tell_ready.write_all(b"x").ok();
+                // Ends when the parent has what it wants.
+                wait.read_to_end(&mut Vec::new()).ok();
+            }
+            // SAFETY: nothing of the parent's may run in the child.
+            unsafe { libc::_exit(0) }
+        }
+        ForkResult::Parent { child } => {
+            drop((tell_ready, wait));
+            let opened = (|| {
+                ready.read_exact(&mut [0])?;
+                let map = b"0 0 1\n1 1 4294967294\n";
+                std::fs::write(format!("/proc/{child}/uid_map"), map)?;
+                std::fs::write(format!("/proc/{child}/gid_map"), map)?;
+                File::open(format!("/proc/{child}/ns/user"))
+            })();
+            drop(go);
+            nix::sys::wait::waitpid(child, None)?;
+            Ok(opened?.into())
+        }
+    }
+}
+
+fn pipe() -> io::Result<(File, File)> {
+    let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    Ok((read.into(), write.into()))
+}
+
+#[repr(C)]
+struct CapHeader {
+    version: u32,
+    pid: i32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct CapData {
+    effective: u32,
+    permitted: u32,
+    inheritable: u32,
+}
+
+fn limit_capabilities(keep: u64) -> io::Result<()> {
+    for capability in 0..64 {
+        // SAFETY: plain integers. The first capability that the kernel does not know ends the list.
+        if keep & (1 << capability) == 0
+            && unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability as libc::c_ulong, 0, 0, 0) } < 0
+        {
+            match io::Error::last_os_error() {
+                e if e.raw_os_error() == Some(libc::EINVAL) => break,
+                e => return Err(e),
+            }
+        }
+    }
+    let header = CapHeader { version: 0x2008_0522, pid: 0 };
+    let half = |bits: u64| CapData { effective: bits as u32, permitted: bits as u32, inheritable: bits as u32 };
+    let data = [half(keep & 0xffff_ffff), half(keep >> 32)];
+    // SAFETY: pointers to structs of the kernel's layout, of the size that this version names.
+    if unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Not `seccompiler::apply_filter`, which sets no_new_privs; Concourse leaves that off, so `sudo` works in steps.
+fn install(filter: &BpfProgram) -> io::Result<()> {
+    let program = libc::sock_fprog {
+        len: u16::try_from(filter.len()).map_err(io::Error::other)?,
+        filter: filter.as_ptr().cast_mut().cast(),
+    };
+    // SAFETY: the program lives through the call, and the kernel only reads it.
+    if unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Calls that give power over the host or show other tenants: refused with EPERM, as in Docker.
+const REFUSED: &[i64] = &[
+    libc::SYS_acct,
+    libc::SYS_add_key,
+    libc::SYS_bpf,
+    libc::SYS_clock_adjtime,
+    libc::SYS_clock_settime,
+    libc::SYS_delete_module,
+    libc::SYS_fanotify_init,
+    libc::SYS_finit_module,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fsopen,
+    libc::SYS_fspick,
+    libc::SYS_init_module,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_io_uring_setup,
+    libc::SYS_kexec_file_load,
+    libc::SYS_kexec_load,
+    libc::SYS_keyctl,
+    libc::SYS_lookup_dcookie,
+    libc::SYS_mount,
+    libc::SYS_mount_setattr,
+    libc::SYS_move_mount,
+    libc::SYS_move_pages,
+    libc::SYS_name_to_handle_at,
+    libc::SYS_nfsservctl,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_open_tree,
+    libc::SYS_perf_event_open,
+    libc::SYS_pivot_root,
+    libc::SYS_process_madvise,
+    libc::SYS_quotactl,
+    libc::SYS_quotactl_fd,
+    libc::SYS_reboot,
+    libc::SYS_request_key,
+    libc::SYS_setdomainname,
+    libc::SYS_sethostname,
+    libc::SYS_setns,
+    libc::SYS_settimeofday,
+    libc::SYS_swapoff,
+    libc::SYS_swapon,
+    libc::SYS_syslog,
+    libc::SYS_umount2,
+    libc::SYS_unshare,
+    libc::SYS_userfaultfd,
+    libc::SYS_vhangup,
+];
+
+#[cfg(target_arch = "x86_64")]
+const REFUSED_HERE: &[i64] = &[libc::SYS_ioperm, libc::SYS_iopl, libc::SYS_uselib, libc::SYS_ustat, libc::SYS_sysfs];
+#[cfg(not(target_arch = "x86_64"))]
+const REFUSED_HERE: &[i64] = &[];
+
+const NAMESPACES: u64 = (libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET) as u64;
+
+/// The filter for unprivileged containers.
+pub fn filter() -> io::Result<BpfProgram> {
+    build().map_err(io::Error::other)
+}
+
+fn build() -> Result<BpfProgram, seccompiler::Error> {
+    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
+        REFUSED.iter().chain(REFUSED_HERE).map(|call| (*call, Vec::new())).collect();
+    let mut with_namespace = Vec::new();
+    for bit in (0..64).map(|n| 1u64 << n).filter(|bit| NAMESPACES & bit != 0) {
+        let set = SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(bit), bit)?;
+        with_namespace.push(SeccompRule::new(vec![set])?);
+    }
+    rules.insert(libc::SYS_clone, with_namespace);
+    // TIOCSTI would put words into the mouth of whoever shares the terminal; vsock reaches the hypervisor.
+    let argument = |index, value| SeccompCondition::new(index, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value);
+    rules.insert(libc::SYS_ioctl, vec![SeccompRule::new(vec![argument(1, libc::TIOCSTI)?])?]);
+    rules.insert(libc::SYS_socket, vec![SeccompRule::new(vec![argument(0, libc::AF_VSOCK as u64)?])?]);
+    let refuse = SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32), arch)?;
+    let refuse: BpfProgram = refuse.try_into()?;
+    Ok(prefix().into_iter().chain(refuse).collect())
+}
+
+/// What one list cannot say, since it has one answer: `clone3` hides its flags behind a pointer, so it must seem
+/// not to exist (C libraries then fall back to `clone`); and numbers of the x32 interface would pass every rule.
+fn prefix() -> Vec<sock_filter> {
+    let absent = 0x0005_0000 | libc::ENOSYS as u32;
+    let code = |code: u32| code as u16;
+    let load = sock_filter { code: code(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS), jt: 0, jf: 0, k: 0 };
+    let give = sock_filter { code: code(libc::BPF_RET | libc::BPF_K), jt: 0, jf: 0, k: absent };
+    let jump = |test, k, jt, jf| sock_filter { code: code(libc::BPF_JMP | test | libc::BPF_K), jt, jf, k };
+    let mut program = vec![load, jump(libc::BPF_JEQ, libc::SYS_clone3 as u32, 0, 1), give.clone()];
+    if cfg!(target_arch = "x86_64") {
+        program.extend([jump(libc::BPF_JGE, 0x4000_0000, 0, 1), give]);
+    }
+    program
+}
+
+/// Raises loopback in a network namespace that has just been made.
+pub fn raise_loopback() -> io::Result<()> {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    // SAFETY: all zeroes is a valid ifreq, and the name fits with its terminator.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_name[0] = b'l' as libc::c_char;
+    request.ifr_name[1] = b'o' as libc::c_char;
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: a pointer to a whole ifreq.
+    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &request) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fourteen_are_those_recorded() {
+        assert_eq!(CAPABILITIES.count_ones(), 14);
+    }
+
+    #[test]
+    fn the_filter_compiles_and_is_short_enough() {
+        let filter = filter().unwrap();
+        assert!(filter.len() < 1024, "{}", filter.len());
+    }
+}

@@ -1,0 +1,345 @@
+//! Builds a container's file system in a mount namespace of its own and moves into it.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::unistd::{Uid, pivot_root};
+
+use super::blueprint::{Blueprint, Layers, NATIVE_EXE, Placed, Root};
+use super::tree::{Tree, bind, make_read_only, mount_kind, place, set_attribute, set_attributes};
+
+/// Device files every container has.
+const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
+/// What would tell about the host or change it, as Docker hides it.
+const HIDDEN: &[&str] = &[
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+const FIXED: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Where and as whom the file system is built.
+pub struct Builder<'a> {
+    /// The container's own directory.
+    pub dir: &'a Path,
+    /// Whether this is the root of a user namespace only.
+    pub rootless: bool,
+}
+
+impl Builder<'_> {
+    /// Builds what `blueprint` says. Call [`enter`] with the result.
+    pub fn build(&self, blueprint: &Blueprint) -> io::Result<Tree> {
+        // Nothing mounted here may show on the host.
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+        let target = self.dir.join("root");
+        fs::create_dir_all(&target)?;
+        self.root(&blueprint.root, &target)?;
+        let tree = Tree::open(&target)?;
+        self.kernel(&tree, blueprint)?;
+        self.network_files(&tree, &blueprint.hostname)?;
+        tree.directory(Path::new("/scratch"))?;
+        tree.directory(Path::new("/tmp"))?;
+        if let Some(exe) = &blueprint.native_exe {
+            tree.write(Path::new(NATIVE_EXE), 0o755, b"")?;
+            bind(exe, &tree.find(Path::new(NATIVE_EXE))?, false)?;
+            make_read_only(&tree, Path::new(NATIVE_EXE))?;
+        }
+        for placed in &blueprint.mounts {
+            self.volume(&tree, placed)?;
+        }
+        // Only now, since a mount below may need a directory made.
+        for placed in blueprint.mounts.iter().filter(|p| p.read_only) {
+            let target = tree.find(Path::new(&placed.path))?;
+            set_attributes(&target, libc::MOUNT_ATTR_RDONLY, false)?;
+        }
+        if !blueprint.privileged {
+            hide(&tree)?;
+        }
+        Ok(tree)
+    }
+
+    fn root(&self, root: &Root, target: &Path) -> io::Result<()> {
+        let upper = self.throw_away()?;
+        let lower: PathBuf = match root {
+            Root::Volume(layers, path) => {
+                let volume = match (&layers.upper, layers.lower.as_slice()) {
+                    (None, [only]) => only.clone(),
+                    _ => {
+                        let staging = self.dir.join("image");
+                        fs::create_dir_all(&staging)?;
+                        self.overlay(layers, &Tree::open(&staging)?.fd())?;
+                        staging
+                    }
+                };
+                let found = Tree::open(&volume)?.find(Path::new(path))?;
+                return self.overlay_over(&[place(&found)], &upper, target);
+            }
+            Root::Directory(path) => path.clone(),
+            Root::Host { masked } => {
+                self.mask(masked, &upper.0)?;
+                if self.rootless {
+                    // The kernel gives no single view of "/" to whoever may not look below its mounts.
+                    return self.host_piecewise(masked, &upper, target);
+                }
+                "/".into()
+            }
+        };
+        self.overlay_over(&[lower], &upper, target)
+    }
+
+    /// The layer that takes the container's own changes: beside the container's other files, or in memory where
+    /// that file system cannot be an upper layer (as inside Docker).
+    fn throw_away(&self) -> io::Result<(PathBuf, PathBuf)> {
+        let base = self.dir.join("layer");
+        fs::create_dir_all(&base)?;
+        if on_overlay(&base) {
+            mount_kind("tmpfs", &Tree::open(&base)?.fd(), MsFlags::empty(), "mode=700")?;
+        }
+        let (upper, work) = (base.join("upper"), base.join("work"));
+        for dir in [&upper, &work] {
+            fs::create_dir_all(dir)?;
+        }
+        fs::set_permissions(&upper, fs::Permissions::from_mode(0o755))?;
+        Ok((upper, work))
+    }
+
+    fn overlay_over(&self, lower: &[PathBuf], upper: &(PathBuf, PathBuf), target: &Path) -> io::Result<()> {
+        let layers = Layers { upper: Some(upper.clone()), lower: lower.to_vec() };
+        self.overlay(&layers, &Tree::open(target)?.fd())
+    }
+
+    /// Mounts layers on a directory. They are named by descriptor: short, and free of characters that would need quoting.
+    fn overlay(&self, layers: &Layers, target: &impl AsRawFd) -> io::Result<()> {
+        let open = |path: &PathBuf| -> io::Result<OwnedFd> { Tree::open(path)?.fd().try_clone_to_owned() };
+        let lower = layers.lower.iter().map(open).collect::<io::Result<Vec<_>>>()?;
+        let names: Vec<String> = lower.iter().map(|fd| place(fd).display().to_string()).collect();
+        let mut data = format!("lowerdir={}", names.join(":"));
+        let mut held = Vec::new();
+        if let Some((upper, work)) = &layers.upper {
+            for (option, path) in [("upperdir", upper), ("workdir", work)] {
+                let fd = open(path)?;
+                data.push_str(&format!(",{option}={}", place(&fd).display()));
+                held.push(fd);
+            }
+        }
+        if self.rootless {
+            data.push_str(",userxattr");
+        }
+        mount_kind("overlay", target, MsFlags::empty(), &data)
+    }
+
+    fn volume(&self, tree: &Tree, placed: &Placed) -> io::Result<()> {
+        let target = tree.directory(Path::new(&placed.path))?;
+        match (&placed.layers.upper, placed.layers.lower.as_slice()) {
+            (None, [only]) => bind(only, &target, false),
+            _ => self.overlay(&placed.layers, &target),
+        }
+    }
+
+    /// `/proc`, `/sys` and `/dev`.
+    fn kernel(&self, tree: &Tree, blueprint: &Blueprint) -> io::Result<()> {
+        let safe = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        mount_kind("proc", &tree.directory(Path::new("/proc"))?, safe, "")?;
+        let sys = tree.directory(Path::new("/sys"))?;
+        if mount_kind("sysfs", &sys, safe | MsFlags::MS_RDONLY, "").is_err() {
+            // Not ours to mount where the network is not ours.
+            bind(Path::new("/sys"), &sys, true)?;
+            make_read_only(tree, Path::new("/sys"))?;
+        }
+        let dev = tree.directory(Path::new("/dev"))?;
+        mount_kind("tmpfs", &dev, MsFlags::MS_NOSUID, "mode=755,size=65536k")?;
+        let mut devices = DEVICES.to_vec();
+        if blueprint.privileged {
+            devices.push("fuse");
+        }
+        for name in devices.iter().filter(|name| Path::new("/dev").join(name).exists()) {
+            let path = Path::new("/dev").join(name);
+            tree.write(&path, 0o666, b"")?;
+            bind(&path, &tree.find(&path)?, false)?;
+        }
+        for (name, target) in [
+            ("fd", "/proc/self/fd"),
+            ("stdin", "/proc/self/fd/0"),
+            ("stdout", "/proc/self/fd/1"),
+            ("stderr", "/proc/self/fd/2"),
+            ("ptmx", "pts/ptmx"),
+        ] {
+            tree.link(&Path::new("/dev").join(name), target)?;
+        }
+        let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+        let pts = tree.directory(Path::new("/dev/pts"))?;
+        // Group 5 is tty; where only one group exists, it cannot be named.
+        mount_kind("devpts", &pts, quiet, "newinstance,ptmxmode=0666,mode=0620,gid=5")
+            .or_else(|_| mount_kind("devpts", &pts, quiet, "newinstance,ptmxmode=0666,mode=0620"))?;
+        mount_kind("tmpfs", &tree.directory(Path::new("/dev/shm"))?, safe, "mode=1777")?;
+        let queue = tree.directory(Path::new("/dev/mqueue"))?;
+        // Not every kernel has message queues.
+        mount_kind("mqueue", &queue, safe, "").ok();
+        Ok(())
+    }
+
+    /// Name resolution as on the host, and a name of its own.
+    fn network_files(&self, tree: &Tree, hostname: &str) -> io::Result<()> {
+        let etc = |name: &str| Path::new("/etc").join(name);
+        if let Ok(resolv) = fs::read("/etc/resolv.conf") {
+            tree.write(&etc("resolv.conf"), 0o644, &resolv)?;
+        }
+        let hosts = format!("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.1.1 {hostname}\n");
+        tree.write(&etc("hosts"), 0o644, hosts.as_bytes())?;
+        tree.write(&etc("hostname"), 0o644, format!("{hostname}\n").as_bytes())
+    }
+
+    /// Puts empty files and directories over what must not be seen, in the layer above it: no mount to undo.
+    fn mask(&self, masked: &[PathBuf], upper: &Path) -> io::Result<()> {
+        // What a link names is hidden under its own name; what lies in a hidden directory must not reappear there.
+        let mut masked: Vec<PathBuf> = masked.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();
+        masked.sort();
+        masked.dedup_by(|path, earlier| path.starts_with(earlier));
+        for path in masked {
+            let Ok(meta) = fs::metadata(&path) else { continue };
+            let Ok(relative) = path.strip_prefix("/") else { continue };
+            if relative.as_os_str().is_empty() || upper.join(relative).exists() {
+                continue;
+            }
+            if let Some(parent) = relative.parent() {
+                self.like_below(parent, upper)?;
+            }
+            let over = upper.join(relative);
+            if meta.is_dir() {
+                fs::create_dir(&over)?;
+                let name = if self.rootless { "user.overlay.opaque" } else { "trusted.overlay.opaque" };
+                set_attribute(&over, name, b"y")?;
+                let mode = if meta.mode() & 0o1000 != 0 { 0o1777 } else { 0o755 };
+                fs::set_permissions(&over, fs::Permissions::from_mode(mode))?;
+            } else {
+                fs::write(&over, b"")?;
+                fs::set_permissions(&over, fs::Permissions::from_mode(0o600))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a directory and its parents in the upper layer that look as those below them.
+    fn like_below(&self, relative: &Path, upper: &Path) -> io::Result<()> {
+        let mut sofar = PathBuf::new();
+        for component in relative.components() {
+            sofar.push(component);
+            let (over, below) = (upper.join(&sofar), fs::metadata(Path::new("/").join(&sofar))?);
+            if over.exists() {
+                continue;
+            }
+            fs::create_dir(&over)?;
+            std::os::unix::fs::chown(&over, Some(below.uid()), Some(below.gid())).ok();
+            fs::set_permissions(&over, fs::Permissions::from_mode(below.mode() & 0o7777))?;
+        }
+        Ok(())
+    }
+
+    /// The host's root as one overlay for each of its directories, in a root that is otherwise empty.
+    fn host_piecewise(&self, masked: &[PathBuf], upper: &(PathBuf, PathBuf), target: &Path) -> io::Result<()> {
+        mount_kind("tmpfs", &Tree::open(target)?.fd(), MsFlags::empty(), "mode=755")?;
+        let tree = Tree::open(target)?;
+        for entry in fs::read_dir("/")?.flatten() {
+            let (path, name) = (entry.path(), entry.file_name());
+            let kind = entry.file_type()?;
+            if kind.is_symlink() {
+                tree.link(&path, &fs::read_link(&path)?.to_string_lossy())?;
+                continue;
+            }
+            if !kind.is_dir() || ["proc", "sys", "dev"].iter().any(|n| *n == name) || fs::read_dir(&path).is_err() {
+                continue;
+            }
+            let place = tree.directory(&path)?;
+            if masked.contains(&path) {
+                if fs::metadata(&path)?.mode() & 0o1000 != 0 {
+                    nix::sys::stat::fchmodat(
+                        tree.fd(),
+                        Path::new(&name),
+                        nix::sys::stat::Mode::from_bits_truncate(0o1777),
+                        nix::sys::stat::FchmodatFlags::FollowSymlink,
+                    )?;
+                }
+                continue;
+            }
+            let (over, work) = (upper.0.join(&name), upper.1.join(&name));
+            fs::create_dir_all(&over)?;
+            fs::create_dir_all(&work)?;
+            let layers = Layers { upper: Some((over, work)), lower: vec![path.clone()] };
+            if self.overlay(&layers, &place).is_err() {
+                // Something is mounted below it, so it cannot be a layer; what is masked in it would show.
+                if masked.iter().any(|m| m.starts_with(&path)) {
+                    continue;
+                }
+                bind(&path, &place, true)?;
+                make_read_only(&tree, &path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn hide(tree: &Tree) -> io::Result<()> {
+    for path in FIXED.iter().map(Path::new) {
+        if let Ok(found) = tree.find(path) {
+            bind(&place(&found), &found, true)?;
+            make_read_only(tree, path)?;
+        }
+    }
+    for path in HIDDEN.iter().map(Path::new) {
+        let Ok(found) = tree.find(path) else { continue };
+        if fs::metadata(place(&found))?.is_dir() {
+            mount_kind("tmpfs", &found, MsFlags::MS_RDONLY, "size=0")?;
+        } else {
+            bind(Path::new("/dev/null"), &found, false)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the tree the root of this process and lets go of all that is outside.
+pub fn enter(tree: &Tree) -> io::Result<()> {
+    nix::unistd::fchdir(tree.fd())?;
+    // Both on the same place: the old root ends up on top of the new one, from where it is taken off.
+    pivot_root(".", ".")?;
+    umount2(".", MntFlags::MNT_DETACH)?;
+    nix::unistd::chdir("/")?;
+    Ok(())
+}
+
+/// Whether a directory lies on an overlay, which cannot be another overlay's upper layer.
+pub fn on_overlay(path: &Path) -> bool {
+    nix::sys::statfs::statfs(path).is_ok_and(|s| s.filesystem_type() == nix::sys::statfs::OVERLAYFS_SUPER_MAGIC)
+}
+
+/// Whether the caller has the rights that containers without a user namespace need.
+pub fn is_root() -> bool {
+    Uid::effective().is_root()
+}
+
+/// A volume's merged view at the root of this process, for the helpers that pack and unpack.
+pub fn enter_volume(layers: &Layers, staging: &Path, rootless: bool) -> io::Result<()> {
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+    let dir = match (&layers.upper, layers.lower.as_slice()) {
+        (None, [only]) => only.clone(),
+        _ => {
+            fs::create_dir_all(staging)?;
+            Builder { dir: staging, rootless }.overlay(layers, &Tree::open(staging)?.fd())?;
+            staging.to_path_buf()
+        }
+    };
+    std::os::unix::fs::chroot(dir)?;
+    std::env::set_current_dir("/")
+}

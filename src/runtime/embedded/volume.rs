@@ -1,0 +1,242 @@
+//! Volumes: a directory each, or an upper layer over those of its parents.
+//!
+//! `volumes/HANDLE/data` holds the files (of a copy-on-write child: its changes), `work` the file system's scratch
+//! space, `volume.json` the chain of parents. A volume appears by one rename, so it is whole or not there.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::blueprint::Layers;
+use super::rootfs;
+use crate::runtime::{Error, Origin, Result, VolumeHandle};
+
+/// Parents a child may have before it is made a plain copy: each costs look-ups, and mount options are limited.
+const MAX_PARENTS: usize = 60;
+const META: &str = "volume.json";
+
+#[derive(Serialize, Deserialize)]
+struct Meta {
+    team: String,
+    /// The chain of parents, the nearest first.
+    parents: Vec<VolumeHandle>,
+}
+
+/// What is left to do for a new volume.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Created {
+    /// Nothing.
+    Done,
+    /// Fill the directory with a copy of the parent and then [`Volumes::publish`] it.
+    Copy,
+}
+
+/// All volumes below one directory.
+#[derive(Debug, Clone)]
+pub struct Volumes {
+    dir: PathBuf,
+}
+
+fn failed(what: &str, error: &io::Error) -> Error {
+    let text = format!("cannot {what}: {error}");
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::DiskFull(text),
+        io::ErrorKind::NotFound => Error::NotFound(text),
+        _ => Error::Failed(text),
+    }
+}
+
+impl Volumes {
+    /// Opens the directory; what a crash left half made or half removed goes.
+    pub fn open(dir: PathBuf) -> io::Result<Volumes> {
+        fs::create_dir_all(&dir)?;
+        for entry in fs::read_dir(&dir)?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with('.') {
+                remove_tree(&entry.path())?;
+            }
+        }
+        Ok(Volumes { dir })
+    }
+
+    /// Where a volume is.
+    pub fn path(&self, volume: &VolumeHandle) -> PathBuf {
+        self.dir.join(&volume.0)
+    }
+
+    /// Where a volume that is being made is.
+    fn draft(&self, volume: &VolumeHandle) -> PathBuf {
+        self.dir.join(format!(".new-{}", volume.0))
+    }
+
+    fn meta(&self, volume: &VolumeHandle) -> Result<Meta> {
+        let missing = || Error::NotFound(format!("there is no volume {volume}"));
+        let text = fs::read(self.path(volume).join(META)).map_err(|_| missing())?;
+        serde_json::from_slice(&text).map_err(|e| Error::Failed(format!("volume {volume} is damaged: {e}")))
+    }
+
+    /// Makes a volume or finds it.
+    pub fn create(&self, volume: &VolumeHandle, team: &str, origin: &Origin) -> Result<Created> {
+        if self.path(volume).exists() {
+            return Ok(Created::Done);
+        }
+        let mut parents = Vec::new();
+        if let Origin::CopyOf(parent) = origin {
+            parents.push(parent.clone());
+            parents.extend(self.meta(parent)?.parents);
+        }
+        let copy = !parents.is_empty() && (parents.len() > MAX_PARENTS || rootfs::on_overlay(&self.dir));
+        let template = parents.first().map(|parent| self.path(parent).join("data"));
+        if copy {
+            parents.clear();
+        }
+        self.write_draft(volume, &Meta { team: team.to_owned(), parents }, template.as_deref())
+            .map_err(|e| failed(&format!("make volume {volume}"), &e))?;
+        if copy {
+            return Ok(Created::Copy);
+        }
+        self.publish(volume)?;
+        Ok(Created::Done)
+    }
+
+    fn write_draft(&self, volume: &VolumeHandle, meta: &Meta, template: Option<&Path>) -> io::Result<()> {
+        let draft = self.draft(volume);
+        if draft.exists() {
+            remove_tree(&draft)?;
+        }
+        let data = draft.join("data");
+        fs::create_dir_all(&data)?;
+        if !meta.parents.is_empty() {
+            fs::create_dir(draft.join("work"))?;
+        }
+        // The top of an overlay looks as its upper layer does.
+        let mode = match template.map(fs::metadata).transpose()? {
+            Some(like) => {
+                std::os::unix::fs::chown(&data, Some(like.uid()), Some(like.gid())).ok();
+                like.mode() & 0o7777
+            }
+            None => 0o755,
+        };
+        fs::set_permissions(&data, fs::Permissions::from_mode(mode))?;
+        fs::write(draft.join(META), serde_json::to_vec(meta)?)
+    }
+
+    /// Makes a finished draft the volume.
+    pub fn publish(&self, volume: &VolumeHandle) -> Result<()> {
+        fs::rename(self.draft(volume), self.path(volume)).map_err(|e| failed(&format!("make volume {volume}"), &e))
+    }
+
+    /// The directory of a draft that is still to be filled.
+    pub fn draft_layers(&self, volume: &VolumeHandle) -> Layers {
+        Layers { upper: None, lower: vec![self.draft(volume).join("data")] }
+    }
+
+    /// The directories that make up a volume.
+    pub fn layers(&self, volume: &VolumeHandle) -> Result<Layers> {
+        let meta = self.meta(volume)?;
+        let data = |v: &VolumeHandle| self.path(v).join("data");
+        if meta.parents.is_empty() {
+            return Ok(Layers { upper: None, lower: vec![data(volume)] });
+        }
+        let upper = (data(volume), self.path(volume).join("work"));
+        Ok(Layers { upper: Some(upper), lower: meta.parents.iter().map(data).collect() })
+    }
+
+    /// All volumes.
+    pub fn list(&self) -> io::Result<Vec<VolumeHandle>> {
+        names(&self.dir).map(|names| names.into_iter().map(VolumeHandle).collect())
+    }
+
+    /// Removes a volume if it is there.
+    pub fn remove(&self, volume: &VolumeHandle) -> Result<()> {
+        let gone = self.dir.join(format!(".gone-{}", volume.0));
+        match fs::rename(self.path(volume), &gone) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound && !gone.exists() => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(failed(&format!("remove volume {volume}"), &e)),
+        }
+        remove_tree(&gone).map_err(|e| failed(&format!("remove volume {volume}"), &e))
+    }
+}
+
+/// The names in a directory that are not private to this module.
+pub fn names(dir: &Path) -> io::Result<Vec<String>> {
+    let entries = fs::read_dir(dir)?.flatten().filter_map(|e| e.file_name().into_string().ok());
+    let mut names: Vec<String> = entries.filter(|n| !n.starts_with('.')).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Removes a tree, also where its directories do not allow that to an ordinary user.
+pub fn remove_tree(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            open_up(path)?;
+            fs::remove_dir_all(path)
+        }
+        other => other,
+    }
+}
+
+fn open_up(path: &Path) -> io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700))?;
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            open_up(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn handle(name: &str) -> VolumeHandle {
+        VolumeHandle(name.into())
+    }
+
+    #[test]
+    fn a_child_lists_its_parents_nearest_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let volumes = Volumes::open(dir.path().join("volumes")).unwrap();
+        volumes.create(&handle("a"), "main", &Origin::Empty).unwrap();
+        volumes.create(&handle("b"), "main", &Origin::CopyOf(handle("a"))).unwrap();
+        volumes.create(&handle("c"), "main", &Origin::CopyOf(handle("b"))).unwrap();
+        let data = |v: &str| dir.path().join("volumes").join(v).join("data");
+        let layers = volumes.layers(&handle("c")).unwrap();
+        assert_eq!(layers.lower, [data("b"), data("a")]);
+        assert_eq!(layers.upper.unwrap().0, data("c"));
+        assert_eq!(volumes.list().unwrap(), [handle("a"), handle("b"), handle("c")]);
+        let orphan = volumes.create(&handle("d"), "main", &Origin::CopyOf(handle("nope")));
+        assert!(matches!(orphan, Err(Error::NotFound(_))));
+    }
+
+    #[test]
+    fn create_and_remove_can_be_repeated() {
+        let dir = tempfile::tempdir().unwrap();
+        let volumes = Volumes::open(dir.path().to_path_buf()).unwrap();
+        volumes.create(&handle("a"), "main", &Origin::Empty).unwrap();
+        fs::write(volumes.path(&handle("a")).join("data/file"), "x").unwrap();
+        volumes.create(&handle("a"), "main", &Origin::Empty).unwrap();
+        assert!(volumes.path(&handle("a")).join("data/file").exists());
+        volumes.remove(&handle("a")).unwrap();
+        volumes.remove(&handle("a")).unwrap();
+        assert!(volumes.list().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_draft_of_a_crash_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join(".new-x/data")).unwrap();
+        fs::create_dir_all(dir.path().join(".gone-y/work/work")).unwrap();
+        fs::set_permissions(dir.path().join(".gone-y/work/work"), fs::Permissions::from_mode(0o000)).unwrap();
+        Volumes::open(dir.path().to_path_buf()).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}

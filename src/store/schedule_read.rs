@@ -1,0 +1,216 @@
+//! What the check and schedule passes look at, as the values that `schedule` decides on.
+
+use rusqlite::params;
+
+use super::job::Job;
+use super::{ReadTx, Result};
+use crate::base::clock::Time;
+use crate::base::id::{BuildId, JobId, ResourceId};
+use crate::base::version::Version;
+use crate::pipeline::CheckEvery;
+use crate::schedule::admit::{Pending, Queue, Rival, Source};
+use crate::schedule::due::{Intervals, Usage, Watch, interval};
+use crate::schedule::snapshot::Input;
+
+impl ReadTx<'_> {
+    /// A job's inputs, pins of their resources included.
+    pub fn schedule_inputs(&self, job: JobId) -> Result<Vec<Input>> {
+        let mut query = self.prepare_cached(
+            "select i.name, i.resource_id, i.passed_job_id, i.trigger, i.version, coalesce(r.config_pin, r.api_pin)
+             from job_inputs i join resources r on r.id = i.resource_id where i.job_id = ? order by i.rowid",
+        )?;
+        let mut rows = query.query([job])?;
+        let mut inputs: Vec<Input> = Vec::new();
+        while let Some(r) = rows.next()? {
+            let name: String = r.get(0)?;
+            let passed: Option<JobId> = r.get(2)?;
+            if let Some(same) = inputs.iter_mut().find(|i| i.name == name) {
+                same.passed.extend(passed);
+                continue;
+            }
+            let version: String = r.get(4)?;
+            let of_resource: Option<Version> = r.get(5)?;
+            inputs.push(Input {
+                name,
+                resource: r.get(1)?,
+                passed: passed.into_iter().collect(),
+                trigger: r.get(3)?,
+                every: version == "every",
+                pin: match version.as_str() {
+                    "every" | "latest" => of_resource,
+                    pin => Some(serde_json::from_str(pin)?),
+                },
+            });
+        }
+        Ok(inputs)
+    }
+
+    /// A job's waiting builds and what decides when they may start.
+    pub fn schedule_queue(&self, job: &Job, intervals: &Intervals) -> Result<Queue> {
+        let pending = self.waiting(job.id)?;
+        if pending.is_empty() {
+            return Ok(Queue::default());
+        }
+        let limit = usize::try_from(job.config.limit()).unwrap_or(0);
+        let (holding, rivals) = if limit > 0 { (self.holding(job.id)?, self.rivals(job.id)?) } else { (0, Vec::new()) };
+        Ok(Queue {
+            paused: job.paused || job.pipeline_paused,
+            gone: job.pipeline_archived || !job.active,
+            limit,
+            holding,
+            determined: job.inputs_determined,
+            pending,
+            rivals,
+            sources: self.sources(job.id, intervals)?,
+        })
+    }
+
+    fn waiting(&self, job: JobId) -> Result<Vec<Pending>> {
+        let mut query = self.prepare_cached(
+            "select b.id, b.rerun_of, o.started_at is not null, b.manual, b.scheduled, b.aborted, b.created_at
+             from builds b left join builds o on o.id = b.rerun_of
+             where b.job_id = ? and b.status in ('pending', 'started') and b.status = 'pending'
+             order by coalesce(b.rerun_of, b.id), b.id",
+        )?;
+        let rows = query.query_map([job], |r| {
+            Ok(Pending {
+                build: r.get(0)?,
+                rerun_of: r.get::<_, Option<BuildId>>(1)?.zip(Some(r.get(2)?)),
+                manual: r.get(3)?,
+                scheduled: r.get(4)?,
+                aborted: r.get::<_, i64>(5)? != 0,
+                created_at: r.get(6)?,
+            })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// How many builds hold a slot of the job's serial groups.
+    fn holding(&self, job: JobId) -> Result<usize> {
+        let mut query = self.prepare_cached(
+            "select count(*) from builds where status in ('pending', 'started') and scheduled = 1 and job_id in (
+               select other.job_id from serial_groups mine
+                 join serial_groups other on other.pipeline_id = mine.pipeline_id and other.name = mine.name
+               where mine.job_id = ?)",
+        )?;
+        let n: i64 = query.query_row([job], |r| r.get(0))?;
+        Ok(usize::try_from(n).unwrap_or(0))
+    }
+
+    /// The first waiting build without a slot of each other job of its serial groups.
+    fn rivals(&self, job: JobId) -> Result<Vec<Rival>> {
+        let mut query = self.prepare_cached(
+            "select b.job_id, b.id, b.rerun_of, j.paused, j.inputs_determined
+             from builds b join jobs j on j.id = b.job_id
+             where b.status in ('pending', 'started') and b.status = 'pending' and b.scheduled = 0 and b.job_id in (
+               select other.job_id from serial_groups mine
+                 join serial_groups other on other.pipeline_id = mine.pipeline_id and other.name = mine.name
+               where mine.job_id = ?1 and other.job_id <> ?1)
+             order by b.job_id, coalesce(b.rerun_of, b.id), b.id",
+        )?;
+        let rows = query.query_map([job], |r| {
+            Ok(Rival {
+                job: r.get(0)?,
+                build: r.get(1)?,
+                rerun_of: r.get(2)?,
+                paused: r.get(3)?,
+                determined: r.get(4)?,
+            })
+        })?;
+        let mut rivals = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+        rivals.dedup_by_key(|r| r.job);
+        Ok(rivals)
+    }
+
+    /// Inputs that need not have passed a job and whose resources are not pinned.
+    fn sources(&self, job: JobId, intervals: &Intervals) -> Result<Vec<Source>> {
+        let mut query = self.prepare_cached(
+            "select r.id, i.trigger, max(coalesce(s.last_check_ended, 0), r.last_attempt),
+               coalesce(r.config ->> '$.check_every', ''), coalesce(r.config ->> '$.webhook_token', '') <> ''
+             from job_inputs i join resources r on r.id = i.resource_id left join scopes s on s.id = r.scope_id
+             where i.job_id = ? and i.passed_job_id is null and r.config_pin is null and r.api_pin is null",
+        )?;
+        let rows = query.query_map([job], |r| {
+            let checked = at(r.get(2)?);
+            let every = interval(every(&r.get::<_, String>(3)?), r.get(4)?, intervals);
+            Ok(Source {
+                resource: r.get(0)?,
+                trigger: r.get(1)?,
+                checked,
+                next_check: checked.zip(every).map(|(at, every)| at.plus(every)),
+            })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Active resources of pipelines that go on, for deciding what is checked.
+    pub fn watches(&self) -> Result<Vec<Watch>> {
+        let mut query = self.prepare_cached(
+            "select r.id, (select max(i.trigger) from job_inputs i where i.resource_id = r.id and i.passed_job_id is null),
+               max(coalesce(s.last_check_ended, 0), r.last_attempt),
+               coalesce(s.last_check_succeeded, 0) and r.last_attempt_error = '',
+               exists (select 1 from versions v where v.scope_id = r.scope_id),
+               coalesce(r.config_pin, r.api_pin), coalesce(r.config ->> '$.check_every', ''),
+               coalesce(r.config ->> '$.webhook_token', '') <> '', r.check_requested > r.last_check_answered, r.scope_id
+             from resources r join pipelines p on p.id = r.pipeline_id left join scopes s on s.id = r.scope_id
+             where r.active = 1 and p.paused = 0 and p.archived = 0",
+        )?;
+        let mut rows = query.query([])?;
+        let mut watches = Vec::new();
+        while let Some(r) = rows.next()? {
+            let usage = match r.get::<_, Option<bool>>(1)? {
+                Some(true) => Usage::Triggers,
+                Some(false) => Usage::Gets,
+                None => Usage::Rest,
+            };
+            let pin: Option<Version> = r.get(5)?;
+            let pin_missing = match (usage, pin, r.get(9)?) {
+                (Usage::Gets, Some(pin), Some(scope)) => self.newest_containing(scope, &pin)?.is_none(),
+                (Usage::Gets, Some(_), None) => true,
+                _ => false,
+            };
+            watches.push(Watch {
+                resource: r.get(0)?,
+                paused: false,
+                usage,
+                checked: at(r.get(2)?),
+                succeeded: r.get(3)?,
+                has_versions: r.get(4)?,
+                pin_missing,
+                every: every(&r.get::<_, String>(6)?),
+                webhook: r.get(7)?,
+                requested: r.get(8)?,
+            });
+        }
+        Ok(watches)
+    }
+
+    /// Resources of these that have not been checked since `since`.
+    pub fn unchecked_since(&self, resources: &[ResourceId], since: Time) -> Result<Vec<ResourceId>> {
+        let mut query = self.prepare_cached(
+            "select exists (select 1 from resources r left join scopes s on s.id = r.scope_id
+               where r.id = ? and max(coalesce(s.last_check_ended, 0), r.last_attempt) < ?)",
+        )?;
+        let mut stale = Vec::new();
+        for resource in resources {
+            if query.query_row(params![resource, since], |r| r.get(0))? {
+                stale.push(*resource);
+            }
+        }
+        Ok(stale)
+    }
+}
+
+/// Zero stands for never.
+fn at(time: Time) -> Option<Time> {
+    (time.0 > 0).then_some(time)
+}
+
+/// None for `never`; zero for the server's default.
+fn every(text: &str) -> Option<std::time::Duration> {
+    match CheckEvery::parse(text) {
+        Ok(CheckEvery::Never) => None,
+        Ok(every) => Some(every.interval().unwrap_or_default()),
+        Err(_) => Some(std::time::Duration::ZERO),
+    }
+}

@@ -1,0 +1,314 @@
+//! The embedded runtime: the common suite, and what only it does.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use whistlestop::runtime::embedded::{Embedded, NATIVE_EXE, Options};
+use whistlestop::runtime::{
+    Attached, ContainerHandle, ContainerSpec, Error, Exit, Image, Limits, Origin, Output, Process, Runtime,
+    VolumeHandle, WindowSize,
+};
+
+use super::conformance::{Lab, busybox_image};
+
+struct EmbeddedLab {
+    state: tempfile::TempDir,
+    runtime: Arc<Embedded>,
+    image: Image,
+}
+
+fn open(state: PathBuf) -> Arc<Embedded> {
+    let options =
+        Options { allow_host_rootfs: true, allow_local: false, self_exe: env!("CARGO_BIN_EXE_whistlestop").into(), masked: Vec::new() };
+    Arc::new(Embedded::new(state, options).unwrap())
+}
+
+async fn lab() -> EmbeddedLab {
+    let state = tempfile::tempdir().unwrap();
+    let runtime = open(state.path().join("state"));
+    let volume = VolumeHandle("image".into());
+    runtime.create_volume(&volume, "main", &Origin::Empty).await.unwrap();
+    runtime.stream_in(&volume, "", busybox_image()).await.unwrap();
+    EmbeddedLab { state, runtime, image: Image::Volume { volume, path: String::new() } }
+}
+
+#[async_trait]
+impl Lab for EmbeddedLab {
+    fn runtime(&self) -> Arc<dyn Runtime> {
+        self.runtime.clone()
+    }
+
+    fn reopened(&self) -> Arc<dyn Runtime> {
+        open(self.state.path().join("state"))
+    }
+
+    async fn image(&self) -> Image {
+        self.image.clone()
+    }
+
+    fn has_users(&self) -> bool {
+        nix::unistd::Uid::effective().is_root()
+    }
+}
+
+impl Drop for EmbeddedLab {
+    fn drop(&mut self) {
+        // A failed test must not leave its supervisors behind.
+        let containers = std::fs::read_dir(self.state.path().join("state/containers")).into_iter().flatten().flatten();
+        for container in containers {
+            let text = std::fs::read_to_string(container.path().join("pid")).unwrap_or_default();
+            if let Some(pid) = text.split_whitespace().next().and_then(|p| p.parse().ok()) {
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).ok();
+            }
+        }
+    }
+}
+
+conformance!(lab);
+
+fn spec(image: Image, text: &str) -> ContainerSpec {
+    ContainerSpec {
+        team: "main".into(),
+        labels: Default::default(),
+        image,
+        privileged: false,
+        hermetic: false,
+        mounts: Vec::new(),
+        limits: Limits::default(),
+        process: Process {
+            path: "sh".into(),
+            args: vec!["-c".into(), text.into()],
+            dir: "/tmp".into(),
+            ..Process::default()
+        },
+    }
+}
+
+async fn collect(mut attached: Attached) -> (String, Option<Output>) {
+    let mut text = Vec::new();
+    while let Some(output) = attached.recv().await {
+        match output {
+            Output::Data { bytes, .. } => text.extend_from_slice(&bytes),
+            end => return (String::from_utf8_lossy(&text).into_owned(), Some(end)),
+        }
+    }
+    (String::from_utf8_lossy(&text).into_owned(), None)
+}
+
+fn ended(status: i32) -> Option<Output> {
+    Some(Output::Exited(Exit::Status(status)))
+}
+
+fn supervisor(lab: &EmbeddedLab, handle: &ContainerHandle) -> nix::unistd::Pid {
+    let path = lab.state.path().join("state/containers").join(&handle.0).join("pid");
+    let text = std::fs::read_to_string(path).unwrap();
+    nix::unistd::Pid::from_raw(text.split_whitespace().next().unwrap().parse().unwrap())
+}
+
+/// Processes of the host whose command line holds `text`.
+fn processes_with(text: &str) -> usize {
+    let lines =
+        std::fs::read_dir("/proc").unwrap().flatten().filter_map(|e| std::fs::read(e.path().join("cmdline")).ok());
+    lines.filter(|line| String::from_utf8_lossy(line).replace('\0', " ").contains(text)).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_supervisor_takes_all_with_it_and_is_reported() {
+    let lab = lab().await;
+    let handle = ContainerHandle("killed".into());
+    let mut attached =
+        lab.runtime.start(&handle, &spec(lab.image.clone(), "sleep 98761 & echo up; sleep 98761")).await.unwrap();
+    assert!(matches!(attached.recv().await, Some(Output::Data { .. })));
+    nix::sys::signal::kill(supervisor(&lab, &handle), nix::sys::signal::Signal::SIGKILL).unwrap();
+    let (_, end) = collect(attached).await;
+    assert!(matches!(&end, Some(Output::Lost(text)) if text.contains("supervisor is gone")), "{end:?}");
+    let (text, end) = collect(lab.reopened().attach(&handle, 0).await.unwrap()).await;
+    assert_eq!(text, "up\n");
+    assert!(matches!(end, Some(Output::Lost(_))));
+    // Never a second time: it may have had effects.
+    let again = lab.runtime.start(&handle, &spec(lab.image.clone(), "echo twice")).await.unwrap();
+    assert_eq!(collect(again).await.0, "up\n");
+    let entered = lab.runtime.exec(&handle, &spec(lab.image.clone(), "true").process).await;
+    assert!(entered.is_err());
+    lab.runtime.remove_container(&handle).await.unwrap();
+    assert_eq!(processes_with("sleep 98761"), 0);
+    assert!(!lab.state.path().join("state/containers/killed").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finished_container_is_told_of_after_its_supervisor_is_gone() {
+    let lab = lab().await;
+    let handle = ContainerHandle("finished".into());
+    let attached = lab.runtime.start(&handle, &spec(lab.image.clone(), "echo one; echo two; exit 3")).await.unwrap();
+    assert_eq!(collect(attached).await, ("one\ntwo\n".into(), ended(3)));
+    nix::sys::signal::kill(supervisor(&lab, &handle), nix::sys::signal::Signal::SIGKILL).unwrap();
+    while lab.runtime.exec(&handle, &spec(lab.image.clone(), "true").process).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    let attached = lab.reopened().attach(&handle, 4).await.unwrap();
+    assert_eq!(collect(attached).await, ("two\n".into(), ended(3)));
+    lab.runtime.remove_container(&handle).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_can_be_the_root_and_is_never_written_to() {
+    let lab = lab().await;
+    let volume = VolumeHandle("image".into());
+    let directory = lab.runtime.local_path(&volume).unwrap().join("rootfs");
+    let handle = ContainerHandle("directory".into());
+    let image = Image::Directory(directory.clone());
+    let attached = lab.runtime.start(&handle, &spec(image, "echo x > /made; rm /etc/group; ls /")).await.unwrap();
+    assert!(collect(attached).await.0.contains("made\n"));
+    assert!(directory.join("etc/group").exists() && !directory.join("made").exists());
+    lab.runtime.remove_container(&handle).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_host_is_seen_without_its_secrets() {
+    let lab = lab().await;
+    let handle = ContainerHandle("host".into());
+    let text = format!(
+        "ls -A /root /home /run /tmp {} 2>/dev/null | grep -v ':$' | tr -d '\\n'; cat /etc/shadow 2>/dev/null; \
+         test -x /bin/sh && echo sh; echo x > /usr/made && echo written; touch /tmp/mine && echo tmp; \
+         ls /etc/ssh 2>/dev/null",
+        lab.state.path().display()
+    );
+    let attached = lab.runtime.start(&handle, &spec(Image::Host, &text)).await.unwrap();
+    assert_eq!(
+        collect(attached).await,
+        ("sh\nwritten\ntmp\n".into(), ended(if std::path::Path::new("/etc/ssh").exists() { 0 } else { 2 }))
+    );
+    assert!(!std::path::Path::new("/usr/made").exists());
+    lab.runtime.remove_container(&handle).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_host_needs_the_operators_word() {
+    let state = tempfile::tempdir().unwrap();
+    let options =
+        Options { allow_host_rootfs: false, allow_local: false, self_exe: env!("CARGO_BIN_EXE_whistlestop").into(), masked: Vec::new() };
+    let runtime = Embedded::new(state.path().to_path_buf(), options).unwrap();
+    let handle = ContainerHandle("refused".into());
+    let refused = runtime.start(&handle, &spec(Image::Host, "true")).await;
+    assert!(matches!(&refused, Err(Error::Invalid(text)) if text.contains("--allow-host-rootfs")));
+    let mut native = spec(Image::Host, "");
+    native.process.path = NATIVE_EXE.into();
+    native.process.args = vec!["supervise".into()];
+    // Our own binary answers a wrong call with its usage and status 2.
+    let (text, end) = collect(runtime.start_native(&handle, &native).await.unwrap()).await;
+    assert!(text.contains("usage: supervise"), "{text}");
+    assert_eq!(end, ended(2));
+    runtime.remove_container(&handle).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_cannot_be_made_says_why_and_can_be_tried_again() {
+    let lab = lab().await;
+    let handle = ContainerHandle("broken".into());
+    let image = Image::Directory("/no/such/directory".into());
+    let refused = lab.runtime.start(&handle, &spec(image, "true")).await;
+    assert!(matches!(&refused, Err(Error::Failed(text)) if text.contains("/no/such/directory")), "{refused:?}");
+    assert!(matches!(lab.runtime.attach(&handle, 0).await, Err(Error::NotFound(_))));
+    let attached = lab.runtime.start(&handle, &spec(lab.image.clone(), "echo now")).await.unwrap();
+    assert_eq!(collect(attached).await, ("now\n".into(), ended(0)));
+    lab.runtime.remove_container(&handle).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_is_bounded_where_cgroups_can_be_written() {
+    let v1 = std::path::Path::new("/sys/fs/cgroup/memory");
+    if !nix::unistd::Uid::effective().is_root() || !v1.exists() {
+        return;
+    }
+    let lab = lab().await;
+    let handle = ContainerHandle("bounded".into());
+    let mut hungry = spec(lab.image.clone(), "tail -c 200000000 /dev/zero | wc -c; echo after");
+    hungry.limits = Limits { cpu: Some(512), memory: Some(32 << 20) };
+    let (text, _) = collect(lab.runtime.start(&handle, &hungry).await.unwrap()).await;
+    assert!(!text.contains("200000000"), "{text}");
+    assert!(v1.join("whistlestop/bounded").exists());
+    lab.runtime.remove_container(&handle).await.unwrap();
+    assert!(!v1.join("whistlestop/bounded").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn start_and_wait_of_true_is_fast() {
+    let lab = lab().await;
+    let mut times = Vec::new();
+    let mut removals = Vec::new();
+    for n in 0..80 {
+        let handle = ContainerHandle(format!("fast-{n}"));
+        let mut quick = spec(lab.image.clone(), "");
+        quick.process.path = "true".into();
+        let from = std::time::Instant::now();
+        let (_, end) = collect(lab.runtime.start(&handle, &quick).await.unwrap()).await;
+        times.push(from.elapsed());
+        assert_eq!(end, ended(0));
+        let from = std::time::Instant::now();
+        lab.runtime.remove_container(&handle).await.unwrap();
+        removals.push(from.elapsed());
+    }
+    times.sort();
+    removals.sort();
+    println!("start and wait of true: median {:?}, p90 {:?}; removal: median {:?}", times[40], times[72], removals[40]);
+    // Far above what it takes, so that a busy machine does not fail it; the figure is for reading.
+    assert!(times[40] < std::time::Duration::from_millis(100), "{:?}", times[40]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_ends_the_step_and_says_so() {
+    if !nix::unistd::Uid::effective().is_root() {
+        return;
+    }
+    let lab = lab().await;
+    let image = lab.runtime.local_path(&VolumeHandle("image".into())).unwrap().join("rootfs");
+    let small = lab.state.path().join("small");
+    std::fs::create_dir(&small).unwrap();
+    // A thread with mounts of its own: the small disk is seen by nobody else and goes with it.
+    let run = move || {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+        let (none, private) = (None::<&str>, nix::mount::MsFlags::MS_REC | nix::mount::MsFlags::MS_PRIVATE);
+        nix::mount::mount(none, "/", none, private, none).unwrap();
+        let empty = nix::mount::MsFlags::empty();
+        nix::mount::mount(Some("tmpfs"), &small, Some("tmpfs"), empty, Some("size=4m")).unwrap();
+        let tokio = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        tokio.block_on(async {
+            let runtime = open(small);
+            let handle = ContainerHandle("full".into());
+            let loud = spec(Image::Directory(image.clone()), "yes | head -c 50000000; sleep 1000");
+            let (text, end) = collect(runtime.start(&handle, &loud).await.unwrap()).await;
+            assert!(matches!(&end, Some(Output::Lost(text)) if text.contains("the disk is full")), "{end:?}");
+            assert!(text.len() > 1 << 20 && text.bytes().all(|b| b == b'y' || b == b'\n'));
+            let (again, end) = collect(runtime.attach(&handle, 0).await.unwrap()).await;
+            assert!(again == text && matches!(end, Some(Output::Lost(_))));
+            runtime.remove_container(&handle).await.unwrap();
+            let quiet = spec(Image::Directory(image), "echo goes on");
+            let (text, end) = collect(runtime.start(&handle, &quiet).await.unwrap()).await;
+            assert_eq!((text.as_str(), end), ("goes on\n", ended(0)));
+            runtime.remove_container(&handle).await.unwrap();
+        });
+    };
+    tokio::task::spawn_blocking(move || std::thread::spawn(run).join().unwrap()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_million_lines_arrive_whole() {
+    let lab = lab().await;
+    let handle = ContainerHandle("lines".into());
+    let line = "line N of the log, with some more text to make it eighty bytes long or so, more";
+    let mut loud = spec(lab.image.clone(), &format!("yes '{line}' | head -n 1000000"));
+    loud.process.tty = Some(WindowSize { columns: 500, rows: 500 });
+    let from = std::time::Instant::now();
+    let mut attached = lab.runtime.start(&handle, &loud).await.unwrap();
+    let mut length = 0;
+    while let Some(output) = attached.recv().await {
+        match output {
+            Output::Data { bytes, .. } => length += bytes.len(),
+            end => assert_eq!(Some(end), ended(0)),
+        }
+    }
+    println!("a million lines through a terminal: {:?}", from.elapsed());
+    assert_eq!(length, (line.len() + 2) * 1_000_000);
+    lab.runtime.remove_container(&handle).await.unwrap();
+}
