@@ -8,7 +8,7 @@ use whistlestop::base::clock::{Manual, Time};
 use whistlestop::exec::NativeHost;
 use whistlestop::front::App;
 use whistlestop::runtime::fake::Fake;
-use whistlestop::runtime::{self, Attached, ContainerHandle, ContainerSpec, Runtime};
+use whistlestop::runtime::{Attached, ContainerHandle, ContainerSpec, Result, Runtime};
 use whistlestop::server::compose::Seams;
 use whistlestop::server::runtimes::Runtimes;
 use whistlestop::server::{Serve, World as Server};
@@ -16,23 +16,8 @@ use whistlestop::server::{Serve, World as Server};
 /// 2026-11-22T12:00:00Z
 pub const NOW: Time = Time(1_795_348_800_000);
 
-/// Native children as processes of a fake runtime.
-struct FakeNatives(Arc<dyn Runtime>);
-
-#[async_trait::async_trait]
-impl NativeHost for FakeNatives {
-    async fn start(&self, container: &ContainerHandle, spec: &ContainerSpec) -> runtime::Result<Attached> {
-        self.0.start(container, spec).await
-    }
-
-    fn runtime(&self) -> Arc<dyn Runtime> {
-        self.0.clone()
-    }
-
-    fn program(&self) -> String {
-        "whistlestop".to_owned()
-    }
-}
+/// Nothing moves but what a test moves. `World::with(&["--roles", "web,scheduler,worker"])` starts the engine too.
+const WITHOUT_ENGINE: [&str; 2] = ["--roles", "web"];
 
 /// The server, and what a test turns.
 pub struct World {
@@ -50,19 +35,13 @@ impl World {
         World::with(&[]).await
     }
 
-    /// With further flags; nothing is checked, scheduled or run.
+    /// With further flags.
     pub async fn with(flags: &[&str]) -> World {
-        World::in_roles("web", flags).await
-    }
-
-    /// In these roles.
-    pub async fn in_roles(roles: &str, flags: &[&str]) -> World {
         let clock = Arc::new(Manual::new(NOW));
         let runtime = Arc::new(Fake::new());
         let directory = tempfile::tempdir().unwrap();
         let mut world = World { server: None, clock, runtime, directory };
-        let flags: Vec<&str> = ["--roles", roles].into_iter().chain(flags.iter().copied()).collect();
-        world.start(&flags).await;
+        world.start(flags).await;
         world
     }
 
@@ -71,11 +50,14 @@ impl World {
         let mut args = vec!["--bind-ip", "127.0.0.1", "--bind-port", "0", "--state-dir", &state];
         args.extend(["--add-local-user", "admin:admin", "--add-local-user", "ann:ann", "--add-local-user", "bob:bob"]);
         args.extend(["--add-local-user", "eve:eve", "--main-team-local-user", "admin", "--log-level", "error"]);
+        if !flags.contains(&"--roles") {
+            args.extend(WITHOUT_ENGINE);
+        }
         args.extend(flags);
         let serve = Serve::from_args(args).unwrap();
-        let containers: Arc<dyn Runtime> = self.runtime.clone();
-        let runtimes = Runtimes { natives: Arc::new(FakeNatives(containers.clone())), containers };
-        let seams = Seams { clock: self.clock.clone(), runtime: Some(runtimes) };
+        let natives = Arc::new(Natives(self.runtime.clone()));
+        let runtime = Some(Runtimes { containers: self.runtime.clone(), natives });
+        let seams = Seams { clock: self.clock.clone(), runtime };
         self.server = Some(Server::start(serve, seams).await.unwrap());
     }
 
@@ -84,7 +66,7 @@ impl World {
         if let Some(server) = self.server.take() {
             server.stop().await;
         }
-        self.start(&["--roles", "web"]).await;
+        self.start(&[]).await;
     }
 
     /// The running server.
@@ -186,5 +168,23 @@ impl Caller {
         let answer = request.send().await.unwrap();
         let (status, text) = (answer.status(), answer.text().await.unwrap());
         assert!(status.is_success(), "{status}: {text}");
+    }
+}
+
+/// Native types on the fake runtime.
+struct Natives(Arc<Fake>);
+
+#[async_trait::async_trait]
+impl NativeHost for Natives {
+    async fn start(&self, container: &ContainerHandle, spec: &ContainerSpec) -> Result<Attached> {
+        self.0.start(container, spec).await
+    }
+
+    fn runtime(&self) -> Arc<dyn Runtime> {
+        self.0.clone()
+    }
+
+    fn program(&self) -> String {
+        "whistlestop".to_owned()
     }
 }
