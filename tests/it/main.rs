@@ -1,5 +1,4 @@
 //! The one integration binary: a folder for each area.
 #![allow(clippy::unwrap_used, reason = "a test that fails here has failed")]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod runtime;
