@@ -10,6 +10,7 @@ use crate::auth::{Access, Action, Claims, Decision, Object, Role, Standing, deci
 use crate::base::id::{BuildId, TeamId};
 use crate::base::version::digest;
 use crate::store::ReadTx;
+use crate::store::build::Audience;
 use crate::store::show::access::{BuildAccess, PipelineAccess, TeamAccess};
 
 /// What is refused for an archived pipeline.
@@ -39,15 +40,8 @@ pub struct Permit {
     team: Option<(TeamId, String)>,
     pipeline: Option<PipelineAccess>,
     build: Option<BuildId>,
-}
-
-/// Whose rows a list may show.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Visible {
-    /// Everybody's.
-    All,
-    /// Those of these teams, and of exposed pipelines.
-    Teams(Vec<String>),
+    /// Teams on which the caller has a role.
+    own: Vec<TeamId>,
 }
 
 impl Permit {
@@ -82,12 +76,13 @@ impl Permit {
     }
 
     /// Whose rows a list may show.
-    pub fn visible(&self) -> Visible {
-        match &self.who {
-            Some(s) if s.admin => Visible::All,
-            Some(s) => Visible::Teams(s.roles.keys().cloned().collect()),
-            None => Visible::Teams(Vec::new()),
-        }
+    pub fn audience(&self) -> Audience {
+        if self.is_admin() { Audience::All } else { Audience::TeamsAndPublic(self.own.clone()) }
+    }
+
+    /// Whether a list may show what belongs to this team, exposed or not.
+    pub fn sees(&self, team: TeamId, exposed: bool) -> bool {
+        exposed || self.is_admin() || self.own.contains(&team)
     }
 
     /// The team in the path.
@@ -201,5 +196,7 @@ fn permit(app: &App, action: Action, access: Access, team_name: Option<&str>, fo
     }
     let owner = found.build.as_ref().map(|b| b.team.as_str()).or(team_name);
     let team = found.teams.iter().find(|t| Some(t.name.as_str()) == owner).map(|t| (t.id, t.name.clone()));
-    Ok(Permit { action, role, team, pipeline: found.pipeline, build: found.build.map(|b| b.id), who })
+    let has_role = |t: &&TeamAccess| who.as_ref().is_some_and(|s| s.roles.contains_key(&t.name));
+    let own = found.teams.iter().filter(has_role).map(|t| t.id).collect();
+    Ok(Permit { action, role, team, pipeline: found.pipeline, build: found.build.map(|b| b.id), own, who })
 }

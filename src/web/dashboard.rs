@@ -15,7 +15,8 @@ use super::{graph, live, span};
 use crate::auth::Role;
 use crate::base::clock::Time;
 use crate::base::id::{JobId, PipelineId};
-use crate::front::{Answer, App, Call, Failure, Permit, Visible};
+use crate::front::{Answer, App, Call, Failure, Permit};
+use crate::store::build::Audience;
 use crate::store::web::overview::{JobFace, PipelineFace, Scope};
 
 /// One job in the preview of a card.
@@ -163,9 +164,10 @@ pub async fn follow(permit: Permit, call: Call) -> Answer {
 }
 
 async fn render(app: &App, asked: &Asked) -> Result<Markup, Failure> {
-    let scope = match asked.permit.visible() {
-        Visible::All => Scope::All,
-        Visible::Teams(names) => Scope::Teams(names),
+    let scope = match asked.permit.audience() {
+        Audience::All => Scope::All,
+        Audience::TeamsAndPublic(teams) => Scope::Teams(teams),
+        Audience::Team(team) | Audience::PublicOf(team) => Scope::Teams(vec![team]),
     };
     let (pipelines, jobs, passed) =
         app.store.read(move |tx| Ok((tx.pipeline_faces(&scope)?, tx.job_faces(&scope)?, tx.passed_pairs(&scope)?))).await?;

@@ -1,5 +1,7 @@
 //! The one integration binary: a folder for each area.
 #![allow(clippy::unwrap_used, reason = "a test that fails here has failed")]
 
+mod api;
 mod resource;
 mod runtime;
+mod world;

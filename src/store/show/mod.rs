@@ -3,3 +3,7 @@
 //! Nothing here changes anything.
 
 pub mod access;
+pub mod container;
+pub mod job;
+pub mod preparation;
+pub mod resource;

@@ -1,0 +1,119 @@
+//! Containers and volumes.
+
+use serde::Serialize;
+
+use crate::base::clock::Time;
+use crate::base::duration;
+use crate::base::id::{BuildId, JobId, PipelineId};
+use crate::pipeline::Object;
+use crate::store::show::container::ContainerView;
+use crate::store::volume::Volume;
+
+/// The name of the worker in this process.
+pub const WORKER: &str = "local";
+
+/// A container.
+#[derive(Debug, Serialize)]
+pub struct ContainerJson<'c> {
+    id: &'c str,
+    worker_name: &'static str,
+    state: &'static str,
+    #[serde(rename = "type")]
+    kind: &'c str,
+    step_name: &'c str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    attempt: &'c str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pipeline_id: Option<PipelineId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job_id: Option<JobId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    build_id: Option<BuildId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pipeline_name: Option<&'c str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pipeline_instance_vars: Option<&'c Object>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job_name: Option<&'c str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    build_name: Option<&'c str>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    user: &'c str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    working_directory: &'c str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_in: Option<String>,
+}
+
+impl<'c> ContainerJson<'c> {
+    /// A container as of now.
+    pub fn new(view: &'c ContainerView, now: Time) -> ContainerJson<'c> {
+        let (c, place) = (&view.container, &view.place);
+        let check = c.kind == "check";
+        ContainerJson {
+            id: &c.handle,
+            worker_name: WORKER,
+            state: "created",
+            kind: &c.kind,
+            step_name: &c.step_name,
+            attempt: &c.attempt,
+            pipeline_id: place.pipeline_id,
+            job_id: place.job_id,
+            build_id: place.build_id,
+            pipeline_name: place.pipeline_name.as_deref(),
+            pipeline_instance_vars: place.pipeline_instance_vars.as_ref(),
+            job_name: place.job_name.as_deref(),
+            build_name: if check { Some("check") } else { place.build_name.as_deref() },
+            user: &c.user,
+            working_directory: &c.working_directory,
+            expires_in: (c.hijacked_until > now).then(|| duration::format(c.hijacked_until.since(now))),
+        }
+    }
+}
+
+/// A volume.
+#[derive(Debug, Serialize)]
+pub struct VolumeJson<'v> {
+    id: &'v str,
+    worker_name: &'static str,
+    #[serde(rename = "type")]
+    kind: &'static str,
+    container_handle: &'v str,
+    path: &'v str,
+    parent_handle: &'v str,
+    resource_type: (),
+    base_resource_type: (),
+    pipeline_id: i64,
+    pipeline_name: &'static str,
+    pipeline_instance_vars: (),
+    job_name: &'static str,
+    step_name: &'static str,
+}
+
+impl<'v> VolumeJson<'v> {
+    /// A volume, under Concourse's word for its kind.
+    pub fn new(volume: &'v Volume) -> VolumeJson<'v> {
+        let kind = match volume.kind.as_str() {
+            "input" => "container",
+            "resource" => "resource",
+            "cache" => "task-cache",
+            _ if volume.container.is_some() => "container",
+            _ => "artifact",
+        };
+        VolumeJson {
+            id: &volume.handle,
+            worker_name: WORKER,
+            kind,
+            container_handle: volume.container.as_deref().unwrap_or_default(),
+            path: &volume.path,
+            parent_handle: volume.parent.as_deref().unwrap_or_default(),
+            resource_type: (),
+            base_resource_type: (),
+            pipeline_id: 0,
+            pipeline_name: "",
+            pipeline_instance_vars: (),
+            job_name: "",
+            step_name: "",
+        }
+    }
+}

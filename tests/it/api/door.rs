@@ -1,0 +1,79 @@
+//! What every request meets: headers, permissions, errors.
+
+use crate::world::World;
+
+#[tokio::test]
+async fn every_answer_carries_the_headers_of_concourse() {
+    let world = World::new().await;
+    let answer = world.anonymous().get("/api/v1/info").await;
+    assert_eq!(answer.status(), 200);
+    for (name, value) in [
+        ("cache-control", "no-store, private"),
+        ("content-security-policy", "frame-ancestors 'none'"),
+        ("content-type", "application/json"),
+        ("x-concourse-version", "8.2.5"),
+        ("x-content-type-options", "nosniff"),
+        ("x-download-options", "noopen"),
+        ("x-frame-options", "deny"),
+        ("x-xss-protection", "1; mode=block"),
+    ] {
+        assert_eq!(answer.headers()[name], value, "{name}");
+    }
+    let url = world.url("");
+    let expected = format!(
+        r#"{{"version":"8.2.5","worker_version":"2.5","feature_flags":{{"build_rerun":false,"cache_streamed_volumes":true,"global_resources":false,"resource_causality":true}},"external_url":"{url}"}}"#
+    );
+    assert_eq!(answer.text().await.unwrap(), expected + "\n");
+}
+
+#[tokio::test]
+async fn an_unknown_address_is_not_found() {
+    let world = World::new().await;
+    let answer = world.anonymous().get("/api/v1/nope").await;
+    assert_eq!(answer.status(), 404);
+    assert_eq!(answer.headers()["content-type"], "text/plain; charset=utf-8");
+    assert_eq!(answer.text().await.unwrap(), "404 page not found\n");
+}
+
+#[tokio::test]
+async fn who_may_not_is_told_why() {
+    let world = World::new().await;
+    world.team("alpha", "ann").await;
+    for (who, status, text) in [("ann", 200, ""), ("eve", 403, "forbidden"), ("", 401, "not authorized")] {
+        let caller = if who.is_empty() { world.anonymous() } else { world.sign_in(who).await };
+        let answer = caller.get("/api/v1/teams/alpha").await;
+        assert_eq!(answer.status(), status, "{who}");
+        if !text.is_empty() {
+            assert_eq!(answer.text().await.unwrap(), text);
+        }
+    }
+    assert_eq!(world.sign_in("ann").await.get("/api/v1/teams/zz").await.status(), 403);
+    assert_eq!(world.admin().await.get("/api/v1/teams/zz").await.status(), 404);
+    assert_eq!(world.admin().await.get("/api/v1/builds/zz").await.status(), 400);
+    assert_eq!(world.admin().await.get("/api/v1/builds/99").await.status(), 404);
+}
+
+#[tokio::test]
+async fn a_change_leaves_a_row_in_the_audit() {
+    let world = World::new().await;
+    world.team("alpha", "ann").await;
+    let entries = world.app().store.read(|tx| tx.audit_entries(None, None, 10)).await.unwrap();
+    let rows: Vec<_> =
+        entries.iter().map(|e| (e.action.as_str(), e.user.as_str(), e.team.as_str(), e.status)).collect();
+    assert_eq!(rows, [("SetTeam", "admin", "alpha", 201)]);
+}
+
+#[tokio::test]
+async fn metrics_are_on_a_listener_of_their_own() {
+    let world = World::with(&["--prometheus-bind-port", "0"]).await;
+    let address = world.server().metrics_address().unwrap();
+    world.anonymous().get("/api/v1/info").await;
+    let text = reqwest::get(format!("http://{address}/metrics")).await.unwrap().text().await.unwrap();
+    assert!(text.contains("concourse_builds_finished_total 0"), "{text}");
+    assert!(text.contains("concourse_workers_registered{state=\"running\"} 1"), "{text}");
+    assert!(
+        text.contains("concourse_http_responses_duration_seconds_bucket{method=\"GET\",route=\"GetInfo\""),
+        "{text}"
+    );
+    assert_eq!(world.anonymous().get("/metrics").await.status(), 404);
+}

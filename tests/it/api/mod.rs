@@ -1,0 +1,4 @@
+//! The API through the front door.
+
+mod door;
+mod sign_in;
