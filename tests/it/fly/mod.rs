@@ -1,6 +1,7 @@
 //! The client as a process, against a server that only knows prepared answers: stdout, stderr and exit code together.
 
 mod changes;
+mod execute;
 mod hijack;
 mod lists;
 mod login;
