@@ -40,7 +40,7 @@ pub enum ApiError {
         /// `Get`, `Put` …
         method: String,
         /// What was asked.
-        url: Url,
+        url: Box<Url>,
         /// The innermost reason.
         cause: String,
     },
@@ -311,7 +311,7 @@ fn go_method(method: &Method) -> String {
 }
 
 fn network(method: String, url: Url, error: &reqwest::Error) -> ApiError {
-    ApiError::Network { method, url, cause: innermost(error) }
+    ApiError::Network { method, url: Box::new(url), cause: innermost(error) }
 }
 
 /// The reason at the bottom of a chain of errors.

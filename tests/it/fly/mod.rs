@@ -32,10 +32,13 @@ pub fn ended(code: i32, stdout: &str, stderr: &str) -> Ended {
     Ended { code, stdout: stdout.to_owned(), stderr: stderr.to_owned() }
 }
 
+/// Status, headers and body.
+type Prepared = (u16, Vec<(&'static str, String)>, String);
+
 /// Prepared answers by `METHOD /path?query`, and what was asked.
 #[derive(Default)]
 struct Script {
-    answers: HashMap<String, (u16, Vec<(&'static str, String)>, String)>,
+    answers: HashMap<String, Prepared>,
     asked: Vec<String>,
 }
 
