@@ -20,7 +20,6 @@ use crate::base::clock::{Clock, System, Time};
 use crate::base::shutdown::Shutdown;
 use crate::engine::feed::Feed;
 use crate::engine::{self, Wakes};
-use crate::front::pages::Plain;
 use crate::front::{App, AppParts, BuiltIn, Routes, Settings};
 use crate::login::{LocalUsers, Login};
 use crate::resource::bundle::{self, Bundle};
@@ -86,7 +85,7 @@ impl World {
             wakes: Wakes::default(),
             runtime: runtimes.containers.clone(),
             login,
-            pages: Box::new(Plain),
+            pages: Box::new(crate::web::Drawn),
             log_level,
             shutdown: Shutdown::new(),
             settings,
@@ -105,7 +104,11 @@ impl World {
             engine::start(&shared, &app.shutdown);
         }
         if serve.roles.contains(&RoleChoice::Web) {
-            listen::serve(listener, crate::api::routes(Routes::new(app.clone())).finish(), &app.shutdown);
+            listen::serve(
+                listener,
+                crate::web::routes(crate::api::routes(Routes::new(app.clone()))).finish(),
+                &app.shutdown,
+            );
         }
         let metrics = match serve.prometheus_bind_port {
             Some(port) => Some(serve_metrics(&app, (serve.prometheus_bind_ip, port).into(), recorder).await?),

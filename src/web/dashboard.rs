@@ -15,7 +15,7 @@ use super::{graph, live, span};
 use crate::auth::Role;
 use crate::base::clock::Time;
 use crate::base::id::{JobId, PipelineId};
-use crate::front::{Answer, App, Call, Failure, Permit, Visible};
+use crate::front::{Answer, App, Call, Failure, Permit};
 use crate::store::web::overview::{JobFace, PipelineFace, Scope};
 
 /// One job in the preview of a card.
@@ -163,9 +163,10 @@ pub async fn follow(permit: Permit, call: Call) -> Answer {
 }
 
 async fn render(app: &App, asked: &Asked) -> Result<Markup, Failure> {
-    let scope = match asked.permit.visible() {
-        Visible::All => Scope::All,
-        Visible::Teams(names) => Scope::Teams(names),
+    let scope = if asked.permit.is_admin() {
+        Scope::All
+    } else {
+        Scope::Teams(asked.permit.who().map(|s| s.roles.keys().cloned().collect()).unwrap_or_default())
     };
     let (pipelines, jobs, passed) = app
         .store

@@ -4,6 +4,7 @@
 mod api;
 mod corpus;
 mod fly;
+mod house;
 mod resource;
 mod runtime;
 mod world;

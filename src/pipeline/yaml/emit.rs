@@ -10,7 +10,7 @@ use std::ptr::{null, null_mut};
 use std::slice;
 
 use serde_json::Value;
-use unsafe_libyaml_norway as sys;
+use unsafe_libyaml_norway as unsafe_sys;
 
 use super::scalar::{Scalar, untagged};
 use crate::vars::number;
@@ -24,7 +24,7 @@ pub fn to_yaml(value: &Value) -> String {
 }
 
 struct Emitter<'b> {
-    raw: Box<MaybeUninit<sys::yaml_emitter_t>>,
+    raw: Box<MaybeUninit<unsafe_sys::yaml_emitter_t>>,
     _output: std::marker::PhantomData<&'b mut Vec<u8>>,
 }
 
@@ -44,68 +44,68 @@ impl<'b> Emitter<'b> {
         // SAFETY: the pointer is to memory of the right size and alignment, which initialisation fills; the lifetime
         // keeps the output alive and untouched as long as the emitter.
         unsafe {
-            if sys::yaml_emitter_initialize(raw.as_mut_ptr()).fail {
+            if unsafe_sys::yaml_emitter_initialize(raw.as_mut_ptr()).fail {
                 return None;
             }
-            sys::yaml_emitter_set_unicode(raw.as_mut_ptr(), true);
-            sys::yaml_emitter_set_output(raw.as_mut_ptr(), append, std::ptr::from_mut(output).cast());
+            unsafe_sys::yaml_emitter_set_unicode(raw.as_mut_ptr(), true);
+            unsafe_sys::yaml_emitter_set_output(raw.as_mut_ptr(), append, std::ptr::from_mut(output).cast());
         }
         Some(Emitter { raw, _output: std::marker::PhantomData })
     }
 
     /// Fills an event with `fill` and hands it over.
-    fn emit(&mut self, fill: impl FnOnce(*mut sys::yaml_event_t) -> bool) -> bool {
+    fn emit(&mut self, fill: impl FnOnce(*mut unsafe_sys::yaml_event_t) -> bool) -> bool {
         let mut event = MaybeUninit::uninit();
         if !fill(event.as_mut_ptr()) {
             return false;
         }
         // SAFETY: the event was filled; the emitter takes it over, whatever becomes of it.
-        unsafe { sys::yaml_emitter_emit(self.raw.as_mut_ptr(), event.as_mut_ptr()) }.ok
+        unsafe { unsafe_sys::yaml_emitter_emit(self.raw.as_mut_ptr(), event.as_mut_ptr()) }.ok
     }
 
     fn document(&mut self, value: &Value) -> bool {
         // SAFETY: each call fills the event it is given; there are no directives.
-        self.emit(|e| unsafe { sys::yaml_stream_start_event_initialize(e, sys::YAML_UTF8_ENCODING) }.ok)
+        self.emit(|e| unsafe { unsafe_sys::yaml_stream_start_event_initialize(e, unsafe_sys::YAML_UTF8_ENCODING) }.ok)
             && self.emit(|e| {
                 // SAFETY: as above.
-                unsafe { sys::yaml_document_start_event_initialize(e, null_mut(), null_mut(), null_mut(), true) }.ok
+                unsafe { unsafe_sys::yaml_document_start_event_initialize(e, null_mut(), null_mut(), null_mut(), true) }.ok
             })
             && self.value(value)
             // SAFETY: as above.
-            && self.emit(|e| unsafe { sys::yaml_document_end_event_initialize(e, true) }.ok)
+            && self.emit(|e| unsafe { unsafe_sys::yaml_document_end_event_initialize(e, true) }.ok)
             // SAFETY: as above.
-            && self.emit(|e| unsafe { sys::yaml_stream_end_event_initialize(e) }.ok)
+            && self.emit(|e| unsafe { unsafe_sys::yaml_stream_end_event_initialize(e) }.ok)
     }
 
     fn value(&mut self, value: &Value) -> bool {
         match value {
-            Value::Null => self.scalar("null", sys::YAML_PLAIN_SCALAR_STYLE),
-            Value::Bool(b) => self.scalar(if *b { "true" } else { "false" }, sys::YAML_PLAIN_SCALAR_STYLE),
+            Value::Null => self.scalar("null", unsafe_sys::YAML_PLAIN_SCALAR_STYLE),
+            Value::Bool(b) => self.scalar(if *b { "true" } else { "false" }, unsafe_sys::YAML_PLAIN_SCALAR_STYLE),
             Value::Number(n) => {
                 let float = n.as_f64().filter(|_| n.is_f64());
                 let text = float.map_or_else(|| n.to_string(), number::shortest);
-                self.scalar(&text, sys::YAML_PLAIN_SCALAR_STYLE)
+                self.scalar(&text, unsafe_sys::YAML_PLAIN_SCALAR_STYLE)
             }
             Value::String(text) => self.text(text),
             Value::Array(items) => {
                 // SAFETY: the call fills the event; without anchor and tag.
                 self.emit(|e| {
-                    let style = sys::YAML_BLOCK_SEQUENCE_STYLE;
-                    unsafe { sys::yaml_sequence_start_event_initialize(e, null(), null(), true, style) }.ok
+                    let style = unsafe_sys::YAML_BLOCK_SEQUENCE_STYLE;
+                    unsafe { unsafe_sys::yaml_sequence_start_event_initialize(e, null(), null(), true, style) }.ok
                 }) && items.iter().all(|item| self.value(item))
                     // SAFETY: as above.
-                    && self.emit(|e| unsafe { sys::yaml_sequence_end_event_initialize(e) }.ok)
+                    && self.emit(|e| unsafe { unsafe_sys::yaml_sequence_end_event_initialize(e) }.ok)
             }
             Value::Object(map) => {
                 let mut entries: Vec<_> = map.iter().collect();
                 entries.sort_by(|(a, _), (b, _)| natural(a, b));
                 // SAFETY: the call fills the event; without anchor and tag.
                 self.emit(|e| {
-                    let style = sys::YAML_BLOCK_MAPPING_STYLE;
-                    unsafe { sys::yaml_mapping_start_event_initialize(e, null(), null(), true, style) }.ok
+                    let style = unsafe_sys::YAML_BLOCK_MAPPING_STYLE;
+                    unsafe { unsafe_sys::yaml_mapping_start_event_initialize(e, null(), null(), true, style) }.ok
                 }) && entries.into_iter().all(|(key, value)| self.text(key) && self.value(value))
                     // SAFETY: as above.
-                    && self.emit(|e| unsafe { sys::yaml_mapping_end_event_initialize(e) }.ok)
+                    && self.emit(|e| unsafe { unsafe_sys::yaml_mapping_end_event_initialize(e) }.ok)
             }
         }
     }
@@ -113,20 +113,23 @@ impl<'b> Emitter<'b> {
     /// A text: literal where it has lines, in quotes where it would mean something else.
     fn text(&mut self, text: &str) -> bool {
         let style = if text.contains('\n') {
-            sys::YAML_LITERAL_SCALAR_STYLE
+            unsafe_sys::YAML_LITERAL_SCALAR_STYLE
         } else if means_itself(text) {
-            sys::YAML_PLAIN_SCALAR_STYLE
+            unsafe_sys::YAML_PLAIN_SCALAR_STYLE
         } else {
-            sys::YAML_DOUBLE_QUOTED_SCALAR_STYLE
+            unsafe_sys::YAML_DOUBLE_QUOTED_SCALAR_STYLE
         };
         self.scalar(text, style)
     }
 
-    fn scalar(&mut self, text: &str, style: sys::yaml_scalar_style_t) -> bool {
+    fn scalar(&mut self, text: &str, style: unsafe_sys::yaml_scalar_style_t) -> bool {
         let Ok(length) = i32::try_from(text.len()) else { return false };
         // SAFETY: the call copies the text, which is `length` bytes long, and fills the event.
         self.emit(|e| {
-            unsafe { sys::yaml_scalar_event_initialize(e, null(), null(), text.as_ptr(), length, true, true, style) }.ok
+            unsafe {
+                unsafe_sys::yaml_scalar_event_initialize(e, null(), null(), text.as_ptr(), length, true, true, style)
+            }
+            .ok
         })
     }
 }
@@ -134,7 +137,7 @@ impl<'b> Emitter<'b> {
 impl Drop for Emitter<'_> {
     fn drop(&mut self) {
         // SAFETY: the emitter was initialised and is freed only here.
-        unsafe { sys::yaml_emitter_delete(self.raw.as_mut_ptr()) };
+        unsafe { unsafe_sys::yaml_emitter_delete(self.raw.as_mut_ptr()) };
     }
 }
 

@@ -10,7 +10,7 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::slice;
 
-use unsafe_libyaml_norway as sys;
+use unsafe_libyaml_norway as unsafe_sys;
 
 use super::document::{Mark, YamlError};
 
@@ -34,7 +34,7 @@ pub(super) enum Event {
 
 /// Reads a text event by event.
 pub(super) struct Events<'t> {
-    parser: Box<MaybeUninit<sys::yaml_parser_t>>,
+    parser: Box<MaybeUninit<unsafe_sys::yaml_parser_t>>,
     failed: Option<YamlError>,
     text: PhantomData<&'t [u8]>,
 }
@@ -43,11 +43,11 @@ impl<'t> Events<'t> {
     pub(super) fn of(text: &'t [u8]) -> Result<Events<'t>, YamlError> {
         let mut parser = Box::new(MaybeUninit::uninit());
         // SAFETY: the pointer is to memory of the right size and alignment, which initialisation fills.
-        if unsafe { sys::yaml_parser_initialize(parser.as_mut_ptr()) }.fail {
+        if unsafe { unsafe_sys::yaml_parser_initialize(parser.as_mut_ptr()) }.fail {
             return Err(YamlError { message: "out of memory".into(), mark: None });
         }
         // SAFETY: the parser was initialised, is boxed, and the lifetime keeps the text alive as long as the parser.
-        unsafe { sys::yaml_parser_set_input_string(parser.as_mut_ptr(), text.as_ptr(), text.len() as u64) };
+        unsafe { unsafe_sys::yaml_parser_set_input_string(parser.as_mut_ptr(), text.as_ptr(), text.len() as u64) };
         Ok(Events { parser, failed: None, text: PhantomData })
     }
 
@@ -56,9 +56,9 @@ impl<'t> Events<'t> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        let mut raw = MaybeUninit::<sys::yaml_event_t>::uninit();
+        let mut raw = MaybeUninit::<unsafe_sys::yaml_event_t>::uninit();
         // SAFETY: the parser was initialised; the event is filled before success is told.
-        if unsafe { sys::yaml_parser_parse(self.parser.as_mut_ptr(), raw.as_mut_ptr()) }.fail {
+        if unsafe { unsafe_sys::yaml_parser_parse(self.parser.as_mut_ptr(), raw.as_mut_ptr()) }.fail {
             let error = self.error();
             self.failed = Some(error.clone());
             return Err(error);
@@ -67,7 +67,7 @@ impl<'t> Events<'t> {
         unsafe {
             let event = copied(raw.assume_init_ref());
             let mark = place(&raw.assume_init_ref().start_mark);
-            sys::yaml_event_delete(raw.as_mut_ptr());
+            unsafe_sys::yaml_event_delete(raw.as_mut_ptr());
             Ok((event, mark))
         }
     }
@@ -81,7 +81,7 @@ impl<'t> Events<'t> {
             (parser, problem.map(|text| text.to_string_lossy().into_owned()))
         };
         let problem = problem.unwrap_or_else(|| "unknown problem parsing YAML content".to_owned());
-        let scanner = u64::from(parser.error == sys::YAML_SCANNER_ERROR);
+        let scanner = u64::from(parser.error == unsafe_sys::YAML_SCANNER_ERROR);
         let line = [parser.problem_mark.line, parser.context_mark.line].into_iter().find(|line| *line != 0);
         let message = match line {
             Some(line) => format!("line {}: {problem}", line + scanner),
@@ -94,11 +94,11 @@ impl<'t> Events<'t> {
 impl Drop for Events<'_> {
     fn drop(&mut self) {
         // SAFETY: the parser was initialised and is freed only here.
-        unsafe { sys::yaml_parser_delete(self.parser.as_mut_ptr()) };
+        unsafe { unsafe_sys::yaml_parser_delete(self.parser.as_mut_ptr()) };
     }
 }
 
-fn place(mark: &sys::yaml_mark_t) -> Mark {
+fn place(mark: &unsafe_sys::yaml_mark_t) -> Mark {
     Mark { line: mark.line as usize + 1, column: mark.column as usize + 1 }
 }
 
@@ -106,13 +106,13 @@ fn place(mark: &sys::yaml_mark_t) -> Mark {
 ///
 /// # Safety
 /// The event must have been filled by the parser and not been freed.
-unsafe fn copied(event: &sys::yaml_event_t) -> Event {
+unsafe fn copied(event: &unsafe_sys::yaml_event_t) -> Event {
     // SAFETY: the type says which member of the union was filled; its texts are null or end in a zero byte.
     unsafe {
         match event.type_ {
-            sys::YAML_STREAM_START_EVENT | sys::YAML_DOCUMENT_START_EVENT => Event::Start,
-            sys::YAML_ALIAS_EVENT => Event::Alias(text(event.data.alias.anchor).unwrap_or_default()),
-            sys::YAML_SCALAR_EVENT => {
+            unsafe_sys::YAML_STREAM_START_EVENT | unsafe_sys::YAML_DOCUMENT_START_EVENT => Event::Start,
+            unsafe_sys::YAML_ALIAS_EVENT => Event::Alias(text(event.data.alias.anchor).unwrap_or_default()),
+            unsafe_sys::YAML_SCALAR_EVENT => {
                 let scalar = event.data.scalar;
                 let value = slice::from_raw_parts(scalar.value, scalar.length as usize);
                 Event::Scalar {
@@ -122,9 +122,9 @@ unsafe fn copied(event: &sys::yaml_event_t) -> Event {
                     plain: scalar.plain_implicit,
                 }
             }
-            sys::YAML_SEQUENCE_START_EVENT => Event::Sequence { anchor: text(event.data.sequence_start.anchor) },
-            sys::YAML_MAPPING_START_EVENT => Event::Mapping { anchor: text(event.data.mapping_start.anchor) },
-            sys::YAML_SEQUENCE_END_EVENT | sys::YAML_MAPPING_END_EVENT => Event::Close,
+            unsafe_sys::YAML_SEQUENCE_START_EVENT => Event::Sequence { anchor: text(event.data.sequence_start.anchor) },
+            unsafe_sys::YAML_MAPPING_START_EVENT => Event::Mapping { anchor: text(event.data.mapping_start.anchor) },
+            unsafe_sys::YAML_SEQUENCE_END_EVENT | unsafe_sys::YAML_MAPPING_END_EVENT => Event::Close,
             _ => Event::End,
         }
     }

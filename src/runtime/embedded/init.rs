@@ -113,6 +113,8 @@ fn explain(error: &io::Error) -> io::Error {
 
 fn detach(dir: &Path) -> io::Result<()> {
     nix::unistd::setsid().ok();
+    // The server's own may be tighter than what users in a container need.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     std::env::set_current_dir("/")?;
     let null = File::options().read(true).write(true).open("/dev/null")?;
     let log = File::options().append(true).create(true).open(dir.join("supervisor.log"))?;
@@ -171,6 +173,9 @@ fn first_process(blueprint: &Blueprint, outside: Outside<'_>) -> io::Result<io::
         false => Some(confine::separate_user_namespace()?),
     };
     let filter = if blueprint.privileged { None } else { Some(confine::filter()?) };
+    if !blueprint.privileged {
+        confine::leave_abstract_sockets();
+    }
     let confinement = Confinement { user_namespace, cgroups, filter };
     // From here on the process may have been started.
     let record = create_record(Path::new(&format!("/proc/self/fd/{}/{RECORD}", home.as_raw_fd())))?;

@@ -138,6 +138,17 @@ impl Builder<'_> {
         if self.rootless {
             data.push_str(",userxattr");
         }
+        if let Some((_, work)) = &layers.upper {
+            // Otherwise the end of each container would write the whole disk's cache out. A plain directory is not
+            // more durable. The mark that this leaves would refuse the next mount, so it goes first.
+            let inner = work.join("work");
+            fs::set_permissions(&inner, fs::Permissions::from_mode(0o700)).ok();
+            fs::remove_dir_all(inner.join("incompat")).ok();
+            let volatile = format!("{data},volatile");
+            if mount_kind("overlay", target, MsFlags::empty(), &volatile).is_ok() {
+                return Ok(());
+            }
+        }
         mount_kind("overlay", target, MsFlags::empty(), &data)
     }
 
