@@ -29,6 +29,7 @@ async fn run(world: &World, id: i64) {
         .unwrap();
     let log = app.feed.open(build).await.unwrap();
     log.output(&Origin::step("1"), "it worked\r\n".into(), 11).await.unwrap();
+    app.feed.store_all(build).await.unwrap();
     app.store.write(move |tx| tx.finish_build(build, Status::Succeeded, now)).await.unwrap();
     app.feed.close(build);
 }
