@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::pages::Pages;
 use crate::audit::Audit;
 use crate::auth::policy::Rbac;
-use crate::base::clock::Clock;
+use crate::base::clock::{Clock, Time};
 use crate::base::shutdown::Shutdown;
 use crate::engine::Wakes;
 use crate::engine::feed::Feed;
@@ -15,7 +15,7 @@ use crate::runtime::Runtime;
 use crate::store::Store;
 
 /// What the operator has set and answers depend on.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Where people reach this server, without a slash at the end.
     pub external_url: String,
@@ -23,6 +23,10 @@ pub struct Settings {
     pub cluster_name: String,
     /// Cookies only over TLS.
     pub cookie_secure: bool,
+    /// Names of the built-in resource types.
+    pub resource_types: Vec<String>,
+    /// When this process started.
+    pub started: Time,
     /// Roles that were moved.
     pub rbac: Rbac,
 }

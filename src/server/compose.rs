@@ -64,7 +64,7 @@ impl World {
         let listener = listen::bind((serve.bind_ip, serve.bind_port).into(), "--bind-port").await?;
         let address = listener.local_addr()?;
         let notices = notices(&serve);
-        let settings = settings(&serve, address)?;
+        let settings = settings(&serve, &seams, address)?;
         let users = LocalUsers::new(serve.add_local_user.clone());
         let login = Login::new(store.clone(), seams.clock.clone(), users, serve.auth_duration);
         prepare(&store, &login, &serve.main_team_local_user).await?;
@@ -183,12 +183,14 @@ fn take_roles(serve: &Serve) -> anyhow::Result<Vec<RoleLock>> {
     Ok(roles.into_iter().map(|role| RoleLock::take(directory, role.name())).collect::<Result<_, _>>()?)
 }
 
-fn settings(serve: &Serve, address: SocketAddr) -> anyhow::Result<Settings> {
+fn settings(serve: &Serve, seams: &Seams, address: SocketAddr) -> anyhow::Result<Settings> {
     let local = || format!("http://127.0.0.1:{}", address.port());
     Ok(Settings {
         external_url: serve.external_url.as_deref().map_or_else(local, |url| url.trim_end_matches('/').to_owned()),
         cluster_name: serve.cluster_name.clone().unwrap_or_default(),
         cookie_secure: serve.cookie_secure,
+        resource_types: Vec::new(),
+        started: seams.clock.now(),
         rbac: serve.config_rbac.as_deref().map(rbac).transpose()?.unwrap_or_default(),
     })
 }

@@ -4,4 +4,5 @@
 mod api;
 mod resource;
 mod runtime;
+mod web;
 mod world;

@@ -5,13 +5,19 @@ use std::sync::Arc;
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use whistlestop::base::clock::{Manual, Time};
+use whistlestop::exec::NativeHost;
 use whistlestop::front::App;
 use whistlestop::runtime::fake::Fake;
+use whistlestop::runtime::{Attached, ContainerHandle, ContainerSpec, Result, Runtime};
 use whistlestop::server::compose::Seams;
+use whistlestop::server::runtimes::Runtimes;
 use whistlestop::server::{Serve, World as Server};
 
 /// 2026-11-22T12:00:00Z
 pub const NOW: Time = Time(1_795_348_800_000);
+
+/// Nothing moves but what a test moves. `World::with(&["--roles", "web,scheduler,worker"])` starts the engine too.
+const WITHOUT_ENGINE: [&str; 2] = ["--roles", "web"];
 
 /// The server, and what a test turns.
 pub struct World {
@@ -44,9 +50,14 @@ impl World {
         let mut args = vec!["--bind-ip", "127.0.0.1", "--bind-port", "0", "--state-dir", &state];
         args.extend(["--add-local-user", "admin:admin", "--add-local-user", "ann:ann", "--add-local-user", "bob:bob"]);
         args.extend(["--add-local-user", "eve:eve", "--main-team-local-user", "admin", "--log-level", "error"]);
+        if !flags.contains(&"--roles") {
+            args.extend(WITHOUT_ENGINE);
+        }
         args.extend(flags);
         let serve = Serve::from_args(args).unwrap();
-        let seams = Seams { clock: self.clock.clone(), runtime: self.runtime.clone() };
+        let natives = Arc::new(Natives(self.runtime.clone()));
+        let runtime = Some(Runtimes { containers: self.runtime.clone(), natives });
+        let seams = Seams { clock: self.clock.clone(), runtime };
         self.server = Some(Server::start(serve, seams).await.unwrap());
     }
 
@@ -157,5 +168,23 @@ impl Caller {
         let answer = request.send().await.unwrap();
         let (status, text) = (answer.status(), answer.text().await.unwrap());
         assert!(status.is_success(), "{status}: {text}");
+    }
+}
+
+/// Native types on the fake runtime.
+struct Natives(Arc<Fake>);
+
+#[async_trait::async_trait]
+impl NativeHost for Natives {
+    async fn start(&self, container: &ContainerHandle, spec: &ContainerSpec) -> Result<Attached> {
+        self.0.start(container, spec).await
+    }
+
+    fn runtime(&self) -> Arc<dyn Runtime> {
+        self.0.clone()
+    }
+
+    fn program(&self) -> String {
+        "whistlestop".to_owned()
     }
 }

@@ -3,6 +3,7 @@
 //! Nothing here changes anything.
 
 pub mod access;
+pub mod build;
 pub mod container;
 pub mod job;
 pub mod preparation;

@@ -1,0 +1,167 @@
+//! Builds.
+
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::page;
+use super::show::build::BuildJson;
+use crate::auth::Role;
+use crate::base::clock::Time;
+use crate::base::error::Error;
+use crate::base::id::PipelineId;
+use crate::base::version::Version;
+use crate::front::{Answer, Call, Failure, Permit, empty, json};
+use crate::store::build::{Abort, Audience, BuildState};
+use crate::store::page::Page;
+
+/// `ListBuilds`
+pub async fn list(permit: Permit, call: Call) -> Answer {
+    list_for(permit.audience(), call).await
+}
+
+/// `ListTeamBuilds`: for those who do not belong to the team, those of its exposed pipelines.
+pub async fn list_of_team(permit: Permit, call: Call) -> Answer {
+    let team = permit.team()?;
+    let member = permit.sees(team, false);
+    list_for(if member { Audience::Team(team) } else { Audience::PublicOf(team) }, call).await
+}
+
+async fn list_for(audience: Audience, call: Call) -> Answer {
+    let request = page::request(&call.query);
+    if call.query.has("timestamps") {
+        let at = |bound: Option<i64>| bound.map(|seconds| Time(seconds.saturating_mul(1000)));
+        let (from, to) = (at(request.from), at(request.to));
+        let builds =
+            call.app.store.read(move |tx| tx.builds_started_between(&audience, from, to, request.limit)).await?;
+        let builds = Page { items: builds, newer: None, older: None };
+        return page::answer(&call, request.limit, &builds, |b| BuildJson::new(b, false));
+    }
+    let builds = call.app.store.read(move |tx| tx.builds(&audience, request)).await?;
+    page::answer(&call, request.limit, &builds, |b| BuildJson::new(b, false))
+}
+
+/// `GetBuild`
+pub async fn get(permit: Permit, call: Call) -> Answer {
+    let id = permit.build()?;
+    let found = call.app.store.read(move |tx| Ok((tx.build(id)?, tx.build_access(id)?))).await?;
+    let (Some(build), Some(access)) = found else { return Err(Failure::not_found()) };
+    json(StatusCode::OK, &BuildJson::new(&build, access.public_job || permit.role() >= Some(Role::Viewer)))
+}
+
+#[derive(Serialize)]
+struct PlanJson {
+    schema: &'static str,
+    plan: Box<RawValue>,
+}
+
+/// `GetBuildPlan`
+pub async fn plan(permit: Permit, call: Call) -> Answer {
+    let id = permit.build()?;
+    let plan = call.app.store.read(move |tx| tx.build_public_plan(id)).await?.ok_or_else(Failure::not_found)?;
+    let plan = RawValue::from_string(plan).map_err(Error::internal)?;
+    json(StatusCode::OK, &PlanJson { schema: "exec.v2", plan })
+}
+
+#[derive(Serialize)]
+struct InputJson {
+    name: String,
+    version: Version,
+    pipeline_id: PipelineId,
+    first_occurrence: bool,
+}
+
+#[derive(Serialize)]
+struct OutputJson {
+    name: String,
+    version: Version,
+}
+
+#[derive(Serialize)]
+struct ResourcesJson {
+    inputs: Vec<InputJson>,
+    outputs: Vec<OutputJson>,
+}
+
+/// `BuildResources`
+pub async fn resources(permit: Permit, call: Call) -> Answer {
+    let id = permit.build()?;
+    let shown = call.app.store.read(move |tx| {
+        let mut inputs = Vec::new();
+        for input in tx.build_inputs(id)? {
+            let Some(resource) = tx.resource(input.resource_id)? else { continue };
+            inputs.push(InputJson {
+                name: input.name,
+                version: input.version,
+                pipeline_id: resource.pipeline_id,
+                first_occurrence: input.first_occurrence,
+            });
+        }
+        let outputs = tx.build_outputs(id)?.into_iter().map(|o| OutputJson { name: o.name, version: o.version });
+        Ok(ResourcesJson { inputs, outputs: outputs.collect() })
+    });
+    json(StatusCode::OK, &shown.await?)
+}
+
+/// `ListBuildArtifacts`: those that were uploaded for it, which none are.
+pub async fn artifacts(_: Permit, _: Call) -> Answer {
+    json::<[(); 0]>(StatusCode::OK, &[])
+}
+
+#[derive(Serialize)]
+struct PreparationJson {
+    build_id: crate::base::id::BuildId,
+    paused_pipeline: &'static str,
+    paused_job: &'static str,
+    max_running_builds: &'static str,
+    inputs: std::collections::BTreeMap<String, &'static str>,
+    inputs_satisfied: &'static str,
+    missing_input_reasons: std::collections::BTreeMap<String, String>,
+}
+
+fn blocking(is: bool) -> &'static str {
+    if is { "blocking" } else { "not_blocking" }
+}
+
+/// `GetBuildPreparation`
+pub async fn preparation(permit: Permit, call: Call) -> Answer {
+    let id = permit.build()?;
+    let found = call.app.store.read(move |tx| tx.preparation(id)).await?.ok_or_else(Failure::not_found)?;
+    let missing = found.inputs.iter().filter_map(|(n, r)| r.clone().map(|r| (n.clone(), r))).collect::<Vec<_>>();
+    let shown = PreparationJson {
+        build_id: id,
+        paused_pipeline: blocking(found.paused_pipeline),
+        paused_job: blocking(found.paused_job),
+        max_running_builds: blocking(found.max_running_builds),
+        inputs_satisfied: blocking(!missing.is_empty()),
+        inputs: found.inputs.into_iter().map(|(n, r)| (n, blocking(r.is_some()))).collect(),
+        missing_input_reasons: missing.into_iter().collect(),
+    };
+    json(StatusCode::OK, &shown)
+}
+
+/// `AbortBuild`: with `force`, without waiting for its steps.
+pub async fn abort(permit: Permit, call: Call) -> Answer {
+    let id = permit.build()?;
+    let how = if call.query.has("force") { Abort::Forced } else { Abort::Graceful };
+    let state = call.app.store.write(move |tx| tx.abort_build(id, how)).await?.ok_or_else(Failure::not_found)?;
+    match state {
+        BuildState::Pending => call.app.wakes.schedule.ring(),
+        BuildState::Started { .. } => call.app.wakes.track.ring(),
+        BuildState::Finished { .. } => {}
+    }
+    empty(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize)]
+struct Comment {
+    comment: String,
+}
+
+/// `SetBuildComment`
+pub async fn comment(permit: Permit, call: Call) -> Answer {
+    let (id, store) = (permit.build()?, call.app.store.clone());
+    let Comment { comment } = call.json().await?;
+    store.write(move |tx| tx.set_build_comment(id, &comment)).await?;
+    empty(StatusCode::OK)
+}

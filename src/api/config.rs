@@ -1,0 +1,141 @@
+//! A pipeline's configuration, as set and as read back.
+
+use axum::http::{HeaderValue, StatusCode};
+use serde::Serialize;
+
+use super::name;
+use crate::base::error::Error;
+use crate::front::{Answer, Call, Failure, Permit, instance_vars, json};
+use crate::pipeline::{Config, Warning, load, unsupported, wire};
+use crate::store::config::{SaveConfig, SavedConfig};
+use crate::store::pipeline::PipelineRef;
+
+/// Says which version is read or replaced.
+const VERSION: &str = "x-concourse-config-version";
+
+#[derive(Serialize)]
+struct SavedJson {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<Warning>,
+}
+
+fn refused(errors: Vec<String>) -> Answer {
+    json(StatusCode::BAD_REQUEST, &SavedJson { errors, warnings: Vec::new() })
+}
+
+/// `GetConfig`
+pub async fn get(permit: Permit, call: Call) -> Answer {
+    let id = permit.pipeline()?.id;
+    let found = call.app.store.read(move |tx| tx.pipeline_config_text(id)).await?;
+    let (text, version) = found.ok_or_else(Failure::not_found)?;
+    let config = serde_json::value::RawValue::from_string(text).map_err(Error::internal)?;
+    let mut response = json(StatusCode::OK, &serde_json::json!({ "config": config }))?;
+    response.headers_mut().insert(VERSION, HeaderValue::from(version));
+    Ok(response)
+}
+
+/// `SaveConfig`: checks everything before anything is changed, in Concourse's order.
+pub async fn save(permit: Permit, call: Call) -> Answer {
+    let app = call.app.clone();
+    let from_version = match call.header(VERSION) {
+        "" => 0,
+        text => match text.parse::<i64>() {
+            Ok(version) => version,
+            Err(_) => return refused(vec!["config version is malformed: expected integer".to_owned()]),
+        },
+    };
+    if !matches!(call.header("content-type"), "application/x-yaml" | "application/json") {
+        return Err(Failure::bare(StatusCode::UNSUPPORTED_MEDIA_TYPE));
+    }
+    let (name, team_name) = (call.param("pipeline_name").to_owned(), call.param("team_name").to_owned());
+    let vars = instance_vars(&call.query);
+    let check_creds = call.query.has("check_creds");
+    let text = call.bytes().await?;
+    let (config, mut warnings) = match read(&text) {
+        Ok(read) => read,
+        Err(errors) => return refused(errors),
+    };
+    for (name, what) in [(&name, "pipeline"), (&team_name, "team")] {
+        match name::check(name, what) {
+            Ok(more) => warnings.extend(more),
+            Err(error) => return refused(vec![error]),
+        }
+    }
+    let vars = match vars {
+        Ok(vars) => vars,
+        Err(failure) => return refused(vec![format!("instance vars are malformed: {}", failure.message)]),
+    };
+    if check_creds && let Some(problem) = needs_credentials(&config) {
+        return refused(vec![problem]);
+    }
+    let instance_vars = if vars.is_empty() { None } else { serde_json::from_str(&vars).map_err(Error::internal)? };
+    let (team, now) = (permit.team()?, app.clock.now());
+    let pipeline = PipelineRef { name, instance_vars };
+    let saved = app.store.write(move |tx| {
+        let save = SaveConfig {
+            team,
+            pipeline: &pipeline,
+            config: &config,
+            from_version,
+            paused_if_new: true,
+            parent: None,
+            now,
+        };
+        tx.save_config(&save)
+    });
+    let created = match saved.await? {
+        SavedConfig::Saved { created, .. } => created,
+        SavedConfig::StaleVersion | SavedConfig::SetByNewerBuild => {
+            let text = "failed to save config: comparison with existing config failed during save";
+            return Err(Failure::text(StatusCode::INTERNAL_SERVER_ERROR, text));
+        }
+    };
+    app.wakes.check.ring();
+    app.wakes.schedule.ring();
+    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+    json(status, &SavedJson { errors: Vec::new(), warnings })
+}
+
+/// The configuration and its warnings, or all that is wrong with it: what Concourse would say, and what it would take
+/// but this server does not do yet.
+fn read(text: &[u8]) -> Result<(Config, Vec<Warning>), Vec<String>> {
+    let (config, warnings) = load(text).map_err(|problems| located(&problems))?;
+    let missing = unsupported(&config);
+    if missing.is_empty() { Ok((config, warnings)) } else { Err(located(&missing)) }
+}
+
+/// Concourse's texts, then where each problem stands in the file and what to do about it, which Concourse does not say.
+fn located(problems: &[crate::pipeline::Problem]) -> Vec<String> {
+    let mut texts = wire(problems);
+    let places: Vec<String> =
+        problems.iter().filter(|p| p.line.is_some() || p.remedy.is_some()).map(ToString::to_string).collect();
+    if let (Some(last), false) = (texts.last_mut(), places.is_empty()) {
+        last.push_str(&format!("\n{}", places.join("\n")));
+    }
+    texts
+}
+
+/// With `check_creds` every `((variable))` must be found; without a source of secrets none is.
+fn needs_credentials(config: &Config) -> Option<String> {
+    let text = serde_json::to_string(config).ok()?;
+    let start = text.find("((")?;
+    let end = text[start..].find("))")? + start + 2;
+    Some(format!(
+        "credential validation failed\n\n1 error occurred:\n\t* undefined vars: {}\n\n",
+        text[start + 2..end - 2].trim()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_told_with_its_place() {
+        let errors = read(b"jobs:\n- name: a\n  plan:\n  - gett: x\n").unwrap_err();
+        assert!(errors[0].starts_with("malformed config: "), "{errors:?}");
+        assert!(errors[0].contains("line "), "{errors:?}");
+    }
+}

@@ -1,0 +1,66 @@
+//! The events of a build as a stream of server-sent events, byte for byte as Concourse's client expects them.
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use futures_util::stream;
+
+use crate::engine::feed::{Batch, Follower};
+use crate::front::{Answer, Call, Failure, Permit};
+
+/// Where a stream stands.
+enum At {
+    /// The build's events, the next of which has this number.
+    Following(Follower, i64),
+    /// All was told; the client must close, else a browser would connect again and again.
+    Ended,
+}
+
+/// `BuildEvents`
+pub async fn stream(permit: Permit, call: Call) -> Answer {
+    let build = permit.build()?;
+    let from = match call.header("last-event-id") {
+        "" => 0,
+        text => text.parse::<i64>().map_err(|_| Failure::bare(StatusCode::BAD_REQUEST))?.saturating_add(1).max(0),
+    };
+    let follower = call.app.feed.follow(build, from);
+    let shutdown = call.app.shutdown.clone();
+    let body = stream::unfold((At::Following(follower, from), shutdown), |(at, shutdown)| async move {
+        let (bytes, at) = tokio::select! {
+            next = next(at) => next,
+            () = shutdown.asked() => return None,
+        };
+        Some((Ok::<_, std::convert::Infallible>(bytes), (at, shutdown)))
+    });
+    let mut response = Response::new(Body::from_stream(body));
+    for (name, value) in [
+        (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
+        (header::CACHE_CONTROL, "no-cache, no-store, must-revalidate"),
+        (header::HeaderName::from_static("x-accel-buffering"), "no"),
+        (header::HeaderName::from_static("x-atc-stream-version"), "2.0"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    Ok(response)
+}
+
+/// The next bytes of a stream; waits for them.
+async fn next(at: At) -> (Bytes, At) {
+    let At::Following(mut follower, number) = at else { return std::future::pending().await };
+    match follower.next().await {
+        Some(batch) => {
+            let next = batch.first_event + i64::try_from(batch.frames.len()).unwrap_or(i64::MAX);
+            (join(&batch), At::Following(follower, next))
+        }
+        None => (Bytes::from(format!("id: {number}\nevent: end\ndata\n\n")), At::Ended),
+    }
+}
+
+/// One write for all that came together.
+fn join(batch: &Batch) -> Bytes {
+    if let [only] = batch.frames.as_slice() {
+        return only.sse();
+    }
+    let frames: Vec<Bytes> = batch.frames.iter().map(|f| f.sse()).collect();
+    Bytes::from(frames.concat())
+}

@@ -1,0 +1,208 @@
+//! The installation: health, log level, the wall, components, people, and the client for download.
+
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio_util::io::ReaderStream;
+
+use crate::base::clock::Time;
+use crate::base::error::Error;
+use crate::front::{Answer, Call, Failure, Permit, empty, json, text};
+
+/// The time as Go writes it.
+pub(super) fn rfc3339(time: Time) -> String {
+    Timestamp::from_millisecond(time.0).map_or_else(|_| String::new(), |t| t.to_string())
+}
+
+#[derive(Serialize)]
+struct HealthJson {
+    status: &'static str,
+    timestamp: String,
+    database: DatabaseJson,
+    workers: WorkersJson,
+    components: [(); 0],
+}
+
+#[derive(Serialize)]
+struct DatabaseJson {
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct WorkersJson {
+    status: &'static str,
+    total: u32,
+    running: u32,
+}
+
+/// `GetHealth`: 503 if the database does not answer.
+pub async fn health(_: Permit, call: Call) -> Answer {
+    let database = call.app.store.read(|tx| tx.count_containers_and_volumes()).await;
+    let (status, code) = match database {
+        Ok(_) => ("ok", StatusCode::OK),
+        Err(_) => ("failing", StatusCode::SERVICE_UNAVAILABLE),
+    };
+    let health = HealthJson {
+        status,
+        timestamp: rfc3339(call.app.clock.now()),
+        database: DatabaseJson { status, error: database.err().map(|e| e.to_string()) },
+        workers: WorkersJson { status: "ok", total: 1, running: 1 },
+        components: [],
+    };
+    json(code, &health)
+}
+
+/// `GetLogLevel`
+pub async fn log_level(_: Permit, call: Call) -> Answer {
+    text(StatusCode::OK, call.app.log_level.get())
+}
+
+/// `SetLogLevel`: the level is the body.
+pub async fn set_log_level(_: Permit, call: Call) -> Answer {
+    let app = call.app.clone();
+    let level = String::from_utf8_lossy(&call.bytes().await?).trim().to_owned();
+    app.log_level.set(&level).map_err(|e| Failure::bad_request(format!("{e}; use debug, info, warn or error")))?;
+    empty(StatusCode::OK)
+}
+
+/// What the wall says: kept as one setting.
+#[derive(Serialize, Deserialize)]
+struct Wall {
+    message: String,
+    /// When it ends; never if there is none.
+    expires: Option<Time>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct WallJson {
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    message: String,
+    /// Nanoseconds.
+    #[serde(default, rename = "TTL", skip_serializing_if = "is_zero")]
+    ttl: i64,
+}
+
+fn is_zero(n: &i64) -> bool {
+    *n == 0
+}
+
+/// `GetWall`
+pub async fn wall(_: Permit, call: Call) -> Answer {
+    let stored = call.app.store.read(|tx| tx.setting("wall")).await?;
+    let wall: Option<Wall> = stored.map(|t| serde_json::from_str(&t)).transpose().map_err(Error::internal)?;
+    let now = call.app.clock.now();
+    let shown = match wall {
+        Some(Wall { message, expires: None }) => WallJson { message, ttl: 0 },
+        Some(Wall { message, expires: Some(end) }) if end > now => {
+            WallJson { message, ttl: i64::try_from(end.since(now).as_nanos()).unwrap_or(i64::MAX) }
+        }
+        _ => WallJson::default(),
+    };
+    json(StatusCode::OK, &shown)
+}
+
+/// `SetWall`
+pub async fn set_wall(_: Permit, call: Call) -> Answer {
+    let app = call.app.clone();
+    let WallJson { message, ttl } = call.json().await?;
+    let expires = (ttl > 0).then(|| app.clock.now().plus(std::time::Duration::from_nanos(ttl.unsigned_abs())));
+    let wall = serde_json::to_string(&Wall { message, expires }).map_err(Error::internal)?;
+    app.store.write(move |tx| tx.set_setting("wall", &wall)).await?;
+    empty(StatusCode::OK)
+}
+
+/// `ClearWall`
+pub async fn clear_wall(_: Permit, call: Call) -> Answer {
+    call.app.store.write(|tx| tx.clear_setting("wall")).await?;
+    empty(StatusCode::OK)
+}
+
+/// `GetComponents`: none that could be paused one by one; the passes here are one engine.
+pub async fn components(_: Permit, _: Call) -> Answer {
+    json::<[(); 0]>(StatusCode::OK, &[])
+}
+
+/// `UnpauseAllComponents`: nothing is ever paused.
+pub async fn unpause_components(_: Permit, _: Call) -> Answer {
+    empty(StatusCode::OK)
+}
+
+/// `PauseComponent`, `UnpauseComponent`: there is none of any name.
+pub async fn no_component(_: Permit, _: Call) -> Answer {
+    Err(Failure::not_found())
+}
+
+#[derive(Serialize)]
+struct UserJson<'u> {
+    id: i64,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    username: &'u str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    connector: &'u str,
+    last_login: i64,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    sub: &'u str,
+}
+
+/// `ListActiveUsersSince`
+pub async fn users(_: Permit, call: Call) -> Answer {
+    let since = match call.query.get("since") {
+        "" => Time(0),
+        date => {
+            let wrong = |_| Failure::bad_request("wrong date format (yyyy-mm-dd)");
+            let date: jiff::civil::Date = date.parse().map_err(wrong)?;
+            let start = date.to_zoned(jiff::tz::TimeZone::UTC).map_err(wrong)?;
+            Time(start.timestamp().as_millisecond())
+        }
+    };
+    let users = call.app.store.read(move |tx| tx.users_since(since)).await?;
+    let shown = users.iter().map(|u| UserJson {
+        id: u.id,
+        username: &u.username,
+        connector: &u.connector,
+        last_login: u.last_login.unix(),
+        sub: &u.sub,
+    });
+    json(StatusCode::OK, &shown.collect::<Vec<_>>())
+}
+
+/// Go's name of this machine's architecture.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// `DownloadCLI`: this very binary, which is the client when it is called `fly`.
+pub async fn client(_: Permit, call: Call) -> Answer {
+    let (platform, arch) = (call.query.get("platform"), call.query.get("arch"));
+    if platform.is_empty() || arch.is_empty() {
+        return Err(Failure::bad_request("name the platform and arch, as in ?platform=linux&arch=amd64"));
+    }
+    if platform != std::env::consts::OS || arch != architecture() {
+        let (os, own) = (std::env::consts::OS, architecture());
+        let why = format!("this server has the client only for {os}/{own}, not for {platform}/{arch}\n");
+        return Err(Failure::text(StatusCode::NOT_FOUND, why));
+    }
+    let file = tokio::fs::File::open("/proc/self/exe").await.map_err(Error::internal)?;
+    let data = file.metadata().await.map_err(Error::internal)?;
+    let mut response = Response::new(Body::from_stream(ReaderStream::with_capacity(file, 64 * 1024)));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment; filename=fly"));
+    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(data.len()));
+    let modified = data.modified().ok().and_then(|t| Timestamp::try_from(t).ok());
+    if let Some(time) = modified {
+        let text = time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            headers.insert(header::LAST_MODIFIED, value);
+        }
+    }
+    Ok(response)
+}

@@ -1,0 +1,188 @@
+//! Resources: lists, checks and pins.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use serde::{Deserialize, Serialize};
+use subtle::ConstantTimeEq;
+
+use super::show::build::BuildJson;
+use super::show::resource::{LastCheck, ResourceJson};
+use crate::base::id::ResourceId;
+use crate::base::version::Version;
+use crate::front::{Answer, App, Call, Failure, Permit, empty, json};
+use crate::pipeline::ResourceType;
+use crate::store::resource::{Pinned, Resource};
+use crate::store::show::resource::ResourceView;
+
+/// `ListAllResources`, in the order they were made.
+pub async fn list_all(permit: Permit, call: Call) -> Answer {
+    let views = call.app.store.read(move |tx| {
+        let mut views = Vec::new();
+        for pipeline in tx.pipelines()? {
+            if permit.sees(pipeline.team_id, pipeline.public) {
+                views.extend(tx.resource_views(&pipeline)?);
+            }
+        }
+        views.sort_by_key(|v| v.resource.id);
+        Ok(views)
+    });
+    show(&views.await?)
+}
+
+/// `ListResources`, by name.
+pub async fn list(permit: Permit, call: Call) -> Answer {
+    let id = permit.pipeline()?.id;
+    let views = call.app.store.read(move |tx| match tx.pipeline(id)? {
+        Some(pipeline) => tx.resource_views(&pipeline),
+        None => Ok(Vec::new()),
+    });
+    show(&views.await?)
+}
+
+fn show(views: &[ResourceView]) -> Answer {
+    let checks: Vec<_> = views.iter().map(LastCheck::of).collect();
+    let shown = views.iter().zip(&checks).map(|(v, c)| ResourceJson::new(v, c.as_ref()));
+    json(StatusCode::OK, &shown.collect::<Vec<_>>())
+}
+
+/// `GetResource`
+pub async fn get(permit: Permit, call: Call) -> Answer {
+    let (id, name) = (permit.pipeline()?.id, call.param("resource_name").to_owned());
+    let view = call.app.store.read(move |tx| tx.resource_view(id, &name)).await?.ok_or_else(Failure::not_found)?;
+    json(StatusCode::OK, &ResourceJson::new(&view, LastCheck::of(&view).as_ref()))
+}
+
+/// `ListResourceTypes`
+pub async fn types(permit: Permit, call: Call) -> Answer {
+    let id = permit.pipeline()?.id;
+    let config = call.app.store.read(move |tx| tx.pipeline_config(id)).await?;
+    let types: Vec<ResourceType> = config.map(|c| c.resource_types).unwrap_or_default();
+    json(StatusCode::OK, &types)
+}
+
+/// The resource in the path.
+pub(super) async fn find(permit: &Permit, call: &Call) -> Result<Resource, Failure> {
+    let (id, name) = (permit.pipeline()?.id, call.param("resource_name").to_owned());
+    call.app.store.read(move |tx| tx.find_resource(id, &name)).await?.ok_or_else(Failure::not_found)
+}
+
+#[derive(Deserialize)]
+struct Check {
+    /// Types above the resource's are always checked when they are due, so `shallow` makes no difference.
+    from: Option<Version>,
+}
+
+/// `CheckResource`: a check that is a build of its own, to be watched.
+pub async fn check(permit: Permit, call: Call) -> Answer {
+    let resource = find(&permit, &call).await?;
+    let (app, by) = (call.app.clone(), permit.user().to_owned());
+    let Check { from } = call.json().await?;
+    if from.is_some_and(|v| !v.0.is_empty()) {
+        let text = "checking from a given version is not available yet; leave out --from";
+        return Err(Failure::text(StatusCode::NOT_IMPLEMENTED, text));
+    }
+    start_check(&app, resource.id, Some(by)).await
+}
+
+/// `CheckResourceWebHook`: whoever knows the token may ask for a check.
+pub async fn webhook(permit: Permit, call: Call) -> Answer {
+    let token = call.query.get("webhook_token");
+    if token.is_empty() {
+        return Err(Failure::bare(StatusCode::BAD_REQUEST));
+    }
+    let resource = find(&permit, &call).await?;
+    let expected = &resource.config.webhook_token;
+    if expected.contains("((") {
+        let text = "a webhook_token from a variable is not available yet; write it into the pipeline";
+        return Err(Failure::text(StatusCode::NOT_IMPLEMENTED, text));
+    }
+    if expected.is_empty() || !bool::from(expected.as_bytes().ct_eq(token.as_bytes())) {
+        return Err(Failure::unauthenticated());
+    }
+    start_check(&call.app, resource.id, None).await
+}
+
+async fn start_check(app: &App, resource: ResourceId, by: Option<String>) -> Answer {
+    let now = app.clock.now();
+    let build = app.store.write(move |tx| {
+        let id = tx.create_check_build(resource, by.as_deref(), now)?;
+        tx.build(id)
+    });
+    let build = build.await?.ok_or_else(Failure::not_found)?;
+    app.wakes.check.ring();
+    app.wakes.track.ring();
+    let mut response = json(StatusCode::CREATED, &BuildJson::new(&build, false))?;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    Ok(response)
+}
+
+/// `UnpinResource`
+pub async fn unpin(permit: Permit, call: Call) -> Answer {
+    let resource = find(&permit, &call).await?;
+    let done = call.app.store.write(move |tx| tx.unpin(resource.id)).await?;
+    call.app.wakes.schedule.ring();
+    pinned(done)
+}
+
+/// What pinning or unpinning answers.
+pub(super) fn pinned(done: Pinned) -> Answer {
+    match done {
+        Pinned::Done => empty(StatusCode::OK),
+        Pinned::NotFound => Err(Failure::not_found()),
+        Pinned::InConfig => {
+            let text = "the configuration pins this resource; change its version there";
+            Err(Failure::text(StatusCode::INTERNAL_SERVER_ERROR, text))
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Comment {
+    pin_comment: String,
+}
+
+/// `SetPinCommentOnResource`
+pub async fn comment(permit: Permit, call: Call) -> Answer {
+    let (resource, store) = (find(&permit, &call).await?, call.app.store.clone());
+    let Comment { pin_comment } = call.json().await?;
+    store.write(move |tx| tx.set_pin_comment(resource.id, &pin_comment)).await?;
+    empty(StatusCode::OK)
+}
+
+#[derive(Serialize)]
+struct Removed {
+    versions_removed: usize,
+}
+
+/// `ClearResourceVersions`
+pub async fn clear_versions(permit: Permit, call: Call) -> Answer {
+    let resource = find(&permit, &call).await?;
+    let Some(scope) = resource.scope_id else { return json(StatusCode::OK, &Removed { versions_removed: 0 }) };
+    let versions_removed = call.app.store.write(move |tx| tx.clear_versions(scope)).await?;
+    call.app.wakes.check.ring();
+    call.app.wakes.schedule.ring();
+    json(StatusCode::OK, &Removed { versions_removed })
+}
+
+#[derive(Serialize)]
+struct Shared {
+    resources: Option<Vec<Place>>,
+    resource_types: Option<Vec<Place>>,
+}
+
+#[derive(Serialize)]
+struct Place {
+    name: String,
+    pipeline_name: String,
+    team_name: String,
+}
+
+/// `ListSharedForResource`: which resources have the same history; without global resources, only itself.
+pub async fn shared(permit: Permit, call: Call) -> Answer {
+    let resource = find(&permit, &call).await?;
+    let place = Place {
+        name: resource.name,
+        pipeline_name: permit.pipeline()?.name.clone(),
+        team_name: permit.team_name()?.to_owned(),
+    };
+    json(StatusCode::OK, &Shared { resources: Some(vec![place]), resource_types: None })
+}
