@@ -103,7 +103,11 @@ impl World {
             engine::start(&shared, &app.shutdown);
         }
         if serve.roles.contains(&RoleChoice::Web) {
-            listen::serve(listener, crate::web::routes(crate::api::routes(Routes::new(app.clone()))).finish(), &app.shutdown);
+            listen::serve(
+                listener,
+                crate::web::routes(crate::api::routes(Routes::new(app.clone()))).finish(),
+                &app.shutdown,
+            );
         }
         let metrics = match serve.prometheus_bind_port {
             Some(port) => Some(serve_metrics(&app, (serve.prometheus_bind_ip, port).into(), recorder).await?),

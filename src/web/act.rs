@@ -175,9 +175,10 @@ where
     match changed.await? {
         Pinned::Done => Ok(()),
         Pinned::NotFound => Err(Failure::not_found()),
-        Pinned::InConfig => {
-            Err(conflict("the version is pinned in the pipeline's configuration", "change it there and set the pipeline"))
-        }
+        Pinned::InConfig => Err(conflict(
+            "the version is pinned in the pipeline's configuration",
+            "change it there and set the pipeline",
+        )),
     }
 }
 

@@ -162,9 +162,8 @@ const PALETTE: [[u8; 3]; 16] = [
 ];
 
 fn nearest(colour: [u8; 3]) -> u8 {
-    let distance = |p: &[u8; 3]| -> i32 {
-        p.iter().zip(colour).map(|(a, b)| (i32::from(*a) - i32::from(b)).pow(2)).sum()
-    };
+    let distance =
+        |p: &[u8; 3]| -> i32 { p.iter().zip(colour).map(|(a, b)| (i32::from(*a) - i32::from(b)).pow(2)).sum() };
     (1..=16).min_by_key(|&i: &u8| distance(&PALETTE[usize::from(i) - 1])).unwrap_or(0)
 }
 

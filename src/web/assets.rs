@@ -70,7 +70,8 @@ mod tests {
         }
         for file in Files::iter().filter(|n| n.ends_with(".js")) {
             let text = String::from_utf8(Files::get(&file).unwrap().data.into_owned()).unwrap();
-            for import in text.lines().filter_map(|l| l.split_once("from \"./")).map(|(_, r)| r.trim_end_matches("\";")) {
+            for import in text.lines().filter_map(|l| l.split_once("from \"./")).map(|(_, r)| r.trim_end_matches("\";"))
+            {
                 assert!(Files::get(import).is_some(), "{file} imports {import}");
             }
         }

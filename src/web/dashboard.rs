@@ -169,8 +169,10 @@ async fn render(app: &App, asked: &Asked) -> Result<Markup, Failure> {
         Audience::TeamsAndPublic(teams) => Scope::Teams(teams),
         Audience::Team(team) | Audience::PublicOf(team) => Scope::Teams(vec![team]),
     };
-    let (pipelines, jobs, passed) =
-        app.store.read(move |tx| Ok((tx.pipeline_faces(&scope)?, tx.job_faces(&scope)?, tx.passed_pairs(&scope)?))).await?;
+    let (pipelines, jobs, passed) = app
+        .store
+        .read(move |tx| Ok((tx.pipeline_faces(&scope)?, tx.job_faces(&scope)?, tx.passed_pairs(&scope)?)))
+        .await?;
     let mut view = arrange(&cards(pipelines, jobs, &passed, app.clock.now(), &asked.permit), asked);
     if view.welcome.is_some() {
         view.welcome = Some(welcome(app, &asked.permit));

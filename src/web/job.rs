@@ -257,12 +257,8 @@ pub fn words(version: &Version) -> String {
 fn row(place: &Place, job: &str, b: &Build, used: &[Used], now: Time) -> Row {
     let chips = |output: bool| {
         let mine = used.iter().filter(|u| u.build == b.id && u.output == output);
-        mine.map(|u| Chip {
-            name: u.name.clone(),
-            text: words(&u.version),
-            href: place.resource(&u.resource),
-        })
-        .collect()
+        mine.map(|u| Chip { name: u.name.clone(), text: words(&u.version), href: place.resource(&u.resource) })
+            .collect()
     };
     Row {
         name: b.name.clone(),

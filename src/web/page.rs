@@ -154,14 +154,12 @@ pub fn problem(status: StatusCode, message: &str, hint: Option<&str>, signed_in:
     page.render().unwrap_or_else(|e| e.to_string())
 }
 
-
 /// Where a form leads back to: a path on this server, whatever it says.
 pub fn back(call: &Call, otherwise: &str) -> String {
     let wanted = call.form.get("back");
     let local = wanted.starts_with('/') && !wanted[1..].starts_with(['/', '\\']) && !wanted.contains(['\r', '\n']);
     if local { wanted.to_owned() } else { otherwise.to_owned() }
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -47,6 +47,8 @@ pub struct VersionLine {
     pub enabled: bool,
     /// Whether it is the one that is pinned.
     pub pinned: bool,
+    /// Whether it can be pinned: it is not, and the configuration pins none.
+    pub may_pin: bool,
     /// What its type tells.
     pub metadata: Vec<Field>,
     /// Builds that got it.
@@ -177,7 +179,8 @@ fn arrange(rows: Rows, asked: &Asked, now: Time) -> View {
     let Rows { resource: r, versions, used } = rows;
     let place = asked.place.clone();
     let href = place.resource(&r.name);
-    let pin = r.pin().map(|v| Pin { text: words(v), comment: r.pin_comment.clone(), in_config: r.config_pin.is_some() });
+    let pin =
+        r.pin().map(|v| Pin { text: words(v), comment: r.pin_comment.clone(), in_config: r.config_pin.is_some() });
     let show_metadata = asked.reads_all || r.config.public;
     let pager = Pager::new(&href, &versions);
     let lines = versions.items.into_iter().zip(used).map(|(v, [inputs, outputs])| VersionLine {
@@ -185,6 +188,7 @@ fn arrange(rows: Rows, asked: &Asked, now: Time) -> View {
         text: words(&v.version),
         enabled: v.enabled,
         pinned: r.pin().is_some_and(|p| v.version.contains(p)),
+        may_pin: r.config_pin.is_none() && r.api_pin.as_ref().is_none_or(|p| !v.version.contains(p)),
         metadata: if show_metadata {
             v.metadata.into_iter().map(|f| Field { name: f.name, value: f.value }).collect()
         } else {

@@ -102,9 +102,7 @@ impl Subject {
     fn matches(&self, p: &Subjected<'_>) -> bool {
         let (team, name) = (p.team.to_lowercase(), p.name.to_lowercase());
         match self {
-            Subject::Word(w) => {
-                in_order(w, &name) || in_order(w, &team) || p.vars.to_lowercase().contains(w.as_str())
-            }
+            Subject::Word(w) => in_order(w, &name) || in_order(w, &team) || p.vars.to_lowercase().contains(w.as_str()),
             Subject::Exact(w) => *w == name || *w == team,
             Subject::Team(w) => in_order(w, &team),
             Subject::Group(w) => !p.vars.is_empty() && in_order(w, &name),

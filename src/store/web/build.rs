@@ -18,9 +18,8 @@ impl ReadTx<'_> {
                  where job_id = ?1 and id <= ?2 order by id desc limit ?4)
              ) order by place desc, id desc",
         )?;
-        let rows = query.query_map(params![job, around, newer, older], |r| {
-            Ok(face(r, 0)?.expect("a build's id is never null"))
-        })?;
+        let rows = query
+            .query_map(params![job, around, newer, older], |r| Ok(face(r, 0)?.expect("a build's id is never null")))?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
@@ -35,9 +34,8 @@ impl ReadTx<'_> {
                  and j.pipeline_id = (select pipeline_id from jobs where id = ?1)))
              order by b.id limit 20",
         )?;
-        let rows = query.query_map(params![job, but], |r| {
-            Ok((r.get(0)?, face(r, 1)?.expect("a build's id is never null")))
-        })?;
+        let rows = query
+            .query_map(params![job, but], |r| Ok((r.get(0)?, face(r, 1)?.expect("a build's id is never null"))))?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 }

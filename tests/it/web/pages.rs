@@ -86,7 +86,9 @@ async fn every_page_is_whole_and_nothing_in_it_is_inline() {
         assert!(page.trim_end().ends_with("</html>"), "{name}");
         assert!(!page.contains(" style=") && !page.contains("<style") && !page.contains("onclick"), "{name}");
         assert!(!page.contains("<script>"), "{name}: only modules with a source");
-        for (open, close) in [("<section", "</section>"), ("<div", "</div>"), ("<details", "</details>"), ("<a ", "</a>")] {
+        for (open, close) in
+            [("<section", "</section>"), ("<div", "</div>"), ("<details", "</details>"), ("<a ", "</a>")]
+        {
             assert_eq!(page.matches(open).count(), page.matches(close).count(), "{name}: {open}");
         }
     }
@@ -148,7 +150,9 @@ async fn until(answer: reqwest::Response, needle: &str) -> String {
             }
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(20), read).await.unwrap_or_else(|_| panic!("no {needle}: {text}"));
+    tokio::time::timeout(std::time::Duration::from_secs(20), read)
+        .await
+        .unwrap_or_else(|_| panic!("no {needle}: {text}"));
     assert!(text.contains(needle), "{text}");
     text
 }
@@ -204,7 +208,8 @@ async fn two_and_a_half_thousand_jobs_are_a_matter_of_milliseconds() {
                     serde_json::json!({"name": format!("job-{j}"), "plan": [{"get": "code", "passed": passed}]})
                 })
                 .collect();
-            let config = serde_json::json!({"resources": [{"name": "code", "type": "git", "source": {}}], "jobs": jobs});
+            let config =
+                serde_json::json!({"resources": [{"name": "code", "type": "git", "source": {}}], "jobs": jobs});
             seed::set(tx, &format!("pipeline-{i}"), None, config);
         }
         Ok(())

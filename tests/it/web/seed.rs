@@ -47,7 +47,14 @@ fn job(tx: &WriteTx<'_>, pipeline: PipelineId, name: &str) -> JobId {
 }
 
 /// A build that has started, and ended if a status is given.
-pub fn build(tx: &WriteTx<'_>, pipeline: PipelineId, name: &str, at: Time, plan: &Value, end: Option<Status>) -> BuildId {
+pub fn build(
+    tx: &WriteTx<'_>,
+    pipeline: PipelineId,
+    name: &str,
+    at: Time,
+    plan: &Value,
+    end: Option<Status>,
+) -> BuildId {
     let build = tx.create_manual_build(job(tx, pipeline, name), "alice", at).unwrap();
     let inputs: Vec<StartInput> = tx
         .job_inputs(job(tx, pipeline, name))
@@ -85,7 +92,8 @@ fn task(name: &str) -> Value {
 
 /// A pipeline with a bit of everything.
 pub fn delivery() -> Value {
-    let resource = |name: &str, kind: &str| json!({"name": name, "type": kind, "source": {"uri": "https://example.com/x"}});
+    let resource =
+        |name: &str, kind: &str| json!({"name": name, "type": kind, "source": {"uri": "https://example.com/x"}});
     json!({
         "groups": [
             {"name": "all", "jobs": ["*"]},
@@ -180,7 +188,12 @@ pub async fn log(app: &App, build: BuildId, far: usize) {
     events.extend([
         ("a8", Event::FinishTask { exit_status: 0 }),
         ("b2", Event::InitializePut),
-        ("b2", Event::Error("the registry at registry.example.com refused the push: quota exceeded for project app".into())),
+        (
+            "b2",
+            Event::Error(
+                "the registry at registry.example.com refused the push: quota exceeded for project app".into(),
+            ),
+        ),
         ("b3", Event::InitializeTask),
         ("b3", Event::FinishTask { exit_status: 0 }),
         ("b4", Event::InitializeTask),
@@ -209,7 +222,9 @@ fn delivery_builds(tx: &WriteTx<'_>, p: PipelineId) -> Seeded {
         let end = [Status::Succeeded, Status::Failed, Status::Succeeded, Status::Aborted, Status::Errored][i % 5];
         build(tx, p, "unit", ago(500 - i as i64 * 20), &plan, Some(end));
     }
-    for (job, status) in [("lint", Status::Succeeded), ("build-image", Status::Succeeded), ("integration", Status::Failed)] {
+    for (job, status) in
+        [("lint", Status::Succeeded), ("build-image", Status::Succeeded), ("integration", Status::Failed)]
+    {
         build(tx, p, job, ago(90), &plan, Some(status));
     }
     build(tx, p, "load", ago(80), &plan, Some(Status::Errored));
@@ -217,7 +232,8 @@ fn delivery_builds(tx: &WriteTx<'_>, p: PipelineId) -> Seeded {
     let running = build(tx, p, "integration", ago(3), &plan, None);
     let pending = tx.create_manual_build(job(tx, p, "integration"), "bob", ago(1)).unwrap();
     tx.pause_job(job(tx, p, "staging"), "carol", ago(2000)).unwrap();
-    for (name, error) in [("app-source", None), ("version", Some("git ls-remote: could not read from remote: timeout"))] {
+    for (name, error) in [("app-source", None), ("version", Some("git ls-remote: could not read from remote: timeout"))]
+    {
         let r = tx.find_resource(p, name).unwrap().unwrap();
         let scope = tx.find_or_create_scope(&format!("{p}/{name}"), r.team_id).unwrap().id;
         tx.set_scope(r.id, scope).unwrap();
@@ -247,7 +263,8 @@ pub async fn fill(app: &App) -> Seeded {
     let seeded = app.store.write(|tx| {
         let p = set(tx, "delivery", None, delivery());
         let seeded = delivery_builds(tx, p);
-        for (i, name) in ["website", "infrastructure", "mobile-app-with-a-rather-long-name", "docs"].iter().enumerate() {
+        for (i, name) in ["website", "infrastructure", "mobile-app-with-a-rather-long-name", "docs"].iter().enumerate()
+        {
             let other = set(tx, name, None, chain(3 + i * 7));
             for n in 0..3 + i * 7 {
                 let end = if (n + i) % 6 == 5 { Status::Failed } else { Status::Succeeded };
