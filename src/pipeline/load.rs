@@ -12,7 +12,7 @@ use crate::vars::number;
 
 /// Reads and checks a pipeline as the server does: problems refuse it, warnings do not.
 pub fn load(text: &[u8]) -> Result<(Config, Vec<Warning>), Vec<Problem>> {
-    let (document, mut value) = read(text).map_err(|problem| vec![problem])?;
+    let (document, mut value) = read(text).map_err(|problem| vec![*problem])?;
     number::through_float(&mut value);
     let config = match decode::config(&value) {
         Ok(config) => config,
@@ -26,30 +26,28 @@ pub fn load(text: &[u8]) -> Result<(Config, Vec<Warning>), Vec<Problem>> {
 }
 
 /// Reads YAML or JSON as JSON with sorted keys.
-pub fn to_json(text: &[u8]) -> Result<Value, Problem> {
+pub fn to_json(text: &[u8]) -> Result<Value, Box<Problem>> {
     read(text).map(|(_, value)| value)
 }
 
 /// Keys that stand twice in one mapping, which the server takes and the client refuses.
-pub fn duplicate_keys(text: &[u8]) -> Result<Vec<DuplicateKey>, Problem> {
+pub fn duplicate_keys(text: &[u8]) -> Result<Vec<DuplicateKey>, Box<Problem>> {
     Document::parse(text).map(|document| document.duplicates()).map_err(|error| unreadable(&error))
 }
 
-fn read(text: &[u8]) -> Result<(Document, Value), Problem> {
+fn read(text: &[u8]) -> Result<(Document, Value), Box<Problem>> {
     let document = Document::parse(text).map_err(|error| unreadable(&error))?;
     let value = document.to_json().map_err(|error| unreadable(&error))?;
     Ok((document, value))
 }
 
-fn unreadable(error: &YamlError) -> Problem {
+fn unreadable(error: &YamlError) -> Box<Problem> {
     let foreign = error.message.starts_with("json: ") || error.message.starts_with("unsupported map key");
     let library = if foreign { "" } else { "yaml: " };
     let message = format!("error converting YAML to JSON: {library}{}", error.message);
-    let problem = Problem::new(Section::Malformed, &[], message).at_mark(error.mark);
-    match yaml_remedy(&error.message) {
-        Some(remedy) => problem.remedy(remedy),
-        None => problem,
-    }
+    let mut problem = Problem::new(Section::Malformed, &[], message).at_mark(error.mark);
+    problem.remedy = yaml_remedy(&error.message).map(str::to_owned);
+    Box::new(problem)
 }
 
 fn yaml_remedy(message: &str) -> Option<&'static str> {
@@ -139,21 +137,21 @@ fn distance(a: &str, b: &str) -> usize {
 
 impl TaskConfig {
     /// Reads and checks a task's file.
-    pub fn load(text: &[u8]) -> Result<TaskConfig, Problem> {
+    pub fn load(text: &[u8]) -> Result<TaskConfig, Box<Problem>> {
         let (document, value) = read(text)?;
-        let task = decode::task(&value).map_err(|fault| malformed(&fault, &value).located(&document))?;
+        let task = decode::task(&value).map_err(|fault| Box::new(malformed(&fault, &value).located(&document)))?;
         if !task.unknown.is_empty() {
             let names: Vec<_> = task.unknown.keys().map(String::as_str).collect();
             let at = [super::yaml::value::Segment::Key(names[0].to_owned())];
             let message = format!("unknown fields: [{}]", names.join(" "));
             let near = closest(names[0], &decode::TASK);
             let remedy = near.map_or("take them out".to_owned(), |near| format!("did you mean `{near}`?"));
-            return Err(Problem::new(Section::Malformed, &at, message).remedy(remedy).located(&document));
+            return Err(Box::new(Problem::new(Section::Malformed, &at, message).remedy(remedy).located(&document)));
         }
         let shortcomings = task.shortcomings();
         if !shortcomings.is_empty() {
             let message = format!("invalid task configuration:\n{}", shortcomings.join("\n"));
-            return Err(Problem::new(Section::Malformed, &[], message));
+            return Err(Box::new(Problem::new(Section::Malformed, &[], message)));
         }
         Ok(task)
     }

@@ -5,6 +5,7 @@
 
 pub mod check_every;
 pub mod decode;
+mod diff;
 mod flat;
 pub mod glob;
 pub mod group;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use check_every::CheckEvery;
+pub use diff::{diff, yaml as as_yaml};
 pub use group::{Display, Group};
 pub use job::{Job, JobInput, JobOutput, LogRetention};
 pub use limits::Limits;
@@ -78,6 +80,15 @@ pub struct Config {
 }
 
 impl Config {
+    /// The order in which Concourse's server gives a pipeline back: jobs as they were, everything else by name.
+    #[must_use]
+    pub fn sorted_by_name(mut self) -> Config {
+        self.resources.sort_by(|a, b| a.name.cmp(&b.name));
+        self.resource_types.sort_by(|a, b| a.name.cmp(&b.name));
+        self.prototypes.sort_by(|a, b| a.name.cmp(&b.name));
+        self
+    }
+
     /// The resource of that name.
     pub fn resource(&self, name: &str) -> Option<&Resource> {
         self.resources.iter().find(|r| r.name == name)

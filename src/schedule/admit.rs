@@ -202,3 +202,136 @@ fn unchecked(queue: &Queue, build: &Pending) -> Vec<ResourceId> {
     resources.dedup();
     resources
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pending(build: i64) -> Pending {
+        Pending {
+            build: BuildId(build),
+            rerun_of: None,
+            manual: false,
+            scheduled: false,
+            aborted: false,
+            created_at: Time(100),
+        }
+    }
+
+    fn rerun(build: i64, of: i64, ready: bool) -> Pending {
+        Pending { rerun_of: Some((BuildId(of), ready)), ..pending(build) }
+    }
+
+    fn queue(pending: Vec<Pending>) -> Queue {
+        Queue { determined: true, pending, ..Queue::default() }
+    }
+
+    fn source(resource: i64, trigger: bool, checked: Option<i64>, next_check: Option<i64>) -> Source {
+        Source { resource: ResourceId(resource), trigger, checked: checked.map(Time), next_check: next_check.map(Time) }
+    }
+
+    fn rival(build: i64, paused: bool, determined: bool) -> Rival {
+        Rival { job: JobId(9), build: BuildId(build), rerun_of: None, paused, determined }
+    }
+
+    fn start(build: i64) -> Step {
+        Step::Start { build: BuildId(build), inputs: Inputs::Resolved }
+    }
+
+    fn check(build: i64, resources: &[i64], forced: bool) -> Step {
+        Step::Check { build: BuildId(build), resources: resources.iter().map(|r| ResourceId(*r)).collect(), forced }
+    }
+
+    #[test]
+    fn the_next_step_of_a_job() {
+        let manual = Pending { manual: true, ..pending(5) };
+        let serial = |q: Queue| Queue { limit: 1, ..q };
+        let blocked = |b| Step::Rest(Some(b));
+        for (what, queue, step) in [
+            ("nothing waits", queue(vec![]), Step::Rest(None)),
+            ("the oldest starts", queue(vec![pending(7), pending(6)]), start(6)),
+            (
+                "without versions it waits",
+                Queue { determined: false, ..queue(vec![pending(5)]) },
+                blocked(Blocked::NoInputs),
+            ),
+            ("paused", Queue { paused: true, ..queue(vec![pending(5)]) }, blocked(Blocked::Paused)),
+            (
+                "an abort goes first, paused or not",
+                Queue { paused: true, ..queue(vec![pending(5), Pending { aborted: true, ..pending(6) }]) },
+                Step::Abort(BuildId(6)),
+            ),
+            ("an archived pipeline aborts", Queue { gone: true, ..queue(vec![pending(5)]) }, Step::Abort(BuildId(5))),
+            ("no slot", Queue { holding: 1, ..serial(queue(vec![pending(5)])) }, blocked(Blocked::MaxRunning)),
+            ("two slots", Queue { limit: 2, holding: 1, ..queue(vec![pending(5)]) }, start(5)),
+            (
+                "another job was first",
+                Queue { rivals: vec![rival(4, false, true)], ..serial(queue(vec![pending(5)])) },
+                blocked(Blocked::MaxRunning),
+            ),
+            (
+                "another job came later",
+                Queue { rivals: vec![rival(6, false, true)], ..serial(queue(vec![pending(5)])) },
+                start(5),
+            ),
+            (
+                "a paused job does not block",
+                Queue { rivals: vec![rival(4, true, true)], ..serial(queue(vec![pending(5)])) },
+                start(5),
+            ),
+            (
+                "a job without versions does not block",
+                Queue { rivals: vec![rival(4, false, false)], ..serial(queue(vec![pending(5)])) },
+                start(5),
+            ),
+            (
+                "a rerun takes what the original had, in the original's turn",
+                Queue { determined: false, ..queue(vec![pending(5), rerun(9, 2, true)]) },
+                Step::Start { build: BuildId(9), inputs: Inputs::Of(BuildId(2)) },
+            ),
+            ("a rerun that is not ready does not block", queue(vec![rerun(9, 2, false), pending(10)]), start(10)),
+            (
+                "by hand: all inputs are checked first",
+                Queue {
+                    sources: vec![
+                        source(1, true, Some(99), Some(999)),
+                        source(2, false, None, None),
+                        source(3, true, Some(100), None),
+                    ],
+                    ..queue(vec![manual.clone()])
+                },
+                check(5, &[1, 2], true),
+            ),
+            (
+                "by itself: what does not trigger is checked first, if its interval has passed",
+                Queue {
+                    sources: vec![
+                        source(1, true, Some(1), Some(61)),
+                        source(2, false, Some(1), Some(61)),
+                        source(3, false, Some(90), Some(150)),
+                    ],
+                    ..queue(vec![pending(5)])
+                },
+                check(5, &[2], false),
+            ),
+            (
+                "by hand without a slot: its checks need not wait",
+                Queue { holding: 1, sources: vec![source(1, true, None, None)], ..serial(queue(vec![manual])) },
+                check(5, &[1], true),
+            ),
+        ] {
+            assert_eq!(admit(&queue).step, step, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_build_that_waits_for_checks_holds_its_slot() {
+        let sources = vec![source(1, false, Some(1), Some(61))];
+        let mut q = Queue { limit: 1, sources, ..queue(vec![pending(5), pending(6)]) };
+        assert_eq!(admit(&q), Admission { scheduled: vec![BuildId(5)], step: check(5, &[1], false) });
+        q.pending[0].scheduled = true;
+        q.holding = 1;
+        q.sources.clear();
+        assert_eq!(admit(&q), Admission { scheduled: vec![], step: start(5) });
+    }
+}

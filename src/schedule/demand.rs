@@ -20,3 +20,26 @@ pub fn demand(inputs: &[Input], chosen: &[Chosen]) -> Demand {
         has_new_inputs: inputs.iter().any(|input| new(&input)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::id::ResourceId;
+    use crate::base::version::Version;
+
+    #[test]
+    fn only_a_new_version_of_a_trigger_wants_a_build() {
+        for (trigger, new, build, has_new_inputs) in [
+            (true, true, true, true),
+            (true, false, false, false),
+            (false, true, false, true),
+            (false, false, false, false),
+        ] {
+            let (input, resource) = ("i".to_owned(), ResourceId(1));
+            let inputs = [Input { name: input.clone(), resource, passed: [].into(), trigger, every: false, pin: None }];
+            let picked = Version::default().into();
+            let chosen = [Chosen { input, resource, picked, first_occurrence: new, from_builds: vec![] }];
+            assert_eq!(demand(&inputs, &chosen), Demand { build, has_new_inputs }, "{trigger} {new}");
+        }
+    }
+}

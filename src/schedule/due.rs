@@ -106,3 +106,82 @@ fn is_watched(w: &Watch) -> bool {
         Usage::Rest => w.checked.is_none() || !w.succeeded,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const INTERVALS: Intervals = Intervals { usual: Duration::from_secs(60), webhook: Duration::from_secs(600) };
+    const NOW: Time = Time(1_000_000);
+
+    fn watch(id: i64, usage: Usage) -> Watch {
+        Watch {
+            resource: ResourceId(id),
+            paused: false,
+            usage,
+            checked: Some(Time(NOW.0 - 30_000)),
+            succeeded: true,
+            has_versions: true,
+            pin_missing: false,
+            every: Some(Duration::ZERO),
+            webhook: false,
+            requested: false,
+        }
+    }
+
+    fn says(watch: Watch) -> (bool, Option<i64>) {
+        let due = due(NOW, &[watch], &INTERVALS);
+        (!due.now.is_empty(), due.next.map(|at| at.0 - NOW.0))
+    }
+
+    #[test]
+    fn each_kind_of_resource_is_checked_when_it_should_be() {
+        use Usage::{Gets, Rest, Triggers};
+        let later = (false, Some(31_000));
+        let (never, at_once) = ((false, None), (true, None));
+        let unchecked = |usage| Watch { checked: None, succeeded: false, has_versions: false, ..watch(1, usage) };
+        let old = |usage| Watch { checked: Some(Time(1)), ..watch(1, usage) };
+        for (what, watch, expected) in [
+            ("a trigger, at its interval", watch(1, Triggers), later),
+            ("a trigger, when it has passed", old(Triggers), at_once),
+            ("what is got, once it is known", old(Gets), never),
+            ("what is got, never checked", unchecked(Gets), at_once),
+            ("what is got, failed", Watch { succeeded: false, ..watch(1, Gets) }, later),
+            ("what is got, without versions", Watch { has_versions: false, ..old(Gets) }, at_once),
+            ("what is got, its pin not found", Watch { pin_missing: true, ..old(Gets) }, at_once),
+            ("what is put, once checked", Watch { has_versions: false, ..old(Rest) }, never),
+            ("what is put, never checked", unchecked(Rest), at_once),
+            ("never", Watch { every: None, ..old(Triggers) }, never),
+            ("never, but asked for", Watch { every: None, requested: true, ..old(Triggers) }, at_once),
+            ("asked for before the interval", Watch { requested: true, ..watch(1, Gets) }, at_once),
+            ("paused", Watch { paused: true, requested: true, ..old(Triggers) }, never),
+            ("its own interval", Watch { every: Some(Duration::from_secs(10)), ..watch(1, Triggers) }, at_once),
+            ("a web hook's interval", Watch { webhook: true, ..watch(1, Triggers) }, (false, Some(571_000))),
+        ] {
+            assert_eq!(says(watch), expected, "{what}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn looking_again_at_the_next_time_finds_something(
+            ages in proptest::collection::vec((0i64..120_000, 1u64..120), 1..20)
+        ) {
+            let watched: Vec<_> = ages.iter().zip(1..).map(|((age, every), id)| Watch {
+                checked: Some(Time(NOW.0 - age)),
+                every: Some(Duration::from_secs(*every)),
+                ..watch(id, Usage::Triggers)
+            }).collect();
+            let first = due(NOW, &watched, &INTERVALS);
+            if let Some(next) = first.next {
+                prop_assert!(next > NOW);
+                let rest: Vec<_> = watched.into_iter().filter(|w| !first.now.contains(&w.resource)).collect();
+                prop_assert!(!due(next, &rest, &INTERVALS).now.is_empty());
+            } else {
+                prop_assert_eq!(first.now.len(), watched.len());
+            }
+        }
+    }
+}

@@ -61,8 +61,10 @@ impl World {
         let b = &self.builds[index];
         let mut holds: Vec<(i64, i64)> = Vec::new();
         for r in RESOURCES {
-            let made = b.outputs.iter().filter(|(o, _)| *o == r).copied();
-            for h in made.chain(b.inputs.get(&r).map(|v| (r, *v))) {
+            let mut made: Vec<_> = b.outputs.iter().filter(|(o, _)| *o == r).copied().collect();
+            // Of two that it made, any may come first, but always the same.
+            made.sort_by_key(|(_, v)| version(*v).digest());
+            for h in made.into_iter().chain(b.inputs.get(&r).map(|v| (r, *v))) {
                 if !holds.contains(&h) {
                     holds.push(h);
                 }
@@ -195,7 +197,8 @@ impl World {
     /// Whether every succeeded build holds all resources, as they do where their jobs get and put all of them.
     fn is_full(&self) -> bool {
         let mut succeeded = (0..self.builds.len()).filter(|i| self.builds[*i].succeeded);
-        succeeded.all(|i| RESOURCES.all(|r| self.holds(i).iter().any(|(held, _)| *held == r)))
+        let all: BTreeSet<i64> = RESOURCES.collect();
+        succeeded.all(|i| self.holds(i).iter().map(|(held, _)| *held).collect::<BTreeSet<_>>() == all)
     }
 
     /// Whether these builds vouch for these versions, all of them together.

@@ -121,3 +121,159 @@ pub(super) fn ask(snapshot: &Snapshot, page: Page) -> Result<&Facts, Need> {
         None => Err(Box::new(page)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::base::id::ResourceId;
+    use crate::schedule::model::{Built, OWN, World, name, version};
+
+    fn input(resource: i64, passed: &[i64]) -> Input {
+        Input {
+            name: name(resource),
+            resource: ResourceId(resource),
+            passed: passed.iter().map(|j| JobId(*j)).collect(),
+            trigger: true,
+            every: false,
+            pin: None,
+        }
+    }
+
+    fn built(job: i64, inputs: &[(i64, i64)]) -> Built {
+        Built {
+            job,
+            succeeded: true,
+            rerun_of: None,
+            outputs: BTreeSet::new(),
+            inputs: inputs.iter().copied().collect::<BTreeMap<_, _>>(),
+            from: BTreeSet::new(),
+        }
+    }
+
+    fn world(inputs: Vec<Input>, builds: Vec<Built>) -> World {
+        World { builds, disabled: BTreeSet::new(), inputs }
+    }
+
+    /// The chosen versions by input, those that are new marked `+`, and `!` for another build at once; or the reasons.
+    fn says(world: &World) -> String {
+        let show = |c: &Chosen| {
+            format!("{}={}{}", c.input, c.picked.version.0["v"], if c.first_occurrence { "+" } else { "" })
+        };
+        match world.resolve() {
+            Resolution::Ready { chosen, run_again } => {
+                let all: Vec<_> = chosen.iter().map(show).collect();
+                format!("{}{}", all.join(" "), if run_again { " !" } else { "" })
+            }
+            Resolution::Missing { lacking, .. } => {
+                lacking.iter().map(|l| format!("{}: {}", l.input, l.reason)).collect::<Vec<_>>().join("; ")
+            }
+            Resolution::Need(page) => panic!("{page:?}"),
+        }
+    }
+
+    #[test]
+    fn without_passed_it_takes_the_newest_enabled_version() {
+        let mut w = world(vec![input(1, &[])], vec![]);
+        assert_eq!(says(&w), "r1=3+");
+        w.disabled = [(1, 3)].into();
+        assert_eq!(says(&w), "r1=2+");
+        w.builds = vec![built(OWN.0, &[(1, 2)])];
+        assert_eq!(says(&w), "r1=2");
+        w.disabled = [(1, 1), (1, 2), (1, 3)].into();
+        assert_eq!(says(&w), "r1: latest version of resource not found");
+        w.inputs[0].every = true;
+        assert_eq!(says(&w), "r1: version of resource not found");
+    }
+
+    #[test]
+    fn every_version_has_its_turn() {
+        let mut w = world(vec![Input { every: true, ..input(1, &[]) }], vec![]);
+        assert_eq!(says(&w), "r1=3+", "the first time the newest");
+        w.builds = vec![built(OWN.0, &[(1, 1)])];
+        assert_eq!(says(&w), "r1=2+ !");
+        w.builds.push(built(OWN.0, &[(1, 2)]));
+        assert_eq!(says(&w), "r1=3+");
+        w.disabled = [(1, 3)].into();
+        assert_eq!(says(&w), "r1=2");
+    }
+
+    #[test]
+    fn a_pin_wins_and_is_missed_by_its_words() {
+        let mut w = world(vec![Input { pin: Some(version(1)), ..input(1, &[]) }], vec![]);
+        assert_eq!(says(&w), "r1=1+");
+        w.inputs[0].pin = Some(crate::base::version::Version::from([("ref", "abc"), ("branch", "main")]));
+        assert_eq!(says(&w), "r1: pinned version branch:main ref:abc not found");
+    }
+
+    #[test]
+    fn passed_takes_from_the_newest_build_that_succeeded() {
+        let mut w = world(vec![input(1, &[2])], vec![built(2, &[(1, 1)]), built(2, &[(1, 2)])]);
+        assert_eq!(says(&w), "r1=2+");
+        w.builds[1].succeeded = false;
+        assert_eq!(says(&w), "r1=1+");
+        w.builds[0].succeeded = false;
+        assert_eq!(says(&w), "r1: no satisfiable builds from passed jobs found for set of inputs");
+    }
+
+    #[test]
+    fn a_rerun_of_an_old_build_is_not_the_newest() {
+        let rerun = Built { rerun_of: Some(0), ..built(2, &[(1, 1)]) };
+        let w = world(vec![input(1, &[2])], vec![built(2, &[(1, 1)]), built(2, &[(1, 2)]), rerun]);
+        assert_eq!(says(&w), "r1=2+");
+    }
+
+    #[test]
+    fn what_a_build_made_counts_before_what_it_was_given() {
+        let both = Built { outputs: [(1, 3)].into(), ..built(2, &[(1, 2)]) };
+        assert_eq!(says(&world(vec![input(1, &[2])], vec![both])), "r1=3+");
+    }
+
+    #[test]
+    fn all_inputs_come_from_builds_that_go_together() {
+        // Job 2 is ahead with resource 1, job 3 has passed older versions only.
+        let builds = vec![
+            built(2, &[(1, 1), (2, 1)]),
+            built(3, &[(1, 1), (2, 1)]),
+            built(2, &[(1, 2), (2, 1)]),
+            built(2, &[(1, 2), (2, 2)]),
+            built(3, &[(1, 2), (2, 1)]),
+        ];
+        let mut w = world(vec![input(1, &[2, 3]), input(2, &[2, 3])], builds);
+        assert_eq!(says(&w), "r1=2+ r2=1+");
+        let Resolution::Ready { chosen, .. } = w.resolve() else { panic!("no versions") };
+        assert_eq!(chosen[0].from_builds, [BuildId(3), BuildId(5)]);
+        w.disabled = [(1, 2)].into();
+        assert_eq!(says(&w), "r1=1+ r2=1+");
+    }
+
+    #[test]
+    fn every_with_passed_goes_on_where_it_stopped() {
+        let mut own = built(OWN.0, &[(1, 1)]);
+        own.from = [0].into();
+        let builds = vec![built(2, &[(1, 1)]), own, built(2, &[(1, 2)]), built(2, &[(1, 3)])];
+        let mut w = world(vec![Input { every: true, ..input(1, &[2]) }], builds);
+        assert_eq!(says(&w), "r1=2+ !");
+        let mut own = built(OWN.0, &[(1, 2)]);
+        own.from = [2].into();
+        w.builds.push(own);
+        assert_eq!(says(&w), "r1=3+");
+        w.disabled = [(1, 3)].into();
+        assert_eq!(says(&w), "r1=2");
+    }
+
+    #[test]
+    fn one_group_that_fails_leaves_the_others_their_versions() {
+        let w = world(vec![input(1, &[]), input(2, &[2])], vec![]);
+        let Resolution::Missing { chosen, lacking } = w.resolve() else { panic!("all found") };
+        assert_eq!((chosen.len(), lacking.len()), (1, 1));
+        assert_eq!(lacking[0].reason, Reason::NoSatisfiableBuilds);
+    }
+
+    #[test]
+    fn inputs_with_a_passed_job_in_common_are_one_group_also_through_a_third() {
+        let inputs = [input(1, &[2]), input(2, &[3]), input(3, &[]), input(4, &[2, 3]), input(5, &[4])];
+        assert_eq!(groups(&inputs), [vec![0, 1, 3], vec![4]]);
+    }
+}

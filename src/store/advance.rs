@@ -185,3 +185,252 @@ fn next_inputs(inputs: &[Input], resolution: &Resolution) -> Vec<NextInput> {
     };
     inputs.iter().map(row).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::base::id::{PipelineId, ScopeId};
+    use crate::store::build::{Abort, Status};
+    use crate::store::create::Rerun;
+    use crate::store::finish::Made;
+    use crate::store::fixture::{job, scoped, set, store, v};
+
+    const INTERVALS: Intervals = Intervals { usual: Duration::from_secs(60), webhook: Duration::from_secs(60) };
+
+    /// A pipeline r → one → two, where `one` also gets `s` without being triggered by it.
+    struct World<'a> {
+        tx: &'a WriteTx<'a>,
+        pipeline: PipelineId,
+        r: ScopeId,
+        s: ScopeId,
+        now: i64,
+    }
+
+    impl World<'_> {
+        fn run(f: impl FnOnce(&mut World<'_>)) {
+            let (store, _dir) = store();
+            store
+                .write_blocking(|tx| {
+                    let pipeline = set(
+                        tx,
+                        "p",
+                        json!({"resources": [{"name": "r", "type": "mock"}, {"name": "s", "type": "mock"}],
+                               "jobs": [
+                            {"name": "one", "serial": true, "plan": [{"get": "r", "trigger": true}, {"get": "s"}]},
+                            {"name": "two", "plan": [{"get": "r", "passed": ["one"], "trigger": true}]}]}),
+                    )?;
+                    let (r, s) = (scoped(tx, pipeline, "r").1, scoped(tx, pipeline, "s").1);
+                    let mut world = World { tx, pipeline, r, s, now: 1000 };
+                    world.checked(&[r, s]);
+                    tx.save_checked(s, &[v(1)])?;
+                    f(&mut world);
+                    Ok(())
+                })
+                .unwrap();
+        }
+
+        fn checked(&mut self, scopes: &[ScopeId]) {
+            self.now += 1;
+            scopes.iter().for_each(|s| self.tx.check_ended(*s, None, Time(self.now)).unwrap());
+        }
+
+        fn job(&self, name: &str) -> JobId {
+            job(self.tx, self.pipeline, name)
+        }
+
+        fn advance(&mut self, name: &str) -> Advanced {
+            self.now += 1;
+            let mut plan = |_: &Job, _: BuildId, _: &[StartInput]| Some(("{}".to_owned(), "{}".to_owned()));
+            self.tx.advance_job(self.job(name), &INTERVALS, Time(self.now), &mut plan).unwrap()
+        }
+
+        fn finish(&mut self, build: BuildId, status: Status) {
+            self.now += 1;
+            assert!(self.tx.finish_build(build, status, Time(self.now)).unwrap().changed);
+        }
+
+        fn wanting(&self) -> Vec<String> {
+            let wanting = self.tx.jobs_wanting_schedule().unwrap();
+            wanting.into_iter().map(|(j, _)| self.tx.job(j).unwrap().unwrap().name).collect()
+        }
+
+        fn status(&self, build: BuildId) -> Status {
+            self.tx.build(build).unwrap().unwrap().status
+        }
+
+        fn name(&self, build: BuildId) -> String {
+            self.tx.build(build).unwrap().unwrap().name
+        }
+    }
+
+    #[test]
+    fn a_new_version_runs_down_the_pipeline() {
+        World::run(|w| {
+            assert_eq!(w.advance("one"), Advanced::default(), "no version of r yet");
+            let reasons = w.tx.next_inputs(w.job("one")).unwrap();
+            assert_eq!(reasons[0].version, Err("latest version of resource not found".to_owned()));
+
+            w.tx.save_checked(w.r, &[v(1)]).unwrap();
+            assert!(w.wanting().contains(&"one".to_owned()));
+            let first = w.advance("one").started[0];
+            assert_eq!((w.name(first), w.status(first)), ("1".to_owned(), Status::Started));
+            assert_eq!(w.advance("one"), Advanced::default(), "the version is not new any more");
+            w.advance("two");
+            assert_eq!(w.wanting(), Vec::<String>::new());
+
+            w.finish(first, Status::Succeeded);
+            assert_eq!(w.wanting(), ["one", "two"]);
+            let second = w.advance("two").started[0];
+            assert_eq!(w.tx.build_inputs(second).unwrap()[0].version, v(1));
+            let pipes: i64 =
+                w.tx.query_row("select count(*) from build_pipes where to_build_id = ?", [second], |r| r.get(0))
+                    .unwrap();
+            assert_eq!(pipes, 1);
+            assert!(!w.tx.job(w.job("one")).unwrap().unwrap().has_new_inputs);
+        });
+    }
+
+    #[test]
+    fn a_serial_job_runs_one_build_at_a_time_and_takes_the_newest_then() {
+        World::run(|w| {
+            w.tx.save_checked(w.r, &[v(1)]).unwrap();
+            let first = w.advance("one").started[0];
+            for n in 2..=4 {
+                w.tx.save_checked(w.r, &[v(n)]).unwrap();
+                assert_eq!(w.advance("one").started, []);
+            }
+            assert_eq!(w.tx.pending_builds(w.job("one")).unwrap().len(), 1, "never a second that waits");
+            w.finish(first, Status::Failed);
+            let second = w.advance("one").started[0];
+            assert_eq!(w.tx.build_inputs(second).unwrap()[0].version, v(4));
+        });
+    }
+
+    #[test]
+    fn a_manual_build_waits_for_checks_of_all_its_inputs() {
+        World::run(|w| {
+            w.tx.save_checked(w.r, &[v(1)]).unwrap();
+            let first = w.advance("one").started[0];
+            w.finish(first, Status::Succeeded);
+            w.now += 10;
+            let build = w.tx.create_manual_build(w.job("one"), "alice", Time(w.now)).unwrap();
+            let checks = w.advance("one").checks.unwrap();
+            assert_eq!((checks.build, checks.resources.len(), checks.forced), (build, 2, true));
+            w.checked(&[w.r, w.s]);
+            w.tx.save_checked(w.r, &[v(2)]).unwrap();
+            assert_eq!(w.advance("one").started, [build]);
+            assert_eq!(w.tx.build_inputs(build).unwrap()[0].version, v(2));
+            assert_eq!(w.tx.build(build).unwrap().unwrap().created_by.as_deref(), Some("alice"));
+        });
+    }
+
+    #[test]
+    fn what_does_not_trigger_is_checked_first_once_its_interval_has_passed() {
+        World::run(|w| {
+            w.now += 61_000;
+            w.tx.save_checked(w.r, &[v(1)]).unwrap();
+            let checks = w.advance("one").checks.unwrap();
+            assert!(!checks.forced && checks.resources.len() == 1);
+            w.checked(&[w.s]);
+            assert_eq!(w.advance("one").started.len(), 1);
+        });
+    }
+
+    #[test]
+    fn a_rerun_has_the_inputs_of_the_original() {
+        World::run(|w| {
+            w.tx.save_checked(w.r, &[v(1)]).unwrap();
+            let first = w.advance("one").started[0];
+            w.finish(first, Status::Failed);
+            w.tx.save_checked(w.r, &[v(2)]).unwrap();
+            let second = w.advance("one").started[0];
+            w.finish(second, Status::Failed);
+            let Rerun::Created(again) = w.tx.create_rerun(first, "alice", Time(w.now)).unwrap() else { panic!() };
+            assert_eq!(w.advance("one").started, [again]);
+            assert_eq!(w.name(again), "1.1");
+            assert_eq!(w.tx.build_inputs(again).unwrap()[0].version, v(1));
+            w.finish(again, Status::Succeeded);
+            let row = w.tx.job(w.job("one")).unwrap().unwrap();
+            assert_eq!(row.latest_completed_build_id, Some(second), "a rerun of an old build is not the newest");
+            let Rerun::Created(third) = w.tx.create_rerun(again, "alice", Time(w.now)).unwrap() else { panic!() };
+            assert_eq!(w.name(third), "1.2");
+            let Rerun::Created(newest) = w.tx.create_rerun(second, "alice", Time(w.now)).unwrap() else { panic!() };
+            assert_eq!(w.tx.job(w.job("one")).unwrap().unwrap().next_build_id, Some(newest));
+        });
+    }
+
+    #[test]
+    fn aborting_ends_what_waits_at_once_paused_or_not() {
+        World::run(|w| {
+            w.tx.save_checked(w.r, &[v(1)]).unwrap();
+            w.tx.pause_job(w.job("one"), "alice", Time(w.now)).unwrap();
+            let build = w.tx.create_manual_build(w.job("one"), "alice", Time(w.now)).unwrap();
+            assert_eq!(w.advance("one"), Advanced::default());
+            w.tx.abort_build(build, Abort::Graceful).unwrap();
+            assert_eq!(w.advance("one").finished, [build]);
+            assert_eq!(w.status(build), Status::Aborted);
+            w.tx.unpause_job(w.job("one")).unwrap();
+            assert_eq!(w.advance("one").started.len(), 1);
+        });
+    }
+
+    #[test]
+    fn archiving_aborts_what_waits() {
+        World::run(|w| {
+            let build = w.tx.create_manual_build(w.job("one"), "alice", Time(w.now)).unwrap();
+            w.tx.archive_pipeline(w.pipeline, Time(w.now)).unwrap();
+            assert_eq!(w.wanting(), ["one", "two"]);
+            assert_eq!(w.advance("one").finished, [build]);
+        });
+    }
+
+    #[test]
+    fn where_no_plan_can_be_made_the_build_is_errored() {
+        World::run(|w| {
+            w.tx.save_checked(w.r, &[v(1)]).unwrap();
+            let id = w.job("one");
+            let done = w.tx.advance_job(id, &INTERVALS, Time(w.now), &mut |_, _, _| None).unwrap();
+            assert_eq!(done.created.as_slice(), &done.finished[..1]);
+            assert_eq!(w.status(done.finished[0]), Status::Errored);
+        });
+    }
+
+    #[test]
+    fn a_put_is_an_output_and_moves_the_jobs_that_take_it() {
+        World::run(|w| {
+            w.tx.save_checked(w.r, &[v(1)]).unwrap();
+            let build = w.advance("one").started[0];
+            let s = w.tx.find_resource(w.pipeline, "s").unwrap().unwrap().id;
+            let version = v(7);
+            let made = Made { scope: w.s, version: &version, metadata: &[] };
+            assert!(w.tx.add_output(build, "s", s, &made).unwrap().marked);
+            assert_eq!(w.tx.build_outputs(build).unwrap()[0].version, v(7));
+            assert_eq!(w.tx.latest_version(w.s).unwrap(), Some(v(7)));
+        });
+    }
+
+    #[test]
+    fn a_job_points_to_its_first_waiting_newest_ended_and_last_changing_build() {
+        World::run(|w| {
+            let pointers = |w: &World<'_>| {
+                let j = w.tx.job(w.job("one")).unwrap().unwrap();
+                [j.next_build_id, j.latest_completed_build_id, j.transition_build_id].map(|b| b.map(|b| b.0))
+            };
+            let mut builds = Vec::new();
+            for (n, status) in
+                [(1, Status::Succeeded), (2, Status::Succeeded), (3, Status::Failed), (4, Status::Failed)]
+            {
+                w.tx.save_checked(w.r, &[v(n)]).unwrap();
+                let build = w.advance("one").started[0];
+                assert_eq!(pointers(w)[0], Some(build.0));
+                w.finish(build, status);
+                builds.push(build.0);
+            }
+            assert_eq!(pointers(w), [None, Some(builds[3]), Some(builds[2])]);
+        });
+    }
+}

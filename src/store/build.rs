@@ -1,8 +1,11 @@
 //! Builds: their rows and how they are read. Making them is in `create.rs`, running and ending them in `finish.rs`.
 
+use std::collections::BTreeMap;
+
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{OptionalExtension, Row, params};
 
+use super::column::Json;
 use super::page::{Page, PageRequest};
 use super::{ReadTx, Result, pipeline};
 use crate::base::clock::Time;
@@ -284,13 +287,25 @@ impl ReadTx<'_> {
         }
     }
 
-    /// A page of the builds that created from or to those times (both inclusive), of a job or an audience's all.
+    /// A job's newest builds that started between those times, both inclusive.
     pub fn builds_between(&self, job: JobId, from: Option<Time>, to: Option<Time>, limit: i64) -> Result<Vec<Build>> {
         let mut query = self.prepare_cached(&format!(
             "{COLUMNS} where b.job_id = ?1 and (?2 is null or b.started_at >= ?2) and (?3 is null or b.started_at <= ?3)
              order by b.id desc limit ?4"
         ))?;
         Ok(query.query_map(params![job, from, to, limit], Build::from_row)?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The builds of these ids, by id.
+    pub fn builds_by_ids(&self, ids: &[BuildId]) -> Result<BTreeMap<BuildId, Build>> {
+        let mut query = self.prepare_cached(&format!("{COLUMNS} where b.id in (select value from json_each(?))"))?;
+        let rows = query.query_map([Json(ids)], |r| Ok((r.get(0)?, Build::from_row(r)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// A page of the builds that checked a resource.
+    pub fn builds_of_resource(&self, resource: ResourceId, page: PageRequest) -> Result<Page<Build>> {
+        self.build_page("b.resource_id = ?1", resource.0, page)
     }
 
     /// Builds that were given that version.
@@ -386,5 +401,84 @@ impl ReadTx<'_> {
         let newer = neighbour("b.id > ?2 order by b.id", first.id)?;
         let older = neighbour("b.id < ?2 order by b.id desc", last.id)?;
         Ok(Page { items, newer, older })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::store::fixture::{job, set, store};
+
+    #[test]
+    fn lists_show_what_their_audience_may_see_page_by_page() {
+        let (store, _dir) = store();
+        store
+            .write_blocking(|tx| {
+                let jobs = json!({"jobs": [{"name": "j", "plan": []}], "resources": [{"name": "r", "type": "mock"}]});
+                let (open, hidden) = (set(tx, "open", jobs.clone())?, set(tx, "hidden", jobs)?);
+                tx.set_pipeline_public(open, true)?;
+                let main = tx.ensure_main(None)?;
+                let other = tx.set_team("other", &json!({}))?.0.id;
+                let mut ids = Vec::new();
+                for pipeline in [open, hidden, open] {
+                    ids.push(tx.create_manual_build(job(tx, pipeline, "j"), "alice", Time(1))?);
+                }
+                ids.push(tx.create_one_off_build(other, "bob", Time(2))?);
+                let r = tx.find_resource(open, "r")?.unwrap().id;
+                let check = tx.create_check_build(r, Some("alice"), Time(3))?;
+                let list = |audience, page| -> Vec<usize> {
+                    let page = tx.builds(&audience, page).unwrap();
+                    page.items.iter().map(|b| ids.iter().position(|id| *id == b.id).unwrap()).collect()
+                };
+                let all = PageRequest::default();
+                assert_eq!(list(Audience::All, all), [3, 2, 1, 0]);
+                assert_eq!(list(Audience::Team(main), all), [2, 1, 0]);
+                assert_eq!(list(Audience::PublicOf(main), all), [2, 0]);
+                assert_eq!(list(Audience::TeamsAndPublic(vec![other]), all), [3, 2, 0]);
+                assert_eq!(list(Audience::TeamsAndPublic(vec![]), all), [2, 0]);
+                assert_eq!(list(Audience::All, PageRequest { from: Some(ids[1].0), to: None, limit: 2 }), [2, 1]);
+                assert_eq!(list(Audience::All, PageRequest { from: None, to: Some(ids[1].0), limit: 2 }), [1, 0]);
+                let page = tx.builds(&Audience::All, PageRequest { from: Some(ids[1].0), to: None, limit: 2 })?;
+                assert_eq!((page.newer, page.older), (Some(ids[3].0), Some(ids[0].0)));
+                assert_eq!(tx.builds_of_pipeline(open, all)?.items.len(), 2);
+                assert_eq!(tx.builds_by_ids(&[ids[0], ids[3]])?.len(), 2);
+                let check = tx.build(check)?.unwrap();
+                assert_eq!((check.name.as_str(), check.resource_name.as_deref()), ("check", Some("r")));
+                assert_eq!(tx.resource(r)?.unwrap().last_check_build_id, Some(check.id));
+                assert_eq!(tx.builds_of_resource(r, all)?.items, [check]);
+                assert_eq!(tx.pending_without_job()?.len(), 2);
+                Ok(())
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn a_build_is_in_one_state_and_ends_once() {
+        let (store, _dir) = store();
+        store
+            .write_blocking(|tx| {
+                let team = tx.ensure_main(None)?;
+                let id = tx.create_one_off_build(team, "alice", Time(1))?;
+                let state = |tx: &ReadTx<'_>| tx.build(id).unwrap().unwrap().state();
+                assert_eq!(state(tx), BuildState::Pending);
+                assert!(tx.start_plain_build(id, "{\"id\":1}", "{}", Time(2))?);
+                assert!(!tx.start_plain_build(id, "{}", "{}", Time(3))?, "a build starts once");
+                assert_eq!(state(tx), BuildState::Started { at: Time(2) });
+                assert_eq!(tx.started_builds()?.len(), 1);
+                tx.record_plan_result(id, "1", "a")?;
+                tx.record_plan_result(id, "1", "b")?;
+                assert_eq!(tx.plan_result(id, "1")?.as_deref(), Some("a"));
+                assert_eq!(tx.abort_build(id, Abort::Forced)?, Some(BuildState::Started { at: Time(2) }));
+                assert_eq!(tx.build(id)?.unwrap().aborted, Some(Abort::Forced));
+                assert!(tx.finish_build(id, Status::Aborted, Time(4))?.changed);
+                assert!(!tx.finish_build(id, Status::Succeeded, Time(5))?.changed);
+                assert_eq!(state(tx), BuildState::Finished { at: Time(4), status: Status::Aborted });
+                assert_eq!((tx.build_plan(id)?, tx.plan_results(id)?.len()), (None, 0));
+                assert_eq!(tx.build_public_plan(id)?.as_deref(), Some("{}"));
+                Ok(())
+            })
+            .unwrap();
     }
 }

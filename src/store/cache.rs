@@ -111,3 +111,55 @@ impl WriteTx<'_> {
             .execute(params![job, step, path])?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::store::fixture::{job, set, store};
+    use crate::store::volume::Volume;
+
+    #[test]
+    fn the_first_of_two_fetches_stays_and_a_task_cache_is_replaced() {
+        let (store, _dir) = store();
+        store
+            .write_blocking(|tx| {
+                let team_id = tx.ensure_main(None)?;
+                for handle in ["a", "b"] {
+                    tx.insert_volume(&Volume {
+                        handle: handle.into(),
+                        team_id,
+                        kind: "resource".into(),
+                        parent: None,
+                        container: None,
+                        build_id: None,
+                        path: String::new(),
+                        created_at: Time(1),
+                    })?;
+                }
+                let cache = |volume: &str, at: i64| ResourceCache {
+                    key: "k".into(),
+                    team_id,
+                    volume: volume.into(),
+                    response: "{}".into(),
+                    image: None,
+                    last_used: Time(at),
+                };
+                assert_eq!(tx.keep_resource_cache(&cache("a", 1))?.volume, "a");
+                assert_eq!(tx.keep_resource_cache(&cache("b", 2))?, cache("a", 2));
+                assert!(tx.use_resource_cache("k", Time(9))? && !tx.use_resource_cache("x", Time(9))?);
+                assert!(tx.idle_resource_caches(Time(9))?.is_empty());
+
+                let p = set(tx, "p", json!({"jobs": [{"name": "j", "plan": []}]}))?;
+                let j = job(tx, p, "j");
+                tx.keep_task_cache(j, "build", "target", "a", Time(1))?;
+                tx.keep_task_cache(j, "build", "target", "b", Time(2))?;
+                assert_eq!(tx.task_cache(j, "build", "target")?.as_deref(), Some("b"));
+                assert_eq!(tx.clear_task_cache(j, "build", Some("other"))?, 0);
+                assert_eq!(tx.clear_task_cache(j, "build", None)?, 1);
+                Ok(())
+            })
+            .unwrap();
+    }
+}

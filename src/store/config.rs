@@ -294,3 +294,179 @@ fn identity(config: &Config, kind: &str, source: Option<&crate::pipeline::Object
     }
     canonical_json(&json!([source.map(|s| Value::Object(s.clone())), kind, chain]))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::fixture::{config, job, scoped, set, store, v};
+
+    fn pipeline_config(extra: Value) -> Value {
+        let mut base = json!({
+            "resources": [{"name": "src", "type": "git", "source": {"uri": "x"}}, {"name": "out", "type": "mock", "source": null}],
+            "jobs": [
+                {"name": "unit-a", "plan": [{"get": "src", "trigger": true}]},
+                {"name": "unit-b", "serial": true, "plan": [{"get": "src", "version": "every"}]},
+                {"name": "ship", "serial_groups": ["g", "h"], "plan": [
+                    {"get": "src", "passed": ["unit-*"]}, {"put": "out"}]},
+            ],
+        });
+        for (key, value) in extra.as_object().cloned().unwrap_or_default() {
+            base[key] = value;
+        }
+        base
+    }
+
+    #[test]
+    fn jobs_resources_and_what_connects_them_follow_the_configuration() {
+        let (store, _dir) = store();
+        store
+            .write_blocking(|tx| {
+                let p = set(tx, "p", pipeline_config(json!({})))?;
+                let inputs = tx.job_inputs_of_pipeline(p)?;
+                let passed: Vec<_> = inputs[2].passed.iter().map(|(_, name)| name.as_str()).collect();
+                assert_eq!(passed, ["unit-a", "unit-b"]);
+                assert_eq!((inputs[0].trigger, inputs[1].version.as_str()), (true, "every"));
+                assert_eq!(tx.job_outputs_of_pipeline(p)?[0].resource_name, "out");
+                assert_eq!(tx.serial_groups(job(tx, p, "unit-a"))?, Vec::<String>::new());
+                assert_eq!(tx.serial_groups(job(tx, p, "unit-b"))?, ["unit-b"]);
+                assert_eq!(tx.serial_groups(job(tx, p, "ship"))?, ["g", "h"]);
+                assert_eq!(tx.jobs_wanting_schedule()?.len(), 3);
+                assert_eq!(tx.pipeline_config(p)?.unwrap(), config(pipeline_config(json!({}))));
+
+                let unit_a = job(tx, p, "unit-a");
+                let build = tx.create_manual_build(unit_a, "somebody", Time(1))?;
+                set(tx, "p", pipeline_config(json!({"jobs": []})))?;
+                assert!(tx.jobs_of_pipeline(p)?.is_empty() && tx.build(build)?.is_some());
+                set(tx, "p", pipeline_config(json!({})))?;
+                assert_eq!(job(tx, p, "unit-a"), unit_a, "a job that returns is the same");
+                Ok(())
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn a_history_is_in_force_until_type_or_source_change() {
+        let (store, _dir) = store();
+        let with_type = |source: &str, tag: &str| {
+            pipeline_config(json!({
+                "resource_types": [{"name": "git", "type": "registry-image", "source": {"tag": tag}}],
+                "resources": [{"name": "src", "type": "git", "source": {"uri": source}}, {"name": "out", "type": "mock"}],
+            }))
+        };
+        store
+            .write_blocking(|tx| {
+                let p = set(tx, "p", pipeline_config(json!({})))?;
+                let (resource, scope) = scoped(tx, p, "src");
+                let in_force = |tx: &WriteTx<'_>| tx.resource(resource).unwrap().unwrap().scope_id;
+                for (value, kept) in [
+                    (pipeline_config(json!({"display": {"background_image": "x"}})), true),
+                    (with_type("x", "1"), false),
+                    (with_type("x", "1"), true),
+                    (with_type("y", "1"), false),
+                    (with_type("y", "2"), false),
+                ] {
+                    tx.set_scope(resource, scope)?;
+                    set(tx, "p", value.clone())?;
+                    assert_eq!(in_force(tx), kept.then_some(scope), "{value}");
+                }
+                Ok(())
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn what_is_renamed_keeps_its_history_also_where_names_are_swapped() {
+        let (store, _dir) = store();
+        let jobs = |names: &[(&str, &str)]| {
+            let jobs: Vec<_> = names.iter().map(|(n, old)| json!({"name": n, "old_name": old, "plan": []})).collect();
+            json!({"jobs": jobs, "resources": []})
+        };
+        store
+            .write_blocking(|tx| {
+                let p = set(tx, "p", jobs(&[("a", ""), ("b", "")]))?;
+                let (a, b) = (job(tx, p, "a"), job(tx, p, "b"));
+                set(tx, "p", jobs(&[("a", "b"), ("b", "a")]))?;
+                assert_eq!((job(tx, p, "a"), job(tx, p, "b")), (b, a));
+                set(tx, "p", jobs(&[("c", "a"), ("b", "")]))?;
+                assert_eq!((job(tx, p, "c"), job(tx, p, "b")), (b, a));
+                set(tx, "p", jobs(&[("c", "a"), ("b", "")]))?;
+                assert_eq!(job(tx, p, "c"), b, "the old name may stay in the file");
+                Ok(())
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn who_saves_over_a_version_that_is_not_there_any_more_is_told() {
+        let (store, _dir) = store();
+        store
+            .write_blocking(|tx| {
+                let team = tx.ensure_main(None)?;
+                let p = set(tx, "p", pipeline_config(json!({})))?;
+                let version = tx.pipeline(p)?.unwrap().config_version;
+                let (config, pipeline) = (config(pipeline_config(json!({}))), PipelineRef::named("p"));
+                let parent = |build: i64| Some((JobId(1), BuildId(build)));
+                let save = SaveConfig {
+                    team,
+                    pipeline: &pipeline,
+                    config: &config,
+                    from_version: version,
+                    paused_if_new: true,
+                    parent: parent(7),
+                    now: Time(5),
+                };
+                assert_eq!(tx.save_config(&save)?, SavedConfig::Saved { pipeline: p, created: false });
+                assert_eq!(tx.save_config(&save)?, SavedConfig::StaleVersion);
+                let from_version = tx.pipeline(p)?.unwrap().config_version;
+                assert!(from_version > version);
+                let older = SaveConfig { from_version, parent: parent(6), ..save };
+                assert_eq!(tx.save_config(&older)?, SavedConfig::SetByNewerBuild);
+                Ok(())
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn an_archived_pipeline_goes_on_when_it_is_set_again() {
+        let (store, _dir) = store();
+        store
+            .write_blocking(|tx| {
+                let p = set(tx, "p", pipeline_config(json!({})))?;
+                tx.archive_pipeline(p, Time(9))?;
+                let archived = tx.pipeline(p)?.unwrap();
+                assert!(archived.archived && archived.paused && archived.config_version == 0);
+                assert!(tx.pipeline_config(p)?.is_none() && tx.jobs_of_pipeline(p)?.len() == 3);
+                set(tx, "p", pipeline_config(json!({})))?;
+                let again = tx.pipeline(p)?.unwrap();
+                assert!(!again.archived && !again.paused);
+                tx.pause_pipeline(p, "somebody", Time(10))?;
+                set(tx, "p", pipeline_config(json!({})))?;
+                assert!(tx.pipeline(p)?.unwrap().paused, "a paused one stays so");
+                Ok(())
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn a_pin_in_the_configuration_replaces_a_persons() {
+        let (store, _dir) = store();
+        store
+            .write_blocking(|tx| {
+                let p = set(tx, "p", pipeline_config(json!({})))?;
+                let (resource, scope) = scoped(tx, p, "src");
+                tx.save_checked(scope, &[v(1)])?;
+                let id = tx.find_version(resource, &v(1))?.unwrap().id;
+                tx.pin_version(resource, id)?;
+                assert_eq!(tx.resource(resource)?.unwrap().pin(), Some(&v(1)));
+                let source = json!({"uri": "x"});
+                let pinned = json!({"resources": [{"name": "src", "type": "git", "source": source, "version": {"v": "2"}},
+                                                  {"name": "out", "type": "mock"}]});
+                set(tx, "p", pipeline_config(pinned))?;
+                let row = tx.resource(resource)?.unwrap();
+                assert_eq!((row.config_pin, row.api_pin), (Some(v(2)), None));
+                assert_eq!(tx.unpin(resource)?, crate::store::resource::Pinned::InConfig);
+                Ok(())
+            })
+            .unwrap();
+    }
+}

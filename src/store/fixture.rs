@@ -5,7 +5,7 @@ use super::config::{SaveConfig, SavedConfig};
 use super::pipeline::PipelineRef;
 use super::{Result, WriteTx};
 use crate::base::clock::Time;
-use crate::base::id::{BuildId, JobId, PipelineId, ResourceId, ScopeId, TeamId};
+use crate::base::id::{JobId, PipelineId, ResourceId, ScopeId};
 use crate::base::version::Version;
 use crate::pipeline::Config;
 
@@ -56,15 +56,4 @@ pub fn scoped(tx: &WriteTx<'_>, pipeline: PipelineId, name: &str) -> (ResourceId
 /// The version `{"v": n}`.
 pub fn v(n: i64) -> Version {
     Version::from([("v", n.to_string().as_str())])
-}
-
-/// Team `main`.
-pub fn main_team(tx: &WriteTx<'_>) -> TeamId {
-    tx.ensure_main(None).unwrap()
-}
-
-/// Starts a build with nothing but its inputs.
-pub fn start(tx: &WriteTx<'_>, build: BuildId, inputs: &[super::finish::StartInput]) {
-    let start = super::finish::Start { build, plan: "{}", public_plan: "{}", inputs, now: Time(2000) };
-    assert!(tx.start_build(&start).unwrap());
 }

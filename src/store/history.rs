@@ -225,7 +225,7 @@ impl ReadTx<'_> {
                exists (select 1 from disabled_versions d where d.resource_id = h.resource_id and d.digest = h.digest)
              from (select resource_id, digest, version, 0 as given, name from build_outputs where build_id = ?1
                    union all select resource_id, digest, version, 1, name from build_inputs where build_id = ?1) h
-             order by h.resource_id, h.given, h.name",
+             order by h.resource_id, h.given, h.name, h.digest",
         )?;
         let mut holds: Vec<Held> = Vec::new();
         let mut rows = query.query([place.build])?;
@@ -312,7 +312,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(150))]
+        #![proptest_config(ProptestConfig::with_cases(100))]
 
         #[test]
         fn the_queries_say_what_the_model_says(world in prop_oneof![world(true, false), world(true, true)]) {

@@ -292,3 +292,99 @@ impl WriteTx<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::store::config::SaveConfig;
+    use crate::store::fixture::{config, set, store};
+
+    fn names(tx: &ReadTx<'_>, team: TeamId) -> Vec<String> {
+        let rows = tx.pipelines_of_team(team).unwrap().into_iter();
+        rows.map(|p| format!("{}{}", p.name, p.reference().vars_text())).collect()
+    }
+
+    fn instance(branch: &str) -> PipelineRef {
+        let vars = json!({"branch": branch}).as_object().cloned();
+        PipelineRef { name: "a".into(), instance_vars: vars }
+    }
+
+    #[test]
+    fn a_dashboard_keeps_the_order_it_was_given() {
+        let (store, _dir) = store();
+        store
+            .write_blocking(|tx| {
+                let team = tx.ensure_main(None)?;
+                for name in ["a", "b", "c"] {
+                    set(tx, name, json!({}))?;
+                }
+                let (config, instance_x, instance_y) = (config(json!({})), instance("x"), instance("y"));
+                for pipeline in [&instance_x, &instance_y] {
+                    tx.save_config(&SaveConfig {
+                        team,
+                        pipeline,
+                        config: &config,
+                        from_version: 0,
+                        paused_if_new: true,
+                        parent: None,
+                        now: Time(1),
+                    })?;
+                }
+                let (x, y) = (r#"a{"branch":"x"}"#, r#"a{"branch":"y"}"#);
+                assert_eq!(names(tx, team), ["a", x, y, "b", "c"]);
+                assert_eq!(tx.order_pipelines(team, &["c".into(), "a".into()])?, None);
+                assert_eq!(names(tx, team), ["c", "a", x, y, "b"]);
+                assert!(tx.order_instances(team, "a", &[instance_y, PipelineRef::named("a"), instance_x])?);
+                assert_eq!(names(tx, team), ["c", y, "a", x, "b"]);
+                assert_eq!(tx.order_pipelines(team, &["nope".into()])?, Some("nope".into()));
+                assert_eq!(tx.rename_pipelines(team, "a", "b")?, Renamed::Taken);
+                assert_eq!(tx.rename_pipelines(team, "a", "d")?, Renamed::Done);
+                assert_eq!(tx.rename_pipelines(team, "a", "e")?, Renamed::NotFound);
+                assert!(tx.find_pipeline(team, &PipelineRef { name: "d".into(), ..instance("x") })?.is_some());
+                Ok(())
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn destroying_takes_everything_along() {
+        let (store, _dir) = store();
+        store
+            .write_blocking(|tx| {
+                let jobs = json!({"jobs": [{"name": "j", "plan": [{"get": "r"}]}], "resources": [{"name": "r", "type": "mock"}]});
+                let p = set(tx, "p", jobs)?;
+                let build = tx.create_manual_build(crate::store::fixture::job(tx, p, "j"), "alice", Time(1))?;
+                assert_eq!(tx.destroy_pipeline(p)?, [build]);
+                assert!(tx.build(build)?.is_none() && tx.jobs()?.is_empty() && tx.resources()?.is_empty());
+                Ok(())
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn a_child_is_abandoned_when_its_job_no_longer_sets_it() {
+        let (store, _dir) = store();
+        store
+            .write_blocking(|tx| {
+                let parent = set(tx, "parent", json!({"jobs": [{"name": "j", "plan": []}]}))?;
+                let child = set(tx, "child", json!({}))?;
+                let job = crate::store::fixture::job(tx, parent, "j");
+                let end = |tx: &WriteTx<'_>| -> Result<BuildId> {
+                    let build = tx.create_manual_build(job, "alice", Time(1))?;
+                    tx.finish_build(build, crate::store::build::Status::Succeeded, Time(2))?;
+                    Ok(build)
+                };
+                let build = end(tx)?;
+                tx.set_pipeline_parent(child, job, build)?;
+                assert!(tx.abandoned_pipelines()?.is_empty());
+                end(tx)?;
+                assert_eq!(tx.abandoned_pipelines()?, [child]);
+                tx.archive_pipeline(child, Time(3))?;
+                assert!(tx.abandoned_pipelines()?.is_empty());
+                Ok(())
+            })
+            .unwrap();
+    }
+}

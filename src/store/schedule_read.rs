@@ -214,3 +214,93 @@ fn every(text: &str) -> Option<std::time::Duration> {
         Err(_) => Some(std::time::Duration::ZERO),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::store::fixture::{scoped, set, store, v};
+
+    #[test]
+    fn watches_say_how_resources_are_used_and_when_they_were_checked() {
+        let (store, _dir) = store();
+        store
+            .write_blocking(|tx| {
+                let p = set(
+                    tx,
+                    "p",
+                    json!({"resources": [
+                        {"name": "a", "type": "mock", "check_every": "10s"},
+                        {"name": "b", "type": "mock", "check_every": "never", "version": {"v": "9"}},
+                        {"name": "c", "type": "mock", "webhook_token": "x"}],
+                    "jobs": [
+                        {"name": "one", "plan": [{"get": "a", "trigger": true}, {"get": "b"}]},
+                        {"name": "two", "plan": [{"get": "a", "passed": ["one"]}, {"put": "c"}]}]}),
+                )?;
+                let (b, scope) = scoped(tx, p, "b");
+                tx.save_checked(scope, &[v(1)])?;
+                tx.check_ended(scope, None, Time(50))?;
+                let c = tx.find_resource(p, "c")?.unwrap().id;
+                tx.checked(c, "boom", Time(60))?;
+                tx.request_check(c, Time(70))?;
+                let all = tx.watches()?;
+                let usages: Vec<_> = all.iter().map(|w| w.usage).collect();
+                assert_eq!(usages, [Usage::Triggers, Usage::Gets, Usage::Rest]);
+                assert_eq!(all.iter().map(|w| w.checked).collect::<Vec<_>>(), [None, Some(Time(50)), Some(Time(60))]);
+                assert_eq!(all.iter().map(|w| w.succeeded).collect::<Vec<_>>(), [false, true, false]);
+                let every: Vec<_> = all.iter().map(|w| w.every).collect();
+                assert_eq!(every, [Some(Duration::from_secs(10)), None, Some(Duration::ZERO)]);
+                assert!(all[1].pin_missing && all[1].has_versions && all[2].webhook && all[2].requested);
+                assert_eq!(tx.resource(c)?.unwrap().last_check_error, "boom");
+                assert_eq!(tx.unchecked_since(&[b, c], Time(55))?, [b]);
+
+                // An answer to the first request does not answer the second.
+                let requested = tx.resource(c)?.unwrap().check_requested;
+                tx.request_check(c, Time(70))?;
+                tx.answer_check(c, requested)?;
+                assert!(tx.watches()?[2].requested);
+                tx.answer_check(c, tx.resource(c)?.unwrap().check_requested)?;
+                assert!(!tx.watches()?[2].requested);
+
+                tx.save_checked(scope, &[v(9)])?;
+                assert!(!tx.watches()?[1].pin_missing);
+                tx.pause_pipeline(p, "alice", Time(1))?;
+                assert!(tx.watches()?.is_empty());
+                Ok(())
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn jobs_of_a_serial_group_wait_for_each_other() {
+        let (store, _dir) = store();
+        store
+            .write_blocking(|tx| {
+                let intervals = Intervals { usual: Duration::from_secs(60), webhook: Duration::from_secs(60) };
+                let p = set(
+                    tx,
+                    "p",
+                    json!({"jobs": [{"name": "x", "serial_groups": ["g"], "plan": []}, {"name": "y", "serial_groups": ["g"], "plan": []}]}),
+                )?;
+                let (x, y) = (crate::store::fixture::job(tx, p, "x"), crate::store::fixture::job(tx, p, "y"));
+                let first = tx.create_manual_build(y, "alice", Time(1))?;
+                let second = tx.create_manual_build(x, "alice", Time(1))?;
+                let mut plan = |_: &Job, _: BuildId, _: &[crate::store::finish::StartInput]| Some((String::new(), String::new()));
+                let mut look = |job| tx.advance_job(job, &intervals, Time(2), &mut plan).unwrap().started;
+                assert_eq!(look(x), [second], "nobody has looked yet whether y has its versions");
+                assert_eq!(look(y), []);
+                tx.finish_build(second, crate::store::build::Status::Failed, Time(3))?;
+                assert_eq!(tx.jobs_wanting_schedule()?.len(), 2, "the slot is free for both");
+                let third = tx.create_manual_build(x, "alice", Time(4))?;
+                assert_eq!(look(x), [], "y was first");
+                assert_eq!(look(y), [first]);
+                tx.finish_build(first, crate::store::build::Status::Failed, Time(5))?;
+                assert_eq!(look(x), [third]);
+                Ok(())
+            })
+            .unwrap();
+    }
+}

@@ -220,3 +220,124 @@ impl WriteTx<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::store::Store;
+    use crate::store::fixture::{scoped, set, store, v};
+
+    fn with_scope(f: impl FnOnce(&WriteTx<'_>, ResourceId, ScopeId)) -> (Store, tempfile::TempDir) {
+        let (store, dir) = store();
+        store
+            .write_blocking(|tx| {
+                let p = set(
+                    tx,
+                    "p",
+                    json!({"resources": [{"name": "r", "type": "mock"}],
+                           "jobs": [{"name": "j", "plan": [{"get": "r"}]},
+                                    {"name": "k", "plan": [{"get": "r", "passed": ["j"]}]}]}),
+                )?;
+                let (resource, scope) = scoped(tx, p, "r");
+                for (job, _) in tx.jobs_wanting_schedule()? {
+                    tx.mark_scheduled(job, i64::MAX)?;
+                }
+                f(tx, resource, scope);
+                Ok(())
+            })
+            .unwrap();
+        (store, dir)
+    }
+
+    fn history(tx: &WriteTx<'_>, r: ResourceId, page: PageRequest) -> (Vec<String>, Option<i64>, Option<i64>) {
+        let page = tx.versions(r, &Version::default(), page).unwrap();
+        (page.items.iter().map(|row| row.version.0["v"].clone()).collect(), page.newer, page.older)
+    }
+
+    #[test]
+    fn one_new_version_brings_all_returned_ones_to_the_top_in_their_order() {
+        with_scope(|tx, r, scope| {
+            let top = |tx: &WriteTx<'_>| history(tx, r, PageRequest::default()).0;
+            assert_eq!(tx.save_checked(scope, &[v(1), v(2)]).unwrap(), Saved { new: true, marked: true });
+            assert_eq!(top(tx), ["2", "1"]);
+            assert_eq!(tx.save_checked(scope, &[v(1)]).unwrap(), Saved::default(), "nothing new, nothing moves");
+            assert_eq!(top(tx), ["2", "1"]);
+            tx.save_checked(scope, &[v(1), v(3)]).unwrap();
+            assert_eq!(top(tx), ["3", "1", "2"]);
+            tx.save_put(scope, &v(2), &[]).unwrap();
+            assert_eq!(top(tx), ["3", "1", "2"], "what is put again does not move");
+            tx.save_put(scope, &v(4), &[]).unwrap();
+            assert_eq!(top(tx), ["4", "3", "1", "2"]);
+            assert!(tx.all_known(scope, &[v(4), v(1)]).unwrap() && !tx.all_known(scope, &[v(5)]).unwrap());
+        });
+    }
+
+    #[test]
+    fn only_jobs_that_take_it_from_the_resource_are_looked_at() {
+        with_scope(|tx, _, scope| {
+            assert!(tx.save_checked(scope, &[v(1)]).unwrap().marked);
+            let names: Vec<_> = tx
+                .jobs_wanting_schedule()
+                .unwrap()
+                .into_iter()
+                .map(|(j, _)| tx.job(j).unwrap().unwrap().name)
+                .collect();
+            assert_eq!(names, ["j"]);
+        });
+    }
+
+    #[test]
+    fn a_request_that_comes_while_a_job_is_looked_at_stays() {
+        with_scope(|tx, _, scope| {
+            tx.save_checked(scope, &[v(1)]).unwrap();
+            let (job, _) = tx.jobs_wanting_schedule().unwrap()[0];
+            let mark = tx.job(job).unwrap().unwrap().schedule_mark;
+            tx.save_checked(scope, &[v(2)]).unwrap();
+            tx.mark_scheduled(job, mark).unwrap();
+            assert_eq!(tx.jobs_wanting_schedule().unwrap().len(), 1);
+            let mark = tx.job(job).unwrap().unwrap().schedule_mark;
+            tx.mark_scheduled(job, mark).unwrap();
+            assert!(tx.jobs_wanting_schedule().unwrap().is_empty());
+        });
+    }
+
+    #[test]
+    fn pages_meet() {
+        with_scope(|tx, r, scope| {
+            let ids: Vec<i64> = (1..=5)
+                .map(|n| {
+                    tx.save_checked(scope, &[v(n)]).unwrap();
+                    tx.find_version(r, &v(n)).unwrap().unwrap().id.0
+                })
+                .collect();
+            let own = |v: &[&str]| v.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+            assert_eq!(history(tx, r, PageRequest::newest(2)), (own(&["5", "4"]), None, Some(ids[2])));
+            let to = PageRequest { to: Some(ids[2]), from: None, limit: 2 };
+            assert_eq!(history(tx, r, to), (own(&["3", "2"]), Some(ids[3]), Some(ids[0])));
+            let from = PageRequest { from: Some(ids[3]), to: None, limit: 2 };
+            assert_eq!(history(tx, r, from), (own(&["5", "4"]), None, Some(ids[2])));
+            let filtered = tx.versions(r, &v(3), PageRequest::default()).unwrap();
+            assert_eq!(filtered.items.len(), 1);
+        });
+    }
+
+    #[test]
+    fn metadata_is_replaced_by_more_only_and_versions_are_switched_off_and_on() {
+        with_scope(|tx, r, scope| {
+            tx.save_checked(scope, &[v(1)]).unwrap();
+            let told = [MetadataField { name: "author".into(), value: "a".into() }];
+            tx.save_metadata(scope, &v(1), &told).unwrap();
+            tx.save_metadata(scope, &v(1), &[]).unwrap();
+            let row = tx.find_version(r, &v(1)).unwrap().unwrap();
+            assert_eq!((row.metadata.as_slice(), row.enabled), (&told[..], true));
+            assert!(tx.set_version_enabled(r, row.id, false).unwrap());
+            assert!(!tx.version(r, row.id).unwrap().unwrap().enabled);
+            assert!(tx.set_version_enabled(r, row.id, true).unwrap());
+            assert!(!tx.set_version_enabled(r, VersionId(99), true).unwrap());
+            assert_eq!(tx.clear_versions(scope).unwrap(), 1);
+            assert_eq!(tx.latest_version(scope).unwrap(), None);
+        });
+    }
+}

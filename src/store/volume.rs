@@ -117,3 +117,74 @@ impl WriteTx<'_> {
         Ok(n == 1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::build::Status;
+    use crate::store::cache::ResourceCache;
+    use crate::store::container::Container;
+    use crate::store::fixture::store;
+
+    #[test]
+    fn a_volume_goes_when_nothing_needs_it_any_more() {
+        let (store, _dir) = store();
+        store
+            .write_blocking(|tx| {
+                let team_id = tx.ensure_main(None)?;
+                let build = tx.create_one_off_build(team_id, "alice", Time(1))?;
+                tx.start_plain_build(build, "{}", "{}", Time(1))?;
+                let volume = |handle: &str, kind: &str, parent: Option<&str>, container: Option<&str>| Volume {
+                    handle: handle.into(),
+                    team_id,
+                    kind: kind.into(),
+                    parent: parent.map(str::to_owned),
+                    container: container.map(str::to_owned),
+                    build_id: (kind != "resource").then_some(build),
+                    path: String::new(),
+                    created_at: Time(1),
+                };
+                tx.insert_container(&Container {
+                    handle: "c".into(),
+                    team_id,
+                    build_id: Some(build),
+                    plan_id: "1".into(),
+                    kind: "task".into(),
+                    step_name: "t".into(),
+                    attempt: String::new(),
+                    user: "root".into(),
+                    working_directory: "/tmp".into(),
+                    created_at: Time(1),
+                    hijacked_until: Time(0),
+                    resource_id: None,
+                })?;
+                tx.insert_volume(&volume("fetched", "resource", None, None))?;
+                tx.insert_volume(&volume("input", "input", Some("fetched"), Some("c")))?;
+                tx.insert_volume(&volume("made", "artifact", None, None))?;
+                tx.keep_resource_cache(&ResourceCache {
+                    key: "k".into(),
+                    team_id,
+                    volume: "fetched".into(),
+                    response: "{}".into(),
+                    image: None,
+                    last_used: Time(5),
+                })?;
+                let removable = |tx: &ReadTx<'_>| tx.removable_volumes(Time(9)).unwrap();
+                let containers = |tx: &ReadTx<'_>, now| tx.removable_containers(Time(now), Time(0), Time(0)).unwrap();
+                assert!(removable(tx).is_empty() && containers(tx, 2).is_empty(), "the build runs");
+                tx.finish_build(build, Status::Succeeded, Time(2))?;
+                assert_eq!(removable(tx), ["made"]);
+                tx.keep_container("c", Time(100))?;
+                assert!(containers(tx, 99).is_empty(), "somebody is inside");
+                assert_eq!(containers(tx, 100), ["c"]);
+                tx.delete_container("c")?;
+                assert_eq!(removable(tx), ["input", "made"]);
+                assert!(!tx.delete_volume("fetched")? && tx.delete_volume("input")?);
+                assert_eq!(tx.idle_resource_caches(Time(6))?, ["k"]);
+                tx.drop_resource_cache("k")?;
+                assert_eq!(removable(tx), ["fetched", "made"]);
+                Ok(())
+            })
+            .unwrap();
+    }
+}

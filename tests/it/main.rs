@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that fails here has failed")]
 
 mod api;
+mod corpus;
+mod fly;
+mod house;
 mod resource;
 mod runtime;
 mod web;

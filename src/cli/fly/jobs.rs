@@ -124,7 +124,7 @@ fn checkfile(config: &Value, prefix: &str, pipeline: &str) -> String {
     let mut groups: Vec<(String, Vec<String>)> = Vec::new();
     for group in config["groups"].as_array().into_iter().flatten() {
         let jobs = list(&group["jobs"]);
-        jobs.iter().for_each(|job| drop(alone.remove(job)));
+        alone.retain(|job| !jobs.contains(job));
         groups.push((group["name"].as_str().unwrap_or_default().to_owned(), jobs));
     }
     if !alone.is_empty() {

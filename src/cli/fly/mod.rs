@@ -11,6 +11,7 @@ mod stream;
 mod table;
 mod target;
 mod team;
+mod template;
 mod terminal;
 mod usage;
 
@@ -23,6 +24,7 @@ mod containers;
 mod curl;
 mod destroy_pipeline;
 mod enable_version;
+mod get_pipeline;
 mod hijack;
 mod jobs;
 mod login;
@@ -36,6 +38,7 @@ mod rename_pipeline;
 mod rerun_build;
 mod resource_versions;
 mod resources;
+mod set_pipeline;
 mod set_team;
 mod status;
 mod sync;
@@ -43,6 +46,7 @@ mod targets;
 mod teams;
 mod trigger_job;
 mod userinfo;
+mod validate_pipeline;
 mod volumes;
 mod wall;
 mod watch;
@@ -56,11 +60,12 @@ use tokio::sync::OnceCell;
 use self::client::{ApiError, Client};
 use self::console::{Console, Style};
 use self::failure::{Failure, Outcome};
-use self::shapes::{Info, Warning};
+use self::shapes::Info;
 use self::target::{Target, TargetError, Targets};
 use self::team::Team;
 use crate::base::CONCOURSE_VERSION;
 use crate::base::clock::{Clock, System};
+use crate::pipeline::Warning;
 
 /// The command line of `fly`.
 #[derive(Debug, clap::Parser)]
@@ -195,6 +200,18 @@ commands! {
     /// Archive a pipeline
     #[command(alias = "ap")]
     ArchivePipeline(archive_pipeline::ArchivePipeline),
+    /// Get a pipeline's current configuration
+    #[command(alias = "gp")]
+    GetPipeline(get_pipeline::GetPipeline),
+    /// Create or update a pipeline's configuration
+    #[command(alias = "sp")]
+    SetPipeline(set_pipeline::SetPipeline),
+    /// Validate a pipeline config
+    #[command(alias = "vp")]
+    ValidatePipeline(validate_pipeline::Validate),
+    /// Format a pipeline config
+    #[command(alias = "fp")]
+    FormatPipeline(validate_pipeline::Format),
     /// Rename a pipeline
     #[command(alias = "rp")]
     RenamePipeline(rename_pipeline::RenamePipeline),

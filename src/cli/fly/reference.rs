@@ -6,6 +6,9 @@ use std::str::FromStr;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::pipeline;
+use crate::vars::{self, Reference};
+
 /// Why a name cannot be read; the text is fly's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
@@ -18,22 +21,22 @@ pub enum ReferenceError {
     /// A value of an instance var that is not YAML.
     #[error("invalid value for key '{0}': {1}")]
     Value(String, String),
-    /// A variable whose name has no end or an empty part.
-    #[error("invalid var '{0}': {1}")]
-    Var(String, &'static str),
+    /// A variable whose name cannot be read.
+    #[error(transparent)]
+    Var(#[from] vars::Error),
     /// A variable without a value.
     #[error("invalid variable pair '{0}' (must be name=value)")]
     Pair(String),
     /// A YAML value that is not YAML.
-    #[error("error converting YAML to JSON: yaml: {0}")]
+    #[error("{0}")]
     Yaml(String),
 }
 
-/// A variable's name split at its dots, and the value given for it.
+/// A variable, and the value given for it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Assignment {
-    /// At least one segment.
-    pub path: Vec<String>,
+    /// Its name.
+    pub reference: Reference,
     /// What it is set to.
     pub value: Value,
 }
@@ -88,7 +91,7 @@ pub struct InstanceVars(pub Map<String, Value>);
 impl fmt::Display for InstanceVars {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let pairs = flatten(Some(&self.0)).into_iter().map(|(path, value)| match value {
-            Value::String(s) if !needs_quotes(s) => {
+            Value::String(ref s) if !needs_quotes(s) => {
                 let quoted = value.to_string();
                 format!("{path}:{}", &quoted[1..quoted.len() - 1])
             }
@@ -110,7 +113,7 @@ impl FromStr for InstanceVars {
             let comma = find_unquoted(rest, "\"'", |c, depth| c == ',' && depth == 0);
             let raw = &rest[..comma.unwrap_or(rest.len())];
             let value = yaml_value(raw).map_err(|e| ReferenceError::Value(key.to_owned(), e))?;
-            assign(&mut vars, &segments(key)?, value);
+            assign(&mut vars, &Reference::parse(key)?, value);
             match comma {
                 Some(comma) => rest = &rest[comma + 1..],
                 None => break,
@@ -190,37 +193,57 @@ pub fn version(fields: &[VersionField]) -> Map<String, Value> {
 /// Reads `name=text` of `-v`.
 pub fn string_assignment(text: &str) -> Result<Assignment, ReferenceError> {
     let (name, value) = text.split_once('=').ok_or_else(|| ReferenceError::Pair(text.to_owned()))?;
-    Ok(Assignment { path: segments(name)?, value: Value::from(value) })
+    Ok(Assignment { reference: Reference::parse(name)?, value: Value::from(value) })
 }
 
 /// Reads `name=yaml` of `-y` and `-i`.
 pub fn yaml_assignment(text: &str) -> Result<Assignment, ReferenceError> {
     let (name, value) = text.split_once('=').ok_or_else(|| ReferenceError::Pair(text.to_owned()))?;
-    Ok(Assignment { path: segments(name)?, value: yaml_value(value).map_err(ReferenceError::Yaml)? })
+    Ok(Assignment { reference: Reference::parse(name)?, value: yaml_value(value).map_err(ReferenceError::Yaml)? })
 }
 
 /// Sets what the assignments say, later ones over earlier ones.
 pub fn expand<'a>(assignments: impl IntoIterator<Item = &'a Assignment>) -> Map<String, Value> {
     let mut out = Map::new();
     for a in assignments {
-        assign(&mut out, &a.path, a.value.clone());
+        assign(&mut out, &a.reference, a.value.clone());
     }
     out
 }
 
-fn assign(out: &mut Map<String, Value>, path: &[String], value: Value) {
-    let Some((first, rest)) = path.split_first() else { return };
-    if rest.is_empty() {
-        out.insert(first.clone(), value);
+fn assign(out: &mut Map<String, Value>, reference: &Reference, value: Value) {
+    upsert(out, &reference.path, &reference.fields, value);
+}
+
+fn upsert(map: &mut Map<String, Value>, key: &str, fields: &[String], value: Value) {
+    let Some((next, rest)) = fields.split_first() else {
+        map.insert(key.to_owned(), value);
         return;
-    }
-    let node = out.entry(first.clone()).or_insert_with(|| Value::Object(Map::new()));
+    };
+    let node = map.entry(key.to_owned()).or_insert(Value::Null);
     if !node.is_object() {
         *node = Value::Object(Map::new());
     }
-    if let Value::Object(map) = node {
-        assign(map, rest, value);
+    if let Value::Object(inner) = node {
+        upsert(inner, next, rest, value);
     }
+}
+
+/// The leaves of a map as assignments.
+pub fn assignments(vars: &Map<String, Value>) -> Vec<Assignment> {
+    fn walk(path: &str, fields: &[String], value: &Value, out: &mut Vec<Assignment>) {
+        if let Value::Object(map) = value {
+            for (key, value) in map {
+                walk(path, &[fields, &[key.clone()]].concat(), value, out);
+            }
+            return;
+        }
+        let reference = Reference { source: String::new(), path: path.to_owned(), fields: fields.to_vec() };
+        out.push(Assignment { reference, value: value.clone() });
+    }
+    let mut out = Vec::new();
+    vars.iter().for_each(|(key, value)| walk(key, &[], value, &mut out));
+    out
 }
 
 fn split_last(text: &str, what: &'static str) -> Result<(PipelineRef, String), ReferenceError> {
@@ -231,37 +254,16 @@ fn split_last(text: &str, what: &'static str) -> Result<(PipelineRef, String), R
 }
 
 fn yaml_value(text: &str) -> Result<Value, String> {
-    serde_yaml::from_str(text).map_err(|e| e.to_string())
-}
-
-/// The dotted segments of a variable's name; quotes keep a dot from splitting.
-fn segments(name: &str) -> Result<Vec<String>, ReferenceError> {
-    if !name.matches('"').count().is_multiple_of(2) {
-        return Err(ReferenceError::Var(name.to_owned(), "contains unclosed quotes"));
-    }
-    let mut out = vec![String::new()];
-    let mut quoted = false;
-    for c in name.chars() {
-        match c {
-            '"' => quoted = !quoted,
-            '.' if !quoted => out.push(String::new()),
-            c => out.last_mut().expect("never empty").push(c),
-        }
-    }
-    for segment in &mut out {
-        *segment = segment.trim().to_owned();
-        if segment.is_empty() {
-            return Err(ReferenceError::Var(name.to_owned(), "empty field"));
-        }
-    }
-    Ok(out)
+    pipeline::to_json(text.as_bytes()).map_err(|e| e.message)
 }
 
 /// The first byte outside quotes that `stop` wants, told how deep in brackets it is.
 fn find_unquoted(text: &str, quotes: &str, stop: impl Fn(char, i32) -> bool) -> Option<usize> {
-    let (mut quote, mut depth) = (None, 0);
+    let (mut quote, mut depth, mut escaped) = (None, 0, false);
     for (i, c) in text.char_indices() {
         match quote {
+            Some(_) if std::mem::take(&mut escaped) => {}
+            Some('"') if c == '\\' => escaped = true,
             Some(q) if q == c => quote = None,
             Some(_) => {}
             None if stop(c, depth) => return Some(i),
@@ -277,28 +279,17 @@ fn find_unquoted(text: &str, quotes: &str, stop: impl Fn(char, i32) -> bool) -> 
 }
 
 /// Leaves and their dotted paths, sorted by path.
-fn flatten(vars: Option<&Map<String, Value>>) -> Vec<(String, &Value)> {
-    fn walk<'a>(prefix: &str, map: &'a Map<String, Value>, out: &mut Vec<(String, &'a Value)>) {
-        for (key, value) in map {
-            let key = if key.contains([',', '.', ':', '/', ' ']) { format!("{key:?}") } else { key.clone() };
-            let path = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };
-            match value {
-                Value::Object(map) => walk(&path, map, out),
-                value => out.push((path, value)),
-            }
-        }
-    }
-    let mut out = Vec::new();
-    if let Some(vars) = vars {
-        walk("", vars, &mut out);
-    }
+fn flatten(vars: Option<&Map<String, Value>>) -> Vec<(String, Value)> {
+    let leaves = vars.map(assignments).unwrap_or_default();
+    let mut out: Vec<_> = leaves.into_iter().map(|leaf| (leaf.reference.to_string(), leaf.value)).collect();
     out.sort_by(|a, b| a.0.cmp(&b.0));
     out
 }
 
 /// Whether a string would be read back as something else if it stood bare.
 fn needs_quotes(text: &str) -> bool {
-    !matches!(serde_yaml::from_str::<Value>(text), Ok(Value::String(_))) || text.contains([',', ':', ' ', '/'])
+    !matches!(yaml_value(text), Ok(Value::String(read)) if read == text)
+        || text.contains([',', ':', ' ', '/', '"', '\'', '\\', '{', '}', '[', ']'])
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use super::reference::PipelineRef;
+use crate::pipeline::Warning;
 
 /// Reads `null` as nothing: Go writes empty lists so.
 pub fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
@@ -20,16 +21,6 @@ pub struct Info {
     pub version: String,
     /// The version workers must have.
     pub worker_version: String,
-}
-
-/// A warning about a configuration or a name.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Warning {
-    /// What kind it is.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// What it says.
-    pub message: String,
 }
 
 /// The answer to changing a pipeline or a team.

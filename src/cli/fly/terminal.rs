@@ -40,6 +40,6 @@ impl Raw {
 impl Drop for Raw {
     fn drop(&mut self) {
         // Where the terminal has gone there is nothing to restore.
-        drop(termios::tcsetattr(std::io::stdin(), SetArg::TCSANOW, &self.0));
+        let _ = termios::tcsetattr(std::io::stdin(), SetArg::TCSANOW, &self.0);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use libyaml_safer::{ErrorKind, EventData, Parser};
+use super::events::{Event, Events};
 
 /// A place in a file, counted from 1.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -11,12 +11,6 @@ pub struct Mark {
     pub line: usize,
     /// Column, in characters.
     pub column: usize,
-}
-
-impl From<libyaml_safer::Mark> for Mark {
-    fn from(mark: libyaml_safer::Mark) -> Self {
-        Mark { line: mark.line as usize + 1, column: mark.column as usize + 1 }
-    }
 }
 
 /// Why a text is no YAML; the message is Go's, the mark ours.
@@ -50,29 +44,28 @@ pub struct Document {
     pub(super) root: Option<NodeId>,
 }
 
-struct Composer<'r> {
-    parser: Parser<'r>,
+struct Composer<'t> {
+    events: Events<'t>,
     nodes: Vec<Node>,
     anchors: HashMap<String, NodeId>,
+    /// For each open collection what closes it, where it is written with brackets.
+    flow: Vec<Option<char>>,
 }
 
 /// How deep nodes may be nested, so that a hostile file cannot exhaust the stack.
-const DEPTH: usize = 1000;
+const DEPTH: usize = 200;
 
 impl Document {
     /// Composes the first document of a text.
     pub fn parse(text: &[u8]) -> Result<Document, YamlError> {
-        let mut input = text;
-        let mut parser = Parser::new();
-        parser.set_input_string(&mut input);
-        let mut composer = Composer { parser, nodes: Vec::new(), anchors: HashMap::new() };
+        let mut composer =
+            Composer { events: Events::of(text)?, nodes: Vec::new(), anchors: HashMap::new(), flow: Vec::new() };
         let mut root = None;
         loop {
-            let event = composer.next()?;
-            match event.data {
-                EventData::StreamStart { .. } | EventData::DocumentStart { .. } => {}
-                EventData::StreamEnd | EventData::DocumentEnd { .. } => break,
-                data => root = Some(composer.node(data, event.start_mark.into(), 0)?),
+            match composer.events.next()? {
+                (Event::Start, _) => {}
+                (Event::End, _) => break,
+                (event, mark) => root = Some(composer.node(event, mark, 0)?),
             }
         }
         Ok(Document { nodes: composer.nodes, root })
@@ -88,10 +81,6 @@ impl Document {
 }
 
 impl Composer<'_> {
-    fn next(&mut self) -> Result<libyaml_safer::Event, YamlError> {
-        self.parser.parse().map_err(|e| located(&e))
-    }
-
     fn add(&mut self, kind: Kind, mark: Mark, anchor: Option<String>) -> NodeId {
         self.nodes.push(Node { kind, mark });
         let id = self.nodes.len() - 1;
@@ -101,34 +90,24 @@ impl Composer<'_> {
         id
     }
 
-    fn node(&mut self, data: EventData, mark: Mark, depth: usize) -> Result<NodeId, YamlError> {
+    fn node(&mut self, event: Event, mark: Mark, depth: usize) -> Result<NodeId, YamlError> {
         if depth > DEPTH {
             return Err(YamlError { message: "exceeded max depth".into(), mark: Some(mark) });
         }
-        match data {
-            EventData::Scalar { anchor, tag, value, plain_implicit, .. } => {
-                let kind = Kind::Scalar { value, tag: tag.unwrap_or_default(), plain: plain_implicit };
-                Ok(self.add(kind, mark, anchor))
-            }
-            EventData::Alias { anchor } => match self.anchors.get(&anchor) {
-                Some(&target) => Ok(self.add(Kind::Alias { name: anchor, target }, mark, None)),
-                None => Err(YamlError { message: format!("unknown anchor '{anchor}' referenced"), mark: Some(mark) }),
-            },
-            EventData::SequenceStart { anchor, .. } => {
-                let id = self.add(Kind::Sequence(Vec::new()), mark, anchor);
-                let mut items = Vec::new();
-                while let Some(item) = self.child(depth)? {
-                    items.push(item);
+        match event {
+            Event::Scalar { anchor, tag, value, plain, unquoted } => {
+                if let (true, Some(close)) = (unquoted && value.contains('?'), self.flow.last().copied().flatten()) {
+                    return Err(question(close, mark));
                 }
-                self.nodes[id].kind = Kind::Sequence(items);
-                Ok(id)
+                Ok(self.add(Kind::Scalar { value, tag, plain }, mark, anchor))
             }
-            _ => {
-                let anchor = match data {
-                    EventData::MappingStart { anchor, .. } => anchor,
-                    _ => None,
-                };
+            Event::Alias(name) => match self.anchors.get(&name) {
+                Some(&target) => Ok(self.add(Kind::Alias { name, target }, mark, None)),
+                None => Err(YamlError { message: format!("unknown anchor '{name}' referenced"), mark: Some(mark) }),
+            },
+            Event::Mapping { anchor, flow } => {
                 let id = self.add(Kind::Mapping(Vec::new()), mark, anchor);
+                self.flow.push(flow.then_some('}'));
                 let mut pairs = Vec::new();
                 while let Some(key) = self.child(depth)? {
                     match self.child(depth)? {
@@ -136,7 +115,23 @@ impl Composer<'_> {
                         None => break,
                     }
                 }
+                self.flow.pop();
                 self.nodes[id].kind = Kind::Mapping(pairs);
+                Ok(id)
+            }
+            other => {
+                let (anchor, flow) = match other {
+                    Event::Sequence { anchor, flow } => (anchor, flow),
+                    _ => (None, false),
+                };
+                let id = self.add(Kind::Sequence(Vec::new()), mark, anchor);
+                self.flow.push(flow.then_some(']'));
+                let mut items = Vec::new();
+                while let Some(item) = self.child(depth)? {
+                    items.push(item);
+                }
+                self.flow.pop();
+                self.nodes[id].kind = Kind::Sequence(items);
                 Ok(id)
             }
         }
@@ -144,23 +139,58 @@ impl Composer<'_> {
 
     /// The next node within a collection, or none at its end.
     fn child(&mut self, depth: usize) -> Result<Option<NodeId>, YamlError> {
-        let event = self.next()?;
-        match event.data {
-            EventData::SequenceEnd | EventData::MappingEnd => Ok(None),
-            data => self.node(data, event.start_mark.into(), depth + 1).map(Some),
+        match self.events.next()? {
+            (Event::Close | Event::End | Event::Start, _) => Ok(None),
+            (event, mark) => self.node(event, mark, depth + 1).map(Some),
         }
     }
 }
 
-/// Go's message names a line only where libyaml's mark is beyond the first one, and counts scanner errors from 1.
-fn located(error: &libyaml_safer::Error) -> YamlError {
-    let context = error.context_mark().filter(|m| m.line != 0);
-    let at = context.or(error.problem_mark().filter(|m| m.line != 0));
-    let line = at.map(|m| m.line + u64::from(error.kind() == ErrorKind::Scanner));
-    let problem = error.problem();
-    let message = match line {
-        Some(line) => format!("line {line}: {problem}"),
-        None => problem.to_owned(),
-    };
-    YamlError { message, mark: error.problem_mark().map(Mark::from) }
+/// Go's yaml ends a plain word within brackets at a question mark, and then finds no comma.
+fn question(close: char, mark: Mark) -> YamlError {
+    let line = if mark.line > 1 { format!("line {}: ", mark.line - 1) } else { String::new() };
+    YamlError { message: format!("{line}did not find expected ',' or '{close}'"), mark: Some(mark) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn broken_texts_are_refused_and_never_panic() {
+        for text in [
+            &b"a: |"[..],
+            b"a: >-\n  x",
+            b"\"\\",
+            b"'",
+            b"a: \xff",
+            b"[",
+            b"{a",
+            b"- - -",
+            b"%",
+            b"&",
+            b"a:\r\n  - b\r\n",
+        ] {
+            let _ = Document::parse(text).map(|document| document.to_json());
+        }
+        let deep = "[".repeat(10_000);
+        assert!(Document::parse(deep.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_question_mark_within_brackets_needs_quotes() {
+        let read = |text: &str| Document::parse(text.as_bytes()).map(|_| ()).map_err(|e| e.message);
+        assert_eq!(read("{v: a?b}"), Err("did not find expected ',' or '}'".to_owned()));
+        assert_eq!(read("{v: [a?b]}"), Err("did not find expected ',' or ']'".to_owned()));
+        assert_eq!(read("{v: 'a?b'}"), Ok(()));
+        assert_eq!(read("v: a?b"), Ok(()));
+    }
+
+    #[test]
+    fn line_ends_of_all_kinds_are_line_ends() {
+        for text in ["a: |\r\n  x\r\n  y\r\nb: 1\r\n", "a: |\n  x\n  y\nb: 1\n", "a: |\r  x\r  y\rb: 1"] {
+            let value = Document::parse(text.as_bytes()).unwrap().to_json().unwrap();
+            assert_eq!(value, serde_json::json!({"a": "x\ny\n", "b": 1}), "{text:?}");
+        }
+    }
 }

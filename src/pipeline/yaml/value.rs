@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::document::{Document, Kind, Mark, NodeId, YamlError};
+use super::document::{Document, Kind, Mark, Node, NodeId, YamlError};
 use super::scalar::{Scalar, key, resolve, untagged};
 use crate::vars::number;
 
@@ -92,25 +92,28 @@ impl Document {
             if value == "<<" && ((*plain && tag.is_empty()) || tag == "tag:yaml.org,2002:merge"))
     }
 
-    /// Keys that stand twice in one mapping, `<<` included.
+    /// Keys that stand twice in one mapping, `<<` included, in the order in which Concourse's client tells them.
     pub fn duplicates(&self) -> Vec<DuplicateKey> {
-        let mut found = Vec::new();
-        for node in &self.nodes {
-            let Kind::Mapping(pairs) = &node.kind else { continue };
-            let mut seen: BTreeMap<&str, Mark> = BTreeMap::new();
-            for &(k, _) in pairs {
-                let Kind::Scalar { value, .. } = &self.nodes[self.target(k)].kind else { continue };
-                let again = self.nodes[k].mark;
-                match seen.get(value.as_str()) {
-                    Some(&first) => found.push(DuplicateKey { key: value.clone(), first, again }),
-                    None => {
-                        seen.insert(value, again);
-                    }
-                }
+        self.nodes.iter().flat_map(|node| self.duplicates_in(node)).collect()
+    }
+
+    fn duplicates_in(&self, node: &Node) -> Vec<DuplicateKey> {
+        let Kind::Mapping(pairs) = &node.kind else { return Vec::new() };
+        let mut places: BTreeMap<&str, Vec<(usize, Mark)>> = BTreeMap::new();
+        for (i, &(k, _)) in pairs.iter().enumerate() {
+            if let Kind::Scalar { value, .. } = &self.nodes[k].kind {
+                places.entry(value).or_default().push((i, self.nodes[k].mark));
             }
         }
-        found.sort_by_key(|d| (d.again.line, d.again.column));
-        found
+        let mut found = Vec::new();
+        for (key, places) in places {
+            for (n, &(i, first)) in places.iter().enumerate() {
+                let later = places[n + 1..].iter();
+                found.extend(later.map(|&(j, again)| ((i, j), DuplicateKey { key: key.to_owned(), first, again })));
+            }
+        }
+        found.sort_by_key(|(order, _)| *order);
+        found.into_iter().map(|(_, duplicate)| duplicate).collect()
     }
 }
 
@@ -206,7 +209,7 @@ impl Reader<'_> {
             match name {
                 Some(name) => map.insert(name, value),
                 None => {
-                    let shown = go_syntax(&value);
+                    let shown = if value.is_null() { "<nil>".to_owned() } else { go_syntax(&value) };
                     let message = format!("unsupported map key of type: %!s(<nil>), key: <nil>, value: {shown}");
                     return self.fail(k, message);
                 }
@@ -307,7 +310,7 @@ mod tests {
         let document = Document::parse(b"a: 1\nb: {c: 1, c: 2}\na: 3\n").unwrap();
         assert_eq!(document.to_json().unwrap(), json!({"a": 3, "b": {"c": 2}}));
         let keys: Vec<_> = document.duplicates().into_iter().map(|d| (d.key, d.again.line)).collect();
-        assert_eq!(keys, [("c".to_owned(), 2), ("a".to_owned(), 3)]);
+        assert_eq!(keys, [("a".to_owned(), 3), ("c".to_owned(), 2)]);
     }
 
     #[test]

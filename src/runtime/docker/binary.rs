@@ -63,7 +63,12 @@ impl Binary {
 
     /// Looks again next time, after a container did not find the binary in its volume; whether it was thought there.
     pub async fn forget(&self) -> bool {
-        self.volume.lock().await.take().is_some()
+        let Some(name) = self.volume.lock().await.take() else { return false };
+        // Where there was none, the engine has made an empty one without our labels.
+        if let Ok(client) = self.connection.client().await {
+            let _ = client.remove_volume(&name, None::<RemoveVolumeOptions>).await;
+        }
+        true
     }
 
     async fn digest(&self) -> Result<(String, u64)> {

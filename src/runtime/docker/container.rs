@@ -104,6 +104,7 @@ fn host_config(spec: &ContainerSpec, around: Surroundings<'_>) -> HostConfig {
             config.cap_add = Some(vec!["ALL".to_string()]);
             config.cap_drop = Some(vec!["SYS_RESOURCE".to_string()]);
             config.security_opt = Some(vec!["seccomp=unconfined".to_string(), "apparmor=unconfined".to_string()]);
+            config.device_cgroup_rules = Some(vec!["a *:* rwm".to_string()]);
             config.masked_paths = Some(Vec::new());
             config.readonly_paths = Some(Vec::new());
         }

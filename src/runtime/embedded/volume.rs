@@ -53,6 +53,8 @@ impl Volumes {
     /// Opens the directory; what a crash left half made or half removed goes.
     pub fn open(dir: PathBuf) -> io::Result<Volumes> {
         fs::create_dir_all(&dir)?;
+        // A step's root may leave set-user-id programs in a volume; no other user of the host may come near them.
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))?;
         for entry in fs::read_dir(&dir)?.flatten() {
             if entry.file_name().to_string_lossy().starts_with('.') {
                 remove_tree(&entry.path())?;

@@ -6,8 +6,8 @@
 //! - `supervise --exec` copies: frames from its standard input to the supervisor, and back. The first frame is a
 //!   request: [`Frame::Exec`], [`Frame::Stop`], [`Frame::Signal`] or [`Frame::Attach`].
 //!
-//! Process 1 passes SIGTERM on to everything below it and takes SIGQUIT as the order to SIGKILL that, so that
-//! stopping needs no further process: signal the container with TERM, after the grace with QUIT.
+//! Process 1 passes SIGTERM on to everything below it and takes SIGQUIT as the order to SIGKILL that. The server stops
+//! a step with [`Frame::Stop`]; a SIGTERM comes from an engine that shuts down, so the step is then lost, not failed.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -28,6 +28,8 @@ pub const RUN_DIR: &str = "/.whistlestop-run";
 pub const NEVER_LAUNCHED: u8 = 125;
 /// What it says on standard error then.
 pub const NEVER_LAUNCHED_TEXT: &str = "whistlestop: no launch spec arrived, nothing was started";
+/// How `--read` and `--exec` begin to say that process 1 is not there, or has not read its launch spec yet.
+pub const UNREACHABLE: &str = "the container's supervisor cannot be reached";
 /// The longest launch spec.
 const MAX_LAUNCH: usize = 64 << 20;
 
@@ -107,7 +109,7 @@ fn relay(work: impl FnOnce(UnixStream) -> io::Result<()>) -> u8 {
     match result {
         Ok(()) => 0,
         Err(e) => {
-            let lost = Frame::Lost(format!("the container's supervisor cannot be reached: {e}"));
+            let lost = Frame::Lost(format!("{UNREACHABLE}: {e}"));
             stdout_file().write_all(&lost.to_bytes()).ok();
             1
         }

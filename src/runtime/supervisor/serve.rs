@@ -40,6 +40,10 @@ pub struct Supervisor<'a> {
     pub confine: &'a dyn Fn() -> io::Result<()>,
 }
 
+/// Said instead of the exit of a process that someone other than the server told to end.
+pub const TOLD_TO_END: &str =
+    "the container was told to end from outside: its engine or host was shut down or restarted, or someone stopped it";
+
 struct State<'a> {
     with: Supervisor<'a>,
     main: Option<Pump>,
@@ -48,6 +52,8 @@ struct State<'a> {
     signals: SignalFd,
     /// When to send SIGKILL.
     kill_at: Option<Instant>,
+    /// Someone else told the container to end: an engine that shuts down, an operator. Our own server asks with a frame.
+    told_to_end: bool,
 }
 
 /// Blocks the signals that [`Supervisor::run`] reads; call it before anything else can be interrupted.
@@ -73,11 +79,26 @@ impl Supervisor<'_> {
                 }
                 // Should this fail, the first data will fail as well and say so.
                 self.spool.frame(&Frame::Started).ok();
-                State { with: self, main: Some(pump), exit: None, clients: Vec::new(), signals, kill_at: None }
+                State {
+                    with: self,
+                    main: Some(pump),
+                    exit: None,
+                    clients: Vec::new(),
+                    signals,
+                    kill_at: None,
+                    told_to_end: false,
+                }
             }
             Err(exit) => {
-                let mut state =
-                    State { with: self, main: None, exit: None, clients: Vec::new(), signals, kill_at: None };
+                let mut state = State {
+                    with: self,
+                    main: None,
+                    exit: None,
+                    clients: Vec::new(),
+                    signals,
+                    kill_at: None,
+                    told_to_end: false,
+                };
                 state.finish(Frame::Exited(exit));
                 state
             }
@@ -146,6 +167,9 @@ impl State<'_> {
                     self.kill_at = Some(Instant::now());
                 }
                 Ok(other) => {
+                    // A signal from beyond this namespace has no sender in it.
+                    let from_outside = info.ssi_pid == 0;
+                    self.told_to_end |= from_outside && other == Signal::SIGTERM && self.main.is_some();
                     descendants::signal(other, &self.visitors());
                 }
             }
@@ -198,7 +222,12 @@ impl State<'_> {
             self.finish(Frame::Lost(format!("{what}: output of the process cannot be kept, so it was ended ({e})")));
             descendants::signal(Signal::SIGKILL, &self.visitors());
         } else if let Some(status) = main.finished() {
-            self.finish(Frame::Exited(Exit::Status(status)));
+            // How a process ends that was told to says nothing of its work.
+            self.finish(if self.told_to_end {
+                Frame::Lost(TOLD_TO_END.to_string())
+            } else {
+                Frame::Exited(Exit::Status(status))
+            });
         }
     }
 

@@ -4,6 +4,7 @@ mod failure;
 mod image;
 mod overhead;
 mod step;
+mod suite;
 mod volume;
 
 use std::collections::{BTreeMap, HashMap};
@@ -133,7 +134,7 @@ fn busybox_files(root: &std::path::Path) {
     std::fs::copy("/usr/bin/busybox", root.join("bin/busybox")).expect("these tests need the package busybox-static");
     for applet in [
         "sh", "true", "cat", "echo", "env", "sleep", "id", "hostname", "mount", "grep", "ls", "ip", "stty", "dd",
-        "head", "tail", "seq", "touch", "mkdir", "rm", "wc", "kill", "tr", "tty",
+        "head", "tail", "seq", "touch", "mkdir", "rm", "wc", "kill", "tr", "tty", "mknod",
     ] {
         std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
     }
@@ -152,6 +153,9 @@ fn busybox_tar() -> Vec<u8> {
 }
 
 async fn import_busybox(engine: &bollard::Docker) {
+    if engine.inspect_image(IMAGE).await.is_ok() {
+        return;
+    }
     let (repo, tag) = IMAGE.split_once(':').unwrap();
     let options = CreateImageOptions {
         from_src: Some("-".into()),

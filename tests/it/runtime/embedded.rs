@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use whistlestop::runtime::embedded::{Embedded, NATIVE_EXE, Options};
 use whistlestop::runtime::{
-    Attached, ContainerHandle, ContainerSpec, Error, Exit, Image, Limits, Origin, Output, Process, Runtime,
+    Attached, ContainerHandle, ContainerSpec, Error, Exit, Image, Limits, Mount, Origin, Output, Process, Runtime,
     VolumeHandle, WindowSize,
 };
 
@@ -19,8 +19,12 @@ struct EmbeddedLab {
 }
 
 fn open(state: PathBuf) -> Arc<Embedded> {
-    let options =
-        Options { allow_host_rootfs: true, self_exe: env!("CARGO_BIN_EXE_whistlestop").into(), masked: Vec::new() };
+    let options = Options {
+        allow_host_rootfs: true,
+        allow_local: false,
+        self_exe: env!("CARGO_BIN_EXE_whistlestop").into(),
+        masked: Vec::new(),
+    };
     Arc::new(Embedded::new(state, options).unwrap())
 }
 
@@ -186,8 +190,12 @@ async fn the_host_is_seen_without_its_secrets() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_host_needs_the_operators_word() {
     let state = tempfile::tempdir().unwrap();
-    let options =
-        Options { allow_host_rootfs: false, self_exe: env!("CARGO_BIN_EXE_whistlestop").into(), masked: Vec::new() };
+    let options = Options {
+        allow_host_rootfs: false,
+        allow_local: false,
+        self_exe: env!("CARGO_BIN_EXE_whistlestop").into(),
+        masked: Vec::new(),
+    };
     let runtime = Embedded::new(state.path().to_path_buf(), options).unwrap();
     let handle = ContainerHandle("refused".into());
     let refused = runtime.start(&handle, &spec(Image::Host, "true")).await;
@@ -311,4 +319,36 @@ async fn a_million_lines_arrive_whole() {
     println!("a million lines through a terminal: {:?}", from.elapsed());
     assert_eq!(length, (line.len() + 2) * 1_000_000);
     lab.runtime.remove_container(&handle).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn volumes_can_be_read_and_copied_while_their_container_is_kept() {
+    let lab = lab().await;
+    let [parent, child, grandchild] = ["parent", "child", "grandchild"].map(|name| VolumeHandle(name.into()));
+    lab.runtime.create_volume(&parent, "main", &Origin::Empty).await.unwrap();
+    lab.runtime.create_volume(&child, "main", &Origin::CopyOf(parent.clone())).await.unwrap();
+    let (kept, next) = (ContainerHandle("kept".into()), ContainerHandle("next".into()));
+    let mut first = spec(lab.image.clone(), "echo made > /in/file");
+    first.mounts = vec![Mount { volume: child.clone(), path: "/in".into(), read_only: false }];
+    assert_eq!(collect(lab.runtime.start(&kept, &first).await.unwrap()).await.1, ended(0));
+    lab.runtime.create_volume(&grandchild, "main", &Origin::CopyOf(child.clone())).await.unwrap();
+    let mut second = spec(lab.image.clone(), "cat /in/file && rm /in/file");
+    second.mounts = vec![Mount { volume: grandchild.clone(), path: "/in".into(), read_only: false }];
+    assert_eq!(collect(lab.runtime.start(&next, &second).await.unwrap()).await, ("made\n".into(), ended(0)));
+    for _ in 0..2 {
+        let mut tar = Vec::new();
+        let mut stream = lab.runtime.stream_out(&child, "file").await.unwrap();
+        tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut tar).await.unwrap();
+        assert_eq!(tar::Archive::new(&tar[..]).entries().unwrap().count(), 1);
+    }
+    assert!(lab.runtime.stream_out(&grandchild, "file").await.is_err());
+    // A visitor can still write where the step wrote.
+    let exec = lab.runtime.exec(&kept, &spec(lab.image.clone(), "echo more >> /in/file; cat /in/file").process).await;
+    assert_eq!(collect(exec.unwrap().output).await, ("made\nmore\n".into(), ended(0)));
+    for container in [&kept, &next] {
+        lab.runtime.remove_container(container).await.unwrap();
+    }
+    for volume in [&grandchild, &child, &parent] {
+        lab.runtime.remove_volume(volume).await.unwrap();
+    }
 }

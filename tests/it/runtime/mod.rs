@@ -1,4 +1,4 @@
-//! Every runtime, with real containers, against the one suite of what a runtime must do.
+//! Every runtime against the one suite of what a runtime must do, and each for what only it does.
 
 #[macro_use]
 mod conformance;

@@ -121,3 +121,86 @@ async fn engine_name(world: &World, handle: &str) -> String {
     };
     world.engine.list_containers(Some(options)).await.unwrap()[0].id.clone().unwrap()
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_others_stop_is_lost_and_not_failed() {
+    let world = World::new().await;
+    let handle = world.container("stopped");
+    let mut attached = world.docker.start(&handle, &sh("echo ready; sleep 1000")).await.unwrap();
+    until(&mut attached, "ready").await;
+    // What an engine does to each container when it is shut down.
+    let options = bollard::query_parameters::StopContainerOptions { t: Some(1), ..Default::default() };
+    world.engine.stop_container(&engine_name(&world, "stopped").await, Some(options)).await.unwrap();
+    for output in [attached, world.docker.attach(&handle, 0).await.unwrap()] {
+        let end = read(output).await.end;
+        assert!(matches!(&end, Some(Output::Lost(text)) if text.contains("shut down or restarted")), "{end:?}");
+    }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_operator_prunes_is_made_again() {
+    let world = World::new().await;
+    let volume = world.volume("image", Origin::Empty).await;
+    let rootfs = || Box::pin(std::io::Cursor::new(busybox_tar()));
+    world.docker.stream_in(&volume, "rootfs", rootfs()).await.unwrap();
+    let image = Image::Volume { volume: volume.clone(), path: String::new() };
+    let spec = ContainerSpec { image, ..sh("true") };
+    let handle = world.container("pruned");
+    for _ in 0..2 {
+        assert_eq!(read(world.docker.start(&handle, &spec).await.unwrap()).await.status(), 0);
+        world.docker.remove_container(&handle).await.unwrap();
+        let filters = || HashMap::from([("label".to_string(), vec![format!("whistlestop.installation={}", world.id)])]);
+        let query = bollard::query_parameters::ListImagesOptions { filters: Some(filters()), ..Default::default() };
+        let images = world.engine.list_images(Some(query)).await.unwrap();
+        assert_eq!(images.len(), 2, "the empty one and the imported one");
+        for image in images {
+            let forced = bollard::query_parameters::RemoveImageOptions { force: true, ..Default::default() };
+            world.engine.remove_image(&image.id, Some(forced), None).await.unwrap();
+        }
+        let query = bollard::query_parameters::ListVolumesOptions { filters: Some(filters()) };
+        for found in world.engine.list_volumes(Some(query)).await.unwrap().volumes.unwrap() {
+            if found.name.contains("binary") {
+                let none = None::<bollard::query_parameters::RemoveVolumeOptions>;
+                world.engine.remove_volume(&found.name, none).await.unwrap();
+            }
+        }
+    }
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_dies_in_the_middle_of_a_start_runs_the_step_once() {
+    let world = World::new().await;
+    let volume = world.volume("log", Origin::Empty).await;
+    // A first step, so that what is made once is there and the moments below fall into the start itself.
+    assert_eq!(world.run_with("warm", vec![mount(&volume, "/v", false)], "true").await.status(), 0);
+    let moments = [0, 2, 4, 6, 8, 10, 12, 15, 20, 30, 50, 80, 120, 160, 200, 250, 300];
+    for (index, moment) in moments.into_iter().enumerate() {
+        let proxy = Proxy::new();
+        let host = Some(format!("unix://{}", proxy.path.display()));
+        let dying = Docker::connect(Options { host, ..options(&world.id) });
+        let mut spec = sh("echo $N >> /v/log; echo done");
+        spec.process.env = vec![format!("N={index}")];
+        // Larger than what fits into a socket.
+        spec.process.stdin = vec![b'x'; 2 << 20];
+        spec.mounts = vec![mount(&volume, "/v", false)];
+        let handle = world.container(&format!("dies-{index}"));
+        let start = async {
+            let attached = dying.start(&handle, &spec).await;
+            if let Ok(attached) = attached {
+                read(attached).await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_millis(moment), start).await;
+        proxy.cut();
+        drop(dying);
+        let told = read(world.restarted().start(&handle, &spec).await.unwrap()).await;
+        assert_eq!((told.stdout.as_str(), told.status()), ("done\n", 0), "after {moment} ms");
+        world.docker.remove_container(&handle).await.unwrap();
+    }
+    let log = files_of(world.docker.stream_out(&volume, "log").await.unwrap()).await.remove("log").unwrap();
+    let expected: String = (0..moments.len()).map(|index| format!("{index}\n")).collect();
+    assert_eq!(log, expected);
+    world.end().await;
+}

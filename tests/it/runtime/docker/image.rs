@@ -19,6 +19,16 @@ async fn root_file_systems_come_from_volumes_and_directories() {
     let spec = ContainerSpec { image: Image::Directory(directory.path().into()), ..sh("ls /") };
     let told = read(world.docker.start(&world.container("d"), &spec).await.unwrap()).await;
     assert!(!told.stdout.contains("mine") && told.status() == 0, "{told:?}");
+    // Another content of the directory takes the place of the former.
+    std::fs::write(directory.path().join("changed"), "").unwrap();
+    let spec = ContainerSpec { image: Image::Directory(directory.path().into()), ..sh("ls /changed") };
+    world.docker.remove_container(&world.container("d")).await.unwrap();
+    let told = read(world.docker.start(&world.container("d2"), &spec).await.unwrap()).await;
+    assert_eq!(told.status(), 0, "{told:?}");
+    let filters = HashMap::from([("label".to_string(), vec![format!("whistlestop.installation={}", world.id)])]);
+    let query = bollard::query_parameters::ListImagesOptions { filters: Some(filters), ..Default::default() };
+    let tags = world.engine.list_images(Some(query)).await.unwrap().into_iter().flat_map(|image| image.repo_tags);
+    assert_eq!(tags.filter(|tag| tag.contains(":d-")).count(), 1);
     let refused = world.docker.start(&world.container("h"), &ContainerSpec { image: Image::Host, ..sh("true") }).await;
     assert!(matches!(refused, Err(Error::Invalid(text)) if text.contains("--runtime embedded")));
     let missing = ContainerSpec { image: Image::Engine("whistlestop-no-such:1".into()), ..sh("true") };

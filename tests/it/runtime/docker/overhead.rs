@@ -15,6 +15,8 @@ use whistlestop::runtime::{
 };
 
 const PAIRS: usize = 40;
+const AT_ONCE: usize = 8;
+const BATCH: usize = 40;
 
 async fn bare(engine: &bollard::Docker, network: &str) -> (Duration, Duration) {
     let begin = Instant::now();
@@ -113,6 +115,20 @@ async fn a_step_costs_little_more_than_the_bare_requests() {
             "{title}: to the exit {b:.0} ms for {a:.0} bare (x {c:.3}); with removal {e:.0} for {d:.0} (x {f:.3}); n = {PAIRS}"
         );
     }
+    let mut rates = [Vec::new(), Vec::new()];
+    for _ in 0..3 {
+        let begin = Instant::now();
+        let work = futures_util::stream::iter(0..BATCH).map(|_| bare(&engine, "none"));
+        work.buffer_unordered(AT_ONCE).for_each(|_| async {}).await;
+        rates[0].push(BATCH as f64 / begin.elapsed().as_secs_f64());
+        let begin = Instant::now();
+        let work = futures_util::stream::iter(0..BATCH).map(|index| ours(&docker, number + index, true, &[]));
+        work.buffer_unordered(AT_ONCE).for_each(|_| async {}).await;
+        rates[1].push(BATCH as f64 / begin.elapsed().as_secs_f64());
+        number += BATCH;
+    }
+    let [floor, our] = rates.map(median);
+    println!("{AT_ONCE} at once: {our:.1} steps a second for {floor:.1} bare (x {:.3})", our / floor);
     docker.remove_volume(&child).await.unwrap();
     docker.remove_volume(&parent).await.unwrap();
 }

@@ -38,6 +38,9 @@ async fn unprivileged_is_what_concourse_gives_and_hermetic_has_no_network() {
         assert!(told.stdout.contains(expected), "{expected}: {told:?}");
     }
     assert_ne!(told.status(), 0, "the engine's socket is there");
+    let spec = ContainerSpec { hermetic: false, ..sh("ip -o link show eth0 && cat /etc/resolv.conf") };
+    let told = read(world.docker.start(&world.container("open"), &spec).await.unwrap()).await;
+    assert_eq!(told.status(), 0, "{told:?}");
     world.end().await;
 }
 
@@ -47,7 +50,9 @@ async fn privileged_gets_all_this_engine_can_give() {
     let handle = world.container("root");
     let spec = ContainerSpec {
         privileged: true,
-        ..sh("mount -t tmpfs t /tmp && grep Seccomp: /proc/self/status && grep ' /scratch ' /proc/mounts")
+        ..sh(
+            "mount -t tmpfs t /tmp && grep Seccomp: /proc/self/status && grep ' /scratch ' /proc/mounts && mknod /dev/log-of-kernel c 1 11 && head -c 0 /dev/log-of-kernel",
+        )
     };
     let told = read(world.docker.start(&handle, &spec).await.unwrap()).await;
     assert!(told.stdout.starts_with("Seccomp:\t0\n"), "{told:?}");
@@ -87,6 +92,7 @@ async fn a_second_start_and_a_restarted_server_attach() {
 
     let server = world.restarted();
     let again = server.start(&handle, &spec).await.unwrap();
+    // Nothing is there to be read yet, and attaching does not wait for it.
     let rest = server.attach(&handle, offset).await.unwrap();
     server.stream_in(&volume, "", tar_of(&[("go", "")])).await.unwrap();
     let (again, rest) = (read(again).await, read(rest).await);
@@ -200,5 +206,15 @@ async fn many_starts_at_once_all_run_and_the_same_start_runs_once() {
         assert_eq!((told.stdout.as_str(), told.status()), (format!("{handle}\n").as_str(), 0));
     }
     assert_eq!(files_of(world.docker.stream_out(&volume, "log").await.unwrap()).await["log"].lines().count(), 6);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_signals_process_one_ends_as_it_ends() {
+    let world = World::new().await;
+    let told = world.sh("signals", "trap 'echo term; exit 3' TERM; kill -TERM 1; while :; do sleep 0.05; done").await;
+    assert_eq!((told.stdout.as_str(), told.status()), ("term\n", 3));
+    let told = world.sh("kills", "kill -KILL 1; kill -QUIT 1; while :; do sleep 0.05; done").await;
+    assert_eq!(told.status(), 137);
     world.end().await;
 }

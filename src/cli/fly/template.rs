@@ -1,0 +1,184 @@
+//! A pipeline's file with the variables of flags and files filled in.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use serde_json::{Map, Value};
+
+use super::failure::Failure;
+use super::reference::{Assignment, assignments, string_assignment, yaml_assignment};
+use crate::pipeline::decode::Fault;
+use crate::pipeline::yaml::value::Segment;
+use crate::pipeline::{self, Config};
+use crate::vars::{Chain, Missing, Static, interpolate, number};
+
+/// The flags that name a file and its variables.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Template {
+    /// Pipeline configuration file, "-" stands for stdin
+    #[arg(short, long, value_name = "PATH", value_parser = existing)]
+    pub config: PathBuf,
+    /// Specify a string value to set for a variable in the pipeline
+    #[arg(short, long, value_name = "NAME=STRING", value_parser = string_assignment)]
+    var: Vec<Assignment>,
+    /// Specify a YAML value to set for a variable in the pipeline
+    #[arg(short, long, value_name = "NAME=YAML", value_parser = yaml_assignment)]
+    yaml_var: Vec<Assignment>,
+    /// YAML file with values for variables; later ones win over earlier ones, flags over all
+    #[arg(short, long, value_name = "PATH", value_parser = existing)]
+    load_vars_from: Vec<PathBuf>,
+}
+
+/// Takes the path of a file that is there.
+pub fn existing(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if text == "-" || path.exists() { Ok(path) } else { Err(format!("path '{text}' does not exist")) }
+}
+
+impl Template {
+    /// Whether the file is standard input.
+    pub fn from_stdin(&self) -> bool {
+        self.config.as_os_str() == "-"
+    }
+
+    /// The file as JSON, with every variable filled in that is known here.
+    pub fn evaluate(&self, instance: Option<&Map<String, Value>>) -> Result<Value, Failure> {
+        let text = read(&self.config)?;
+        refuse_duplicates(&text)?;
+        let value = pipeline::to_json(&text).map_err(|e| Failure::said(e.message))?;
+        interpolate(&value, &self.scope(instance)?, Missing::Leave).map_err(|e| Failure::said(e.to_string()))
+    }
+
+    /// Flags and the instance's own variables first, then files, the last one first.
+    fn scope(&self, instance: Option<&Map<String, Value>>) -> Result<Chain<Static>, Failure> {
+        let mut flags = Static::default();
+        let own = instance.map(assignments).unwrap_or_default();
+        for given in self.var.iter().chain(&self.yaml_var).chain(&own) {
+            flags.set(&given.reference, given.value.clone());
+        }
+        let mut places = vec![flags];
+        for path in self.load_vars_from.iter().rev() {
+            let shown = path.display();
+            let text = std::fs::read(path)
+                .map_err(|e| Failure::said(format!("could not read template variables file ({shown}): {e}")))?;
+            let wrong = |e: &str| Failure::said(format!("could not unmarshal template variables ({shown}): {e}"));
+            match pipeline::to_json(&text).map_err(|e| wrong(&e.message))? {
+                Value::Object(map) => places.push(Static::from_map(map)),
+                Value::Null => {}
+                _ => return Err(wrong("it must be a map of names to values")),
+            }
+        }
+        Ok(Chain(places))
+    }
+}
+
+fn read(path: &PathBuf) -> Result<Vec<u8>, Failure> {
+    let mut text = Vec::new();
+    let result = match path.to_str() {
+        Some("-") => std::io::stdin().read_to_end(&mut text).map(drop),
+        _ => std::fs::File::open(path).and_then(|mut file| file.read_to_end(&mut text)).map(drop),
+    };
+    result.map_err(|e| Failure::said(format!("could not read file: {}: {e}", path.display())))?;
+    Ok(text)
+}
+
+/// Refuses a key that stands twice: the server would silently take the last one.
+fn refuse_duplicates(text: &[u8]) -> Result<(), Failure> {
+    let wrong = |e: String| Failure::said(format!("error parsing yaml before applying templates: yaml: {e}"));
+    let found = pipeline::duplicate_keys(text).map_err(|e| {
+        wrong(e.message.trim_start_matches("error converting YAML to JSON: ").trim_start_matches("yaml: ").to_owned())
+    })?;
+    if found.is_empty() {
+        return Ok(());
+    }
+    let lines = found.iter().map(|d| {
+        format!("\n  line {}: mapping key {:?} already defined at line {}", d.again.line, d.key, d.first.line)
+    });
+    Err(wrong(format!("unmarshal errors:{}", lines.collect::<String>())))
+}
+
+/// Takes JSON as a pipeline. Unlike the server, which refuses them, it passes over keys nobody knows outside of steps.
+pub fn decode(mut value: Value) -> Result<Config, Failure> {
+    let wrong = |fault: Fault| Failure::said(format!("error unmarshaling JSON: while decoding JSON: {fault}"));
+    let config = loop {
+        match pipeline::decode::config(&value) {
+            Err(fault) if !fault.known().is_empty() && !in_step(&fault.at) && remove(&mut value, &fault.at) => {}
+            decoded => break decoded.map_err(wrong)?,
+        }
+    };
+    // Params have become text as they stood; what is still a number is one of Go's floats from here on.
+    let mut value = serde_json::to_value(config).map_err(|e| Failure::said(e.to_string()))?;
+    number::through_float(&mut value);
+    pipeline::decode::config(&value).map_err(wrong)
+}
+
+/// Whether a place is within a step: those know all their keys.
+fn in_step(at: &[Segment]) -> bool {
+    matches!(at, [Segment::Key(jobs), Segment::Index(_), Segment::Key(_), _, ..] if jobs == "jobs")
+}
+
+/// Removes what stands there; `false` if nothing does.
+fn remove(value: &mut Value, at: &[Segment]) -> bool {
+    let Some((last, path)) = at.split_last() else { return false };
+    let parent = path.iter().try_fold(value, |value, segment| match segment {
+        Segment::Key(key) => value.get_mut(key),
+        Segment::Index(index) => value.get_mut(index),
+    });
+    match (parent, last) {
+        (Some(Value::Object(map)), Segment::Key(key)) => map.shift_remove(key).is_some(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use serde_json::json;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        template: Template,
+    }
+
+    fn evaluate(files: &[(&str, &str)], args: &[&str], instance: Value) -> Result<Value, String> {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        let placed = args.iter().map(|a| a.replace("DIR", dir.path().to_str().unwrap()));
+        let line = Line::try_parse_from(std::iter::once("x".to_owned()).chain(placed)).map_err(|e| e.to_string())?;
+        line.template.evaluate(instance.as_object()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn flags_win_over_files_and_later_files_over_earlier() {
+        let files = [
+            ("p", "{a: ((a)), b: ((b)), c: ((c.d)), i: ((i)), z: ((z))}"),
+            ("1", "{a: 1, b: 1, c: {d: 1}}"),
+            ("2", "b: 2"),
+        ];
+        let args = ["-c", "DIR/p", "-l", "DIR/1", "-l", "DIR/2", "-v", "a=flag", "-y", "c.d=[x]"];
+        let value = evaluate(&files, &args, json!({"i": {"j": true}})).unwrap();
+        assert_eq!(value, json!({"a": "flag", "b": 2.0, "c": ["x"], "i": {"j": true}, "z": "((z))"}));
+    }
+
+    #[test]
+    fn a_key_twice_is_refused_with_its_lines() {
+        let failed = evaluate(&[("p", "a: 1\nb: 2\na: 3\n")], &["-c", "DIR/p"], Value::Null).unwrap_err();
+        let said = "error parsing yaml before applying templates: yaml: unmarshal errors:\n  line 3: mapping key \"a\" already defined at line 1";
+        assert_eq!(failed, said);
+    }
+
+    #[test]
+    fn unknown_keys_are_passed_over_outside_of_steps() {
+        let config = decode(
+            json!({"zz": 1, "resources": [{"name": "a", "type": "t", "zz": {}}], "jobs": [{"name": "j", "zz": 1}]}),
+        );
+        assert_eq!(config.unwrap().resources[0].name, "a");
+        let step = decode(json!({"jobs": [{"name": "j", "plan": [{"get": "a", "zz": 1}]}]})).unwrap();
+        let (problems, _) = pipeline::validate(&step);
+        assert!(problems.iter().any(|p| p.message.contains("unknown field")), "{problems:?}");
+    }
+}

@@ -1,0 +1,147 @@
+//! The events of a YAML text, from libyaml, which Go's yaml is a port of, so that both take the same texts and complain
+//! in the same words.
+//!
+//! The library's interface is that of C; only this file and `emit` touch it. What keeps that sound: the parser never moves
+//! (it is boxed) and never outlives the text it reads; an event is copied out and freed before it is handed on; after
+//! an error the parser is not asked again.
+
+use std::ffi::CStr;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::slice;
+
+use unsafe_libyaml_norway as unsafe_sys;
+
+use super::document::{Mark, YamlError};
+
+/// What comes next in a text.
+pub(super) enum Event {
+    /// The start of the text or of a document.
+    Start,
+    /// The end of the text or of a document.
+    End,
+    /// `*name`
+    Alias(String),
+    /// A word, a number, a text; `plain` where neither quotes nor a tag say what it is.
+    Scalar { anchor: Option<String>, tag: String, value: String, plain: bool, unquoted: bool },
+    /// The start of a list.
+    Sequence { anchor: Option<String>, flow: bool },
+    /// The start of a map.
+    Mapping { anchor: Option<String>, flow: bool },
+    /// The end of a list or a map.
+    Close,
+}
+
+/// Reads a text event by event.
+pub(super) struct Events<'t> {
+    parser: Box<MaybeUninit<unsafe_sys::yaml_parser_t>>,
+    failed: Option<YamlError>,
+    text: PhantomData<&'t [u8]>,
+}
+
+impl<'t> Events<'t> {
+    pub(super) fn of(text: &'t [u8]) -> Result<Events<'t>, YamlError> {
+        let mut parser = Box::new(MaybeUninit::uninit());
+        // SAFETY: the pointer is to memory of the right size and alignment, which initialisation fills.
+        if unsafe { unsafe_sys::yaml_parser_initialize(parser.as_mut_ptr()) }.fail {
+            return Err(YamlError { message: "out of memory".into(), mark: None });
+        }
+        // SAFETY: the parser was initialised, is boxed, and the lifetime keeps the text alive as long as the parser.
+        unsafe { unsafe_sys::yaml_parser_set_input_string(parser.as_mut_ptr(), text.as_ptr(), text.len() as u64) };
+        Ok(Events { parser, failed: None, text: PhantomData })
+    }
+
+    /// The next event and where it starts.
+    pub(super) fn next(&mut self) -> Result<(Event, Mark), YamlError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        let mut raw = MaybeUninit::<unsafe_sys::yaml_event_t>::uninit();
+        // SAFETY: the parser was initialised; the event is filled before success is told.
+        if unsafe { unsafe_sys::yaml_parser_parse(self.parser.as_mut_ptr(), raw.as_mut_ptr()) }.fail {
+            let error = self.error();
+            self.failed = Some(error.clone());
+            return Err(error);
+        }
+        // SAFETY: parsing succeeded, so the event is filled; it is read while it lives and freed once.
+        unsafe {
+            let event = copied(raw.assume_init_ref());
+            let mark = place(&raw.assume_init_ref().start_mark);
+            unsafe_sys::yaml_event_delete(raw.as_mut_ptr());
+            Ok((event, mark))
+        }
+    }
+
+    /// Go's message names a line only where libyaml's mark is beyond the first one, and counts scanner errors from 1.
+    fn error(&self) -> YamlError {
+        // SAFETY: the parser was initialised; its problem is null or a constant text of the library.
+        let (parser, problem) = unsafe {
+            let parser = self.parser.assume_init_ref();
+            let problem = (!parser.problem.is_null()).then(|| CStr::from_ptr(parser.problem.cast()));
+            (parser, problem.map(|text| text.to_string_lossy().into_owned()))
+        };
+        let problem = problem.unwrap_or_else(|| "unknown problem parsing YAML content".to_owned());
+        let scanner = u64::from(parser.error == unsafe_sys::YAML_SCANNER_ERROR);
+        let line = [parser.problem_mark.line, parser.context_mark.line].into_iter().find(|line| *line != 0);
+        let message = match line {
+            Some(line) => format!("line {}: {problem}", line + scanner),
+            None => problem,
+        };
+        YamlError { message, mark: Some(place(&parser.problem_mark)) }
+    }
+}
+
+impl Drop for Events<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the parser was initialised and is freed only here.
+        unsafe { unsafe_sys::yaml_parser_delete(self.parser.as_mut_ptr()) };
+    }
+}
+
+fn place(mark: &unsafe_sys::yaml_mark_t) -> Mark {
+    Mark { line: mark.line as usize + 1, column: mark.column as usize + 1 }
+}
+
+/// Copies an event into memory of our own.
+///
+/// # Safety
+/// The event must have been filled by the parser and not been freed.
+unsafe fn copied(event: &unsafe_sys::yaml_event_t) -> Event {
+    // SAFETY: the type says which member of the union was filled; its texts are null or end in a zero byte.
+    unsafe {
+        match event.type_ {
+            unsafe_sys::YAML_STREAM_START_EVENT | unsafe_sys::YAML_DOCUMENT_START_EVENT => Event::Start,
+            unsafe_sys::YAML_ALIAS_EVENT => Event::Alias(text(event.data.alias.anchor).unwrap_or_default()),
+            unsafe_sys::YAML_SCALAR_EVENT => {
+                let scalar = event.data.scalar;
+                let value = slice::from_raw_parts(scalar.value, scalar.length as usize);
+                Event::Scalar {
+                    anchor: text(scalar.anchor),
+                    tag: text(scalar.tag).unwrap_or_default(),
+                    value: String::from_utf8_lossy(value).into_owned(),
+                    plain: scalar.plain_implicit,
+                    unquoted: scalar.style == unsafe_sys::YAML_PLAIN_SCALAR_STYLE,
+                }
+            }
+            unsafe_sys::YAML_SEQUENCE_START_EVENT => Event::Sequence {
+                anchor: text(event.data.sequence_start.anchor),
+                flow: event.data.sequence_start.style == unsafe_sys::YAML_FLOW_SEQUENCE_STYLE,
+            },
+            unsafe_sys::YAML_MAPPING_START_EVENT => Event::Mapping {
+                anchor: text(event.data.mapping_start.anchor),
+                flow: event.data.mapping_start.style == unsafe_sys::YAML_FLOW_MAPPING_STYLE,
+            },
+            unsafe_sys::YAML_SEQUENCE_END_EVENT | unsafe_sys::YAML_MAPPING_END_EVENT => Event::Close,
+            _ => Event::End,
+        }
+    }
+}
+
+/// Copies a text of C's.
+///
+/// # Safety
+/// The pointer must be null or to a text that ends in a zero byte.
+unsafe fn text(pointer: *const u8) -> Option<String> {
+    // SAFETY: as the caller promises.
+    (!pointer.is_null()).then(|| unsafe { CStr::from_ptr(pointer.cast()) }.to_string_lossy().into_owned())
+}

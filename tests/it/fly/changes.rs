@@ -1,0 +1,94 @@
+//! Commands that change something: what they ask of the server, and what they say.
+
+use serde_json::json;
+
+use super::{World, ended};
+
+#[test]
+fn a_pipeline_is_paused_or_missed() {
+    let world = World::new();
+    world.answer("PUT /api/v1/teams/main/pipelines/ci/pause", 200, json!(""));
+    world.answer("PUT /api/v1/teams/main/pipelines/ci/pause?vars.branch=%22a%2Fb%22&vars.n=1", 200, json!(""));
+    assert_eq!(world.fly(&["-t", "ci", "pp", "-p", "ci"]), ended(0, "paused 'ci'\n", ""));
+    let instance = world.fly(&["-t", "ci", "pp", "-p", "ci/n:1,branch:\"a/b\""]);
+    assert_eq!(instance, ended(0, "paused 'ci/branch:\"a/b\",n:1'\n", ""));
+    assert_eq!(world.fly(&["-t", "ci", "pp", "-p", "x"]), ended(1, "", "pipeline 'x' not found\n\n"));
+}
+
+#[test]
+fn destroying_asks_first() {
+    let world = World::new();
+    world.answer("GET /api/v1/teams/main/pipelines/ci", 200, json!({"id": 1, "name": "ci"}));
+    world.answer("DELETE /api/v1/teams/main/pipelines/ci", 204, json!(""));
+    let warning = "!!! this will remove all data for pipeline `ci`\n\nare you sure? [yN]: ";
+    let kept = world.fly_given(&["-t", "ci", "dp", "-p", "ci"], "n\n");
+    assert_eq!(kept, ended(0, &format!("{warning}bailing out\n"), ""));
+    assert!(!world.asked().iter().any(|a| a.starts_with("DELETE")));
+    let gone = world.fly_given(&["-t", "ci", "dp", "-p", "ci"], "y\n");
+    assert_eq!(gone, ended(0, &format!("{warning}`ci` deleted\n"), ""));
+    assert_eq!(world.fly(&["-t", "ci", "dp", "-n", "-p", "x"]), ended(0, "`x` does not exist\n", ""));
+}
+
+#[test]
+fn pinning_finds_the_version_and_notes_why() {
+    let world = World::new();
+    let resource = "/api/v1/teams/main/pipelines/ci/resources/code";
+    let versions = json!([{"id": 7, "version": {"ref": "x", "at": "y"}, "enabled": true}]);
+    world.answer(&format!("GET {resource}/versions?filter=ref%3Ax"), 200, versions);
+    world.answer(&format!("GET {resource}/versions?filter=ref%3Az"), 200, json!([]));
+    world.answer(&format!("PUT {resource}/versions/7/pin"), 200, json!(""));
+    world.answer(&format!("PUT {resource}/pin_comment"), 200, json!(""));
+    let pinned = world.fly(&["-t", "ci", "pin-resource", "-r", "ci/code", "-v", "ref:x", "-c", "why"]);
+    let said = "pinned 'ci/code' with version {\"at\":\"y\",\"ref\":\"x\"}\npin comment 'why' is saved\n";
+    assert_eq!(pinned, ended(0, said, ""));
+    assert!(world.asked().contains(&format!("PUT {resource}/pin_comment {{\"pin_comment\":\"why\"}}")));
+    let missing = world.fly(&["-t", "ci", "pin-resource", "-r", "ci/code", "-v", "ref:z"]);
+    assert_eq!(missing, ended(1, "", "error: could not find version matching {\"ref\":\"z\"}\n"));
+    let nothing = world.fly(&["-t", "ci", "pin-resource", "-r", "ci/code"]);
+    assert_eq!(nothing, ended(1, "", "error: the required flag `-v, --version' was not specified\n"));
+}
+
+#[test]
+fn a_team_is_shown_and_set() {
+    let world = World::new();
+    world.answer("PUT /api/v1/teams/new", 201, json!({"team": {"id": 2, "name": "new"}}));
+    let set = world.fly(&[
+        "-t",
+        "ci",
+        "set-team",
+        "-n",
+        "new",
+        "--local-user",
+        "Ann",
+        "--github-org",
+        "Org",
+        "--non-interactive",
+    ]);
+    let said = "setting team: new\n\nrole owner:\n  users:\n  - local:ann\n\n  groups:\n  - github:org\nteam created\n";
+    assert_eq!(set, ended(0, said, ""));
+    let body = r#"{"auth":{"owner":{"groups":["github:org"],"users":["local:ann"]}}}"#;
+    assert_eq!(world.asked(), [format!("PUT /api/v1/teams/new {body}")]);
+    let empty = world.fly(&["-t", "ci", "set-team", "-n", "new", "--non-interactive"]);
+    assert_eq!(empty, ended(1, "", "error: auth config for the team does not have users and groups configured\n"));
+}
+
+#[test]
+fn ordering_tells_the_servers_reason() {
+    let world = World::new();
+    world.answer("PUT /api/v1/teams/main/pipelines/ordering", 400, json!("pipeline 'b' not found"));
+    let refused = world.fly(&["-t", "ci", "op", "-p", "b"]);
+    assert_eq!(refused, ended(1, "", "failed to order pipelines: pipeline 'b' not found\n"));
+}
+
+#[test]
+fn targets_can_be_edited_and_forgotten() {
+    let world = World::new();
+    assert_eq!(
+        world.fly(&["-t", "ci", "etg", "--target-name", "new", "-n", "other"]),
+        ended(0, "Updated target: ci\n", "")
+    );
+    let listed = world.fly(&["targets"]);
+    assert_eq!(listed, ended(0, &format!("new  {}  other  n/a: invalid token\n", world.url), ""));
+    assert_eq!(world.fly(&["-t", "new", "delete-target"]), ended(0, "deleted target: new\n", ""));
+    assert_eq!(world.fly(&["targets"]), ended(0, "", ""));
+}

@@ -1,0 +1,55 @@
+//! The common suite.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::runtime::conformance::{Lab, busybox_image};
+
+struct DockerLab {
+    world: Option<World>,
+    image: Image,
+}
+
+async fn lab() -> DockerLab {
+    let world = World::new().await;
+    let volume = world.volume("image", Origin::Empty).await;
+    world.docker.stream_in(&volume, "", busybox_image()).await.unwrap();
+    DockerLab { world: Some(world), image: Image::Volume { volume, path: String::new() } }
+}
+
+impl DockerLab {
+    fn world(&self) -> &World {
+        self.world.as_ref().expect("only the end takes it")
+    }
+}
+
+#[async_trait::async_trait]
+impl Lab for DockerLab {
+    fn runtime(&self) -> Arc<dyn Runtime> {
+        Arc::new(self.world().docker.clone())
+    }
+
+    fn reopened(&self) -> Arc<dyn Runtime> {
+        Arc::new(self.world().restarted())
+    }
+
+    async fn image(&self) -> Image {
+        self.image.clone()
+    }
+}
+
+impl Drop for DockerLab {
+    fn drop(&mut self) {
+        let Some(world) = self.world.take() else { return };
+        // On a runtime of its own, since this one cannot wait here; and anew, since connections belong to a runtime.
+        let cleared = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                World { docker: world.restarted(), engine: engine().await, id: world.id }.end().await;
+            });
+        });
+        assert!(cleared.join().is_ok() || std::thread::panicking(), "the test left something behind");
+    }
+}
+
+conformance!(lab);
