@@ -1,6 +1,7 @@
 // Comfort on top of pages that work without it: live parts, keys, pan and zoom. No page needs this file.
 import { followBuild } from "./build.js";
 import { followPage } from "./live.js";
+import { ago } from "./ago.js";
 import { keys } from "./keys.js";
 import { stage } from "./stage.js";
 
@@ -10,6 +11,7 @@ if (main.dataset.build) followBuild(main);
 else if (main.dataset.live) followPage(main);
 keys();
 stage();
+ago();
 for (const button of document.querySelectorAll("[data-copy]")) {
   button.hidden = false;
   button.addEventListener("click", async () => {

@@ -47,6 +47,8 @@ pub struct VersionLine {
     pub enabled: bool,
     /// Whether it is the one that is pinned.
     pub pinned: bool,
+    /// Whether it can be pinned: it is not, and the configuration pins none.
+    pub may_pin: bool,
     /// What its type tells.
     pub metadata: Vec<Field>,
     /// Builds that got it.
@@ -186,6 +188,7 @@ fn arrange(rows: Rows, asked: &Asked, now: Time) -> View {
         text: words(&v.version),
         enabled: v.enabled,
         pinned: r.pin().is_some_and(|p| v.version.contains(p)),
+        may_pin: r.config_pin.is_none() && r.api_pin.as_ref().is_none_or(|p| !v.version.contains(p)),
         metadata: if show_metadata {
             v.metadata.into_iter().map(|f| Field { name: f.name, value: f.value }).collect()
         } else {

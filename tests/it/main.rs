@@ -8,4 +8,5 @@ mod fly;
 mod house;
 mod resource;
 mod runtime;
+mod web;
 mod world;
