@@ -11,7 +11,8 @@ pub async fn list(permit: Permit, call: Call) -> Answer {
     let team = permit.team()?;
     let vars = instance_vars(&call.query)?;
     let (all, now) = (call.app.store.read(move |tx| tx.container_views(team)).await?, call.app.clock.now());
-    let shown = all.iter().filter(|c| matches(c, &call.query, &vars)).map(|c| ContainerJson::new(c, now));
+    let worker = &call.app.settings.worker_name;
+    let shown = all.iter().filter(|c| matches(c, &call.query, &vars)).map(|c| ContainerJson::new(c, worker, now));
     json(StatusCode::OK, &shown.collect::<Vec<_>>())
 }
 
@@ -40,12 +41,15 @@ pub async fn get(permit: Permit, call: Call) -> Answer {
     let (team, handle) = (permit.team()?, call.param("id").to_owned());
     let found = call.app.store.read(move |tx| tx.container_view(team, &handle)).await?;
     let view = found.ok_or_else(Failure::not_found)?;
-    json(StatusCode::OK, &ContainerJson::new(&view, call.app.clock.now()))
+    json(StatusCode::OK, &ContainerJson::new(&view, &call.app.settings.worker_name, call.app.clock.now()))
 }
 
 /// `ListVolumes`
 pub async fn volumes(permit: Permit, call: Call) -> Answer {
     let team = permit.team()?;
     let volumes = call.app.store.read(move |tx| tx.volumes_of_team(team)).await?;
-    json(StatusCode::OK, &volumes.iter().map(VolumeJson::new).collect::<Vec<_>>())
+    json(
+        StatusCode::OK,
+        &volumes.iter().map(|v| VolumeJson::new(v, &call.app.settings.worker_name)).collect::<Vec<_>>(),
+    )
 }

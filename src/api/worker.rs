@@ -3,22 +3,21 @@
 use axum::http::StatusCode;
 use serde::Serialize;
 
-use super::show::container::WORKER;
 use crate::base::WORKER_VERSION;
 use crate::front::{Answer, Call, Failure, Permit, json};
 
 #[derive(Serialize)]
-struct WorkerJson {
+struct WorkerJson<'w> {
     addr: &'static str,
     baggageclaim_url: &'static str,
     active_containers: i64,
     active_volumes: i64,
     active_tasks: i64,
-    resource_types: Vec<TypeJson>,
+    resource_types: Vec<TypeJson<'w>>,
     platform: &'static str,
     tags: (),
     team: &'static str,
-    name: &'static str,
+    name: &'w str,
     version: &'static str,
     start_time: i64,
     ephemeral: bool,
@@ -26,11 +25,11 @@ struct WorkerJson {
 }
 
 #[derive(Serialize)]
-struct TypeJson {
+struct TypeJson<'w> {
     #[serde(rename = "type")]
-    kind: String,
-    image: String,
-    version: String,
+    kind: &'w str,
+    image: &'static str,
+    version: &'w str,
     privileged: bool,
     unique_version_history: bool,
 }
@@ -44,12 +43,12 @@ pub async fn list(_: Permit, call: Call) -> Answer {
         Ok((tx.count_containers_and_volumes()?, tasks))
     });
     let ((active_containers, active_volumes), active_tasks) = counts.await?;
-    let types = call.app.settings.resource_types.iter().map(|kind| TypeJson {
-        kind: kind.clone(),
-        image: String::new(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        privileged: false,
-        unique_version_history: false,
+    let types = call.app.settings.resource_types.iter().map(|built_in| TypeJson {
+        kind: &built_in.name,
+        image: "",
+        version: &built_in.version,
+        privileged: built_in.privileged,
+        unique_version_history: built_in.unique_version_history,
     });
     let worker = WorkerJson {
         addr: "",
@@ -61,7 +60,7 @@ pub async fn list(_: Permit, call: Call) -> Answer {
         platform: "linux",
         tags: (),
         team: "",
-        name: WORKER,
+        name: &call.app.settings.worker_name,
         version: WORKER_VERSION,
         start_time: call.app.settings.started.unix(),
         ephemeral: false,
@@ -72,7 +71,7 @@ pub async fn list(_: Permit, call: Call) -> Answer {
 
 /// What changes a worker: this process's own cannot be landed, retired or pruned, and there is no other.
 pub async fn change(_: Permit, call: Call) -> Answer {
-    if call.param("worker_name") == WORKER {
+    if call.param("worker_name") == call.app.settings.worker_name {
         let text = "the worker in the server's own process ends with the server; stop that instead";
         return Err(Failure::conflict(text));
     }

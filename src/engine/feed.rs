@@ -1,7 +1,7 @@
 //! Build logs while they grow: producers append events, followers read them from any number on.
 //!
 //! A build that runs has a tail in memory. Each event is formatted once, as the frame that goes to followers. A
-//! chunk goes to the store when 64 kB have come together or a second has passed; what was not stored when the
+//! chunk goes to the store when 256 kB have come together or a second has passed; what was not stored when the
 //! server dies is told again by the steps' supervisors, from the offsets in the last stored chunk on.
 //!
 //! Followers are cursors, not queues: a slow one holds nothing up and loses nothing, it reads older events from
@@ -26,8 +26,8 @@ pub use follower::{Batch, Follower};
 pub use tail::Marks;
 use tail::Tail;
 
-/// A chunk is stored when this many bytes have come together …
-const CHUNK: usize = 64 * 1024;
+/// A chunk is stored when this many bytes have come together (larger ones compress better and waste less of a page) …
+const CHUNK: usize = 256 * 1024;
 /// … or after this time.
 const INTERVAL: Duration = Duration::from_secs(1);
 

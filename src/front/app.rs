@@ -23,12 +23,27 @@ pub struct Settings {
     pub cluster_name: String,
     /// Cookies only over TLS.
     pub cookie_secure: bool,
-    /// Names of the built-in resource types.
-    pub resource_types: Vec<String>,
+    /// Name of the worker in this process.
+    pub worker_name: String,
+    /// The built-in resource types.
+    pub resource_types: Vec<BuiltIn>,
     /// When this process started.
     pub started: Time,
     /// Roles that were moved.
     pub rbac: Rbac,
+}
+
+/// A resource type that pipelines can use without naming an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuiltIn {
+    /// Its name in pipelines.
+    pub name: String,
+    /// Its own version.
+    pub version: String,
+    /// Its containers are privileged.
+    pub privileged: bool,
+    /// Its versions are not shared between resources of equal configuration.
+    pub unique_version_history: bool,
 }
 
 /// See [`App`].

@@ -15,9 +15,9 @@ mod routes;
 mod session;
 
 pub use answer::{Answer, Failure, empty, html, json, redirect, text};
-pub use app::{App, AppParts, LogLevel, Settings};
+pub use app::{App, AppParts, BuiltIn, LogLevel, Settings};
 pub use call::{Call, Query, percent_decode, query_escape};
 pub use instance::instance_vars;
-pub use permit::Permit;
+pub use permit::{Permit, Visible};
 pub use routes::Routes;
 pub use session::{Token, clear_cookies, cookie, session_cookies, token};

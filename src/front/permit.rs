@@ -44,6 +44,15 @@ pub struct Permit {
     own: Vec<TeamId>,
 }
 
+/// Whose rows a page may show, by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Visible {
+    /// Everybody's.
+    All,
+    /// Those of these teams, and of exposed pipelines.
+    Teams(Vec<String>),
+}
+
 impl Permit {
     /// What was asked for.
     pub fn action(&self) -> Action {
@@ -78,6 +87,15 @@ impl Permit {
     /// Whose rows a list may show.
     pub fn audience(&self) -> Audience {
         if self.is_admin() { Audience::All } else { Audience::TeamsAndPublic(self.own.clone()) }
+    }
+
+    /// Whose rows a page may show.
+    pub fn visible(&self) -> Visible {
+        match &self.who {
+            Some(s) if s.admin => Visible::All,
+            Some(s) => Visible::Teams(s.roles.keys().cloned().collect()),
+            None => Visible::Teams(Vec::new()),
+        }
     }
 
     /// Whether a list may show what belongs to this team, exposed or not.

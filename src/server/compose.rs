@@ -20,9 +20,10 @@ use crate::base::clock::{Clock, System, Time};
 use crate::base::shutdown::Shutdown;
 use crate::engine::feed::Feed;
 use crate::engine::{self, Wakes};
-use crate::front::{App, AppParts, Routes, Settings};
+use crate::front::{App, AppParts, BuiltIn, Routes, Settings};
 use crate::login::{LocalUsers, Login};
-use crate::resource::{bundle, native};
+use crate::resource::bundle::{self, Bundle};
+use crate::resource::native;
 use crate::store::Store;
 
 /// The name of the worker in this process.
@@ -64,7 +65,6 @@ impl World {
         let listener = listen::bind((serve.bind_ip, serve.bind_port).into(), "--bind-port").await?;
         let address = listener.local_addr()?;
         let notices = notices(&serve);
-        let mut settings = settings(&serve, address, seams.clock.now())?;
         let users = LocalUsers::new(serve.add_local_user.clone());
         let login = Login::new(store.clone(), seams.clock.clone(), users, serve.auth_duration);
         prepare(&store, &login, &serve.main_team_local_user).await?;
@@ -76,8 +76,7 @@ impl World {
             Some(directory) => bundle::discover(directory)?,
             None => Vec::new(),
         };
-        settings.resource_types = native::all().iter().map(|n| n.name().to_owned()).collect();
-        settings.resource_types.extend(bundles.iter().map(|b| b.name.clone()));
+        let settings = settings(&serve, &bundles, address, seams.clock.now())?;
         let app = App::new(AppParts {
             feed: Feed::new(store.clone(), seams.clock.clone()),
             audit: Audit::new(store.clone(), serve.auditing.categories().collect()),
@@ -189,16 +188,35 @@ fn take_roles(serve: &Serve) -> anyhow::Result<Vec<RoleLock>> {
     Ok(roles.into_iter().map(|role| RoleLock::take(directory, role.name())).collect::<Result<_, _>>()?)
 }
 
-fn settings(serve: &Serve, address: SocketAddr, started: Time) -> anyhow::Result<Settings> {
+fn settings(serve: &Serve, bundles: &[Bundle], address: SocketAddr, started: Time) -> anyhow::Result<Settings> {
     let local = || format!("http://127.0.0.1:{}", address.port());
     Ok(Settings {
         external_url: serve.external_url.as_deref().map_or_else(local, |url| url.trim_end_matches('/').to_owned()),
         cluster_name: serve.cluster_name.clone().unwrap_or_default(),
         cookie_secure: serve.cookie_secure,
-        resource_types: Vec::new(),
+        worker_name: WORKER.to_owned(),
+        resource_types: built_in(bundles),
         started,
         rbac: serve.config_rbac.as_deref().map(rbac).transpose()?.unwrap_or_default(),
     })
+}
+
+/// The types that pipelines can use without naming an image: native ones, unless a bundle takes their place.
+fn built_in(bundles: &[Bundle]) -> Vec<BuiltIn> {
+    let bundled = |name: &str| bundles.iter().any(|b| b.name == name);
+    let native = native::all().iter().filter(|n| !bundled(n.name())).map(|n| BuiltIn {
+        name: n.name().to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        privileged: false,
+        unique_version_history: false,
+    });
+    let bundles = bundles.iter().map(|b| BuiltIn {
+        name: b.name.clone(),
+        version: b.version.clone(),
+        privileged: b.privileged,
+        unique_version_history: b.unique_version_history,
+    });
+    native.chain(bundles).collect()
 }
 
 fn engine_settings(serve: &Serve, external_url: &str) -> anyhow::Result<engine::Settings> {

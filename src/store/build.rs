@@ -446,8 +446,8 @@ mod tests {
                 assert_eq!(tx.builds_by_ids(&[ids[0], ids[3]])?.len(), 2);
                 let check = tx.build(check)?.unwrap();
                 assert_eq!((check.name.as_str(), check.resource_name.as_deref()), ("check", Some("r")));
-                assert_eq!(tx.builds_of_resource(r, all)?.items, [check.clone()]);
                 assert_eq!(tx.resource(r)?.unwrap().last_check_build_id, Some(check.id));
+                assert_eq!(tx.builds_of_resource(r, all)?.items, [check]);
                 assert_eq!(tx.pending_without_job()?.len(), 2);
                 Ok(())
             })

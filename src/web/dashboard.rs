@@ -16,6 +16,7 @@ use crate::auth::Role;
 use crate::base::clock::Time;
 use crate::base::id::{JobId, PipelineId};
 use crate::front::{Answer, App, Call, Failure, Permit};
+use crate::store::build::Audience;
 use crate::store::web::overview::{JobFace, PipelineFace, Scope};
 
 /// One job in the preview of a card.
@@ -163,10 +164,10 @@ pub async fn follow(permit: Permit, call: Call) -> Answer {
 }
 
 async fn render(app: &App, asked: &Asked) -> Result<Markup, Failure> {
-    let scope = if asked.permit.is_admin() {
-        Scope::All
-    } else {
-        Scope::Teams(asked.permit.who().map(|s| s.roles.keys().cloned().collect()).unwrap_or_default())
+    let scope = match asked.permit.audience() {
+        Audience::All => Scope::All,
+        Audience::TeamsAndPublic(teams) => Scope::Teams(teams),
+        Audience::Team(team) | Audience::PublicOf(team) => Scope::Teams(vec![team]),
     };
     let (pipelines, jobs, passed) = app
         .store

@@ -21,8 +21,6 @@ mod resource;
 mod search;
 mod span;
 mod status;
-#[cfg(test)]
-mod tests;
 
 use crate::auth::Action;
 use crate::auth::action::Method;

@@ -16,6 +16,8 @@ use whistlestop::server::{Serve, World as Server};
 /// 2026-11-22T12:00:00Z
 pub const NOW: Time = Time(1_795_348_800_000);
 
+/// Nothing moves but what a test moves. `World::with(&["--roles", "web,scheduler,worker"])` starts the engine too.
+const WITHOUT_ENGINE: [&str; 2] = ["--roles", "web"];
 /// Native children as processes of a fake runtime.
 struct FakeNatives(Arc<dyn Runtime>);
 
@@ -71,6 +73,9 @@ impl World {
         let mut args = vec!["--bind-ip", "127.0.0.1", "--bind-port", "0", "--state-dir", &state];
         args.extend(["--add-local-user", "admin:admin", "--add-local-user", "ann:ann", "--add-local-user", "bob:bob"]);
         args.extend(["--add-local-user", "eve:eve", "--main-team-local-user", "admin", "--log-level", "error"]);
+        if !flags.contains(&"--roles") {
+            args.extend(WITHOUT_ENGINE);
+        }
         args.extend(flags);
         let serve = Serve::from_args(args).unwrap();
         let containers: Arc<dyn Runtime> = self.runtime.clone();

@@ -9,14 +9,11 @@ use crate::pipeline::Object;
 use crate::store::show::container::ContainerView;
 use crate::store::volume::Volume;
 
-/// The name of the worker in this process.
-pub const WORKER: &str = "local";
-
 /// A container.
 #[derive(Debug, Serialize)]
 pub struct ContainerJson<'c> {
     id: &'c str,
-    worker_name: &'static str,
+    worker_name: &'c str,
     state: &'static str,
     #[serde(rename = "type")]
     kind: &'c str,
@@ -46,13 +43,13 @@ pub struct ContainerJson<'c> {
 }
 
 impl<'c> ContainerJson<'c> {
-    /// A container as of now.
-    pub fn new(view: &'c ContainerView, now: Time) -> ContainerJson<'c> {
+    /// A container on that worker as of now.
+    pub fn new(view: &'c ContainerView, worker: &'c str, now: Time) -> ContainerJson<'c> {
         let (c, place) = (&view.container, &view.place);
         let check = c.kind == "check";
         ContainerJson {
             id: &c.handle,
-            worker_name: WORKER,
+            worker_name: worker,
             state: "created",
             kind: &c.kind,
             step_name: &c.step_name,
@@ -75,7 +72,7 @@ impl<'c> ContainerJson<'c> {
 #[derive(Debug, Serialize)]
 pub struct VolumeJson<'v> {
     id: &'v str,
-    worker_name: &'static str,
+    worker_name: &'v str,
     #[serde(rename = "type")]
     kind: &'static str,
     container_handle: &'v str,
@@ -91,8 +88,8 @@ pub struct VolumeJson<'v> {
 }
 
 impl<'v> VolumeJson<'v> {
-    /// A volume, under Concourse's word for its kind.
-    pub fn new(volume: &'v Volume) -> VolumeJson<'v> {
+    /// A volume on that worker, under Concourse's word for its kind.
+    pub fn new(volume: &'v Volume, worker: &'v str) -> VolumeJson<'v> {
         let kind = match volume.kind.as_str() {
             "input" => "container",
             "resource" => "resource",
@@ -102,7 +99,7 @@ impl<'v> VolumeJson<'v> {
         };
         VolumeJson {
             id: &volume.handle,
-            worker_name: WORKER,
+            worker_name: worker,
             kind,
             container_handle: volume.container.as_deref().unwrap_or_default(),
             path: &volume.path,

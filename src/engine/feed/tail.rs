@@ -14,7 +14,7 @@ use crate::store::Store;
 use crate::store::log::Chunk;
 
 /// Stored frames are kept in memory up to this many bytes, for followers that are nearly up to date.
-const KEEP: usize = 512 * 1024;
+const KEEP: usize = 1024 * 1024;
 
 /// What of each step is in some part of a log.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -217,7 +217,7 @@ impl Tail {
             .skip(skip)
             .take_while(|f| {
                 size += f.0.len();
-                size <= 4 * CHUNK || size == f.0.len()
+                size <= CHUNK || size == f.0.len()
             })
             .cloned()
             .collect();

@@ -48,6 +48,8 @@ struct Composer<'t> {
     events: Events<'t>,
     nodes: Vec<Node>,
     anchors: HashMap<String, NodeId>,
+    /// For each open collection what closes it, where it is written with brackets.
+    flow: Vec<Option<char>>,
 }
 
 /// How deep nodes may be nested, so that a hostile file cannot exhaust the stack.
@@ -56,7 +58,8 @@ const DEPTH: usize = 200;
 impl Document {
     /// Composes the first document of a text.
     pub fn parse(text: &[u8]) -> Result<Document, YamlError> {
-        let mut composer = Composer { events: Events::of(text)?, nodes: Vec::new(), anchors: HashMap::new() };
+        let mut composer =
+            Composer { events: Events::of(text)?, nodes: Vec::new(), anchors: HashMap::new(), flow: Vec::new() };
         let mut root = None;
         loop {
             match composer.events.next()? {
@@ -92,15 +95,19 @@ impl Composer<'_> {
             return Err(YamlError { message: "exceeded max depth".into(), mark: Some(mark) });
         }
         match event {
-            Event::Scalar { anchor, tag, value, plain } => {
+            Event::Scalar { anchor, tag, value, plain, unquoted } => {
+                if let (true, Some(close)) = (unquoted && value.contains('?'), self.flow.last().copied().flatten()) {
+                    return Err(question(close, mark));
+                }
                 Ok(self.add(Kind::Scalar { value, tag, plain }, mark, anchor))
             }
             Event::Alias(name) => match self.anchors.get(&name) {
                 Some(&target) => Ok(self.add(Kind::Alias { name, target }, mark, None)),
                 None => Err(YamlError { message: format!("unknown anchor '{name}' referenced"), mark: Some(mark) }),
             },
-            Event::Mapping { anchor } => {
+            Event::Mapping { anchor, flow } => {
                 let id = self.add(Kind::Mapping(Vec::new()), mark, anchor);
+                self.flow.push(flow.then_some('}'));
                 let mut pairs = Vec::new();
                 while let Some(key) = self.child(depth)? {
                     match self.child(depth)? {
@@ -108,16 +115,22 @@ impl Composer<'_> {
                         None => break,
                     }
                 }
+                self.flow.pop();
                 self.nodes[id].kind = Kind::Mapping(pairs);
                 Ok(id)
             }
             other => {
-                let anchor = if let Event::Sequence { anchor } = other { anchor } else { None };
+                let (anchor, flow) = match other {
+                    Event::Sequence { anchor, flow } => (anchor, flow),
+                    _ => (None, false),
+                };
                 let id = self.add(Kind::Sequence(Vec::new()), mark, anchor);
+                self.flow.push(flow.then_some(']'));
                 let mut items = Vec::new();
                 while let Some(item) = self.child(depth)? {
                     items.push(item);
                 }
+                self.flow.pop();
                 self.nodes[id].kind = Kind::Sequence(items);
                 Ok(id)
             }
@@ -131,6 +144,12 @@ impl Composer<'_> {
             (event, mark) => self.node(event, mark, depth + 1).map(Some),
         }
     }
+}
+
+/// Go's yaml ends a plain word within brackets at a question mark, and then finds no comma.
+fn question(close: char, mark: Mark) -> YamlError {
+    let line = if mark.line > 1 { format!("line {}: ", mark.line - 1) } else { String::new() };
+    YamlError { message: format!("{line}did not find expected ',' or '{close}'"), mark: Some(mark) }
 }
 
 #[cfg(test)]
@@ -156,6 +175,15 @@ mod tests {
         }
         let deep = "[".repeat(10_000);
         assert!(Document::parse(deep.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_question_mark_within_brackets_needs_quotes() {
+        let read = |text: &str| Document::parse(text.as_bytes()).map(|_| ()).map_err(|e| e.message);
+        assert_eq!(read("{v: a?b}"), Err("did not find expected ',' or '}'".to_owned()));
+        assert_eq!(read("{v: [a?b]}"), Err("did not find expected ',' or ']'".to_owned()));
+        assert_eq!(read("{v: 'a?b'}"), Ok(()));
+        assert_eq!(read("v: a?b"), Ok(()));
     }
 
     #[test]

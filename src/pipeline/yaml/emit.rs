@@ -20,6 +20,10 @@ pub fn to_yaml(value: &Value) -> String {
     let mut bytes = Vec::new();
     let complete = Emitter::into(&mut bytes).is_some_and(|mut emitter| emitter.document(value));
     debug_assert!(complete, "text that is valid UTF-8 can always be written");
+    // libyaml marks the end after a text that keeps its line ends; Go's yaml does not.
+    if bytes.ends_with(b"\n...\n") {
+        bytes.truncate(bytes.len() - 4);
+    }
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -103,11 +107,16 @@ impl<'b> Emitter<'b> {
                 self.emit(|e| {
                     let style = unsafe_sys::YAML_BLOCK_MAPPING_STYLE;
                     unsafe { unsafe_sys::yaml_mapping_start_event_initialize(e, null(), null(), true, style) }.ok
-                }) && entries.into_iter().all(|(key, value)| self.text(key) && self.value(value))
+                }) && entries.into_iter().all(|(key, value)| self.key(key) && self.value(value))
                     // SAFETY: as above.
                     && self.emit(|e| unsafe { unsafe_sys::yaml_mapping_end_event_initialize(e) }.ok)
             }
         }
+    }
+
+    /// A key: as a text, but one that would be read as a merge stands in quotes.
+    fn key(&mut self, key: &str) -> bool {
+        if key == "<<" { self.scalar(key, unsafe_sys::YAML_DOUBLE_QUOTED_SCALAR_STYLE) } else { self.text(key) }
     }
 
     /// A text: literal where it has lines, in quotes where it would mean something else.
@@ -143,7 +152,7 @@ impl Drop for Emitter<'_> {
 
 /// Whether a plain word would be read back as this text.
 fn means_itself(text: &str) -> bool {
-    matches!(untagged(text), Scalar::Plain(Value::String(_))) && text != "<<" && !clock(text) && !date(text)
+    matches!(untagged(text), Scalar::Plain(Value::String(_))) && !clock(text) && !date(text)
 }
 
 /// Whether YAML 1.1 would read it as a number to base 60.
@@ -250,7 +259,7 @@ a:
 - \"2001-01-01\"
 - \"\"
 - \"null\"
-- \"<<\"
+- <<
 - \"~\"
 - \"0x1F\"
 - plain

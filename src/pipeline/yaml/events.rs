@@ -23,11 +23,11 @@ pub(super) enum Event {
     /// `*name`
     Alias(String),
     /// A word, a number, a text; `plain` where neither quotes nor a tag say what it is.
-    Scalar { anchor: Option<String>, tag: String, value: String, plain: bool },
+    Scalar { anchor: Option<String>, tag: String, value: String, plain: bool, unquoted: bool },
     /// The start of a list.
-    Sequence { anchor: Option<String> },
+    Sequence { anchor: Option<String>, flow: bool },
     /// The start of a map.
-    Mapping { anchor: Option<String> },
+    Mapping { anchor: Option<String>, flow: bool },
     /// The end of a list or a map.
     Close,
 }
@@ -120,10 +120,17 @@ unsafe fn copied(event: &unsafe_sys::yaml_event_t) -> Event {
                     tag: text(scalar.tag).unwrap_or_default(),
                     value: String::from_utf8_lossy(value).into_owned(),
                     plain: scalar.plain_implicit,
+                    unquoted: scalar.style == unsafe_sys::YAML_PLAIN_SCALAR_STYLE,
                 }
             }
-            unsafe_sys::YAML_SEQUENCE_START_EVENT => Event::Sequence { anchor: text(event.data.sequence_start.anchor) },
-            unsafe_sys::YAML_MAPPING_START_EVENT => Event::Mapping { anchor: text(event.data.mapping_start.anchor) },
+            unsafe_sys::YAML_SEQUENCE_START_EVENT => Event::Sequence {
+                anchor: text(event.data.sequence_start.anchor),
+                flow: event.data.sequence_start.style == unsafe_sys::YAML_FLOW_SEQUENCE_STYLE,
+            },
+            unsafe_sys::YAML_MAPPING_START_EVENT => Event::Mapping {
+                anchor: text(event.data.mapping_start.anchor),
+                flow: event.data.mapping_start.style == unsafe_sys::YAML_FLOW_MAPPING_STYLE,
+            },
             unsafe_sys::YAML_SEQUENCE_END_EVENT | unsafe_sys::YAML_MAPPING_END_EVENT => Event::Close,
             _ => Event::End,
         }

@@ -126,15 +126,18 @@ fn float(plain: &str) -> Option<f64> {
     plain.parse::<f64>().ok().filter(|f| f.is_finite())
 }
 
-/// The text of a scalar used as a key, as sigs' YAML writes it; none for null.
+/// The text of a scalar used as a key, as sigs' YAML writes it, floats in single precision; none for null.
 pub fn key(scalar: &Scalar) -> Option<String> {
     match scalar {
         Scalar::Plain(Value::Null) => None,
         Scalar::Plain(Value::String(s)) => Some(s.clone()),
         Scalar::Plain(other) => Some(other.to_string()),
         Scalar::Float(f) if f.is_nan() => Some(".nan".into()),
-        Scalar::Float(f) if f.is_infinite() => Some(if *f > 0.0 { ".inf" } else { "-.inf" }.into()),
-        Scalar::Float(f) => Some(number::shortest(*f)),
+        Scalar::Float(f) => match *f as f32 {
+            f32::INFINITY => Some(".inf".into()),
+            f32::NEG_INFINITY => Some("-.inf".into()),
+            single => single.to_string().parse().ok().map(number::shortest),
+        },
     }
 }
 

@@ -209,7 +209,7 @@ impl Reader<'_> {
             match name {
                 Some(name) => map.insert(name, value),
                 None => {
-                    let shown = go_syntax(&value);
+                    let shown = if value.is_null() { "<nil>".to_owned() } else { go_syntax(&value) };
                     let message = format!("unsupported map key of type: %!s(<nil>), key: <nil>, value: {shown}");
                     return self.fail(k, message);
                 }

@@ -13,6 +13,7 @@ use futures_util::{Stream, StreamExt};
 use tokio::sync::mpsc;
 
 use crate::runtime::supervisor::frame::{Decoder, Frame};
+use crate::runtime::supervisor::pid1;
 use crate::runtime::{Attached, Output};
 
 /// What the engine sends of a container or an exec.
@@ -64,15 +65,14 @@ pub enum Beginning {
 }
 
 /// Reads until the end in a task of its own; `look` finds out what a cut at an offset means.
-pub fn follow<L, F>(raw: Raw, from: u64, beginning: Beginning, look: L) -> Attached
+pub fn follow<L, F>(mut reader: Reader, look: L) -> Attached
 where
     L: Fn(Cut, u64) -> F + Send + 'static,
     F: Future<Output = Next> + Send,
 {
     let (sender, attached) = mpsc::channel(CHUNKS);
     tokio::spawn(async move {
-        let mut reader = Reader::new(raw, from, beginning);
-        let (mut cuts, mut last_cut) = (0, from);
+        let (mut cuts, mut last_cut) = (0, reader.offset);
         loop {
             let Some(cut) = reader.read(&sender).await else { return };
             cuts = if reader.offset == last_cut { cuts + 1 } else { 1 };
@@ -125,8 +125,10 @@ enum Step {
     Detached,
 }
 
-struct Reader {
+/// One stream of frames, and where in the process's output it is.
+pub struct Reader {
     raw: Raw,
+    first: Option<Frame>,
     decoder: Decoder,
     offset: u64,
     beginning: Beginning,
@@ -134,8 +136,21 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(raw: Raw, from: u64, beginning: Beginning) -> Self {
-        Reader { raw, decoder: Decoder::default(), offset: from, beginning, complaint: String::new() }
+    /// Of a stream that brings output from byte `from` on.
+    pub fn new(raw: Raw, from: u64, beginning: Beginning) -> Self {
+        Reader { raw, first: None, decoder: Decoder::default(), offset: from, beginning, complaint: String::new() }
+    }
+
+    /// Waits for the first frame of a spool, which comes at once from byte 0 on; the error says why there is none, as when process 1 was told no process.
+    pub async fn begin(raw: Raw, from: u64) -> std::result::Result<Self, String> {
+        let (sender, _attached) = mpsc::channel(1);
+        let mut reader = Reader::new(raw, from, Beginning::Spool);
+        match reader.next_frame(&sender).await {
+            Step::Frame(Frame::Lost(reason)) if reason.starts_with(pid1::UNREACHABLE) => Err(reason),
+            Step::Frame(frame) => Ok(Reader { first: Some(frame), ..reader }),
+            Step::Cut(cut) => Err(cut.explain("the container's output cannot be read".to_string())),
+            Step::Detached => Err("nobody waits for the output".to_string()),
+        }
     }
 
     /// Passes on what comes. `None` when all is told or nobody listens.
@@ -160,6 +175,9 @@ impl Reader {
     }
 
     async fn next_frame(&mut self, sender: &mpsc::Sender<Output>) -> Step {
+        if let Some(first) = self.first.take() {
+            return Step::Frame(first);
+        }
         loop {
             match self.decoder.next_frame() {
                 Ok(Some(frame)) => return Step::Frame(frame),
@@ -244,7 +262,8 @@ mod tests {
     async fn frames_in_any_pieces_become_output_with_offsets() {
         let frames = [Frame::Started, data("one "), data("two"), Frame::Exited(Exit::Status(3))];
         for piece in [1, 7, 1000] {
-            let attached = follow(raw(&frames, piece), 0, Beginning::BeforeStart, |_, _| async { unreachable!() });
+            let attached =
+                follow(Reader::new(raw(&frames, piece), 0, Beginning::BeforeStart), |_, _| async { unreachable!() });
             assert_eq!(all(attached).await, ("one two".into(), Some(Output::Exited(Exit::Status(3)))));
         }
     }
@@ -252,7 +271,7 @@ mod tests {
     #[tokio::test]
     async fn a_cut_is_taken_up_where_it_ended() {
         let first = raw(&[Frame::Started, data("one ")], 1000);
-        let attached = follow(first, 0, Beginning::BeforeStart, |_, offset| async move {
+        let attached = follow(Reader::new(first, 0, Beginning::BeforeStart), |_, offset| async move {
             assert_eq!(offset, 4);
             Next::Again(raw(&[data("two"), Frame::Exited(Exit::Status(0))], 1000))
         });
@@ -262,7 +281,7 @@ mod tests {
     #[tokio::test]
     async fn a_missed_beginning_is_read_again_from_the_spool() {
         let late = raw(&[data("two"), Frame::Exited(Exit::Status(0))], 1000);
-        let attached = follow(late, 0, Beginning::BeforeStart, |_, offset| async move {
+        let attached = follow(Reader::new(late, 0, Beginning::BeforeStart), |_, offset| async move {
             assert_eq!(offset, 0);
             Next::Again(raw(&[Frame::Started, data("one two"), Frame::Exited(Exit::Status(0))], 1000))
         });
@@ -273,7 +292,7 @@ mod tests {
     async fn cuts_without_progress_end_and_say_why() {
         let looks = Arc::new(AtomicU32::new(0));
         let counted = looks.clone();
-        let attached = follow(raw(&[], 1), 0, Beginning::Spool, move |_, _| {
+        let attached = follow(Reader::new(raw(&[], 1), 0, Beginning::Spool), move |_, _| {
             counted.fetch_add(1, Ordering::Relaxed);
             async {
                 Next::Again(Box::pin(futures_util::stream::iter([Ok(LogOutput::StdErr {
@@ -288,10 +307,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_silent_supervisor_is_looked_after() {
-        let attached =
-            follow(Box::pin(futures_util::stream::pending()), 0, Beginning::BeforeStart, |cut, _| async move {
-                Next::Lost(cut.error.unwrap_or_default())
-            });
+        let attached = follow(
+            Reader::new(Box::pin(futures_util::stream::pending()), 0, Beginning::BeforeStart),
+            |cut, _| async move { Next::Lost(cut.error.unwrap_or_default()) },
+        );
         assert_eq!(all(attached).await.1, Some(Output::Lost("the supervisor is silent".into())));
     }
 }

@@ -16,7 +16,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::archive::Archive;
-use super::attachment::{self, Beginning, Next, Raw};
+use super::attachment::{self, Beginning, Next, Raw, Reader};
 use super::binary::Binary;
 use super::connection::Connection;
 use super::container::{self, Privilege, Surroundings};
@@ -31,6 +31,9 @@ use crate::runtime::{Attached, ContainerHandle, ContainerSpec, Error, Exec, Inpu
 
 /// How often a start begins anew when what was there turns out to be in the way.
 const MOST_ATTEMPTS: u32 = 4;
+/// How often, and how long apart, a container that runs and says nothing is looked at.
+const MOST_LOOKS: u32 = 50;
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// The containers of one installation.
 #[derive(Debug)]
@@ -78,7 +81,11 @@ impl Processes {
                 Attempt::Exists => match self.find(&name).await? {
                     Found::Nothing => {}
                     Found::Unused => self.delete(&name).await?,
-                    Found::Running => return self.read(&name, 0).await,
+                    Found::Running => {
+                        if let Some(attached) = self.resume(&name, 0).await? {
+                            return Ok(attached);
+                        }
+                    }
                     Found::Dead(reason) => return Ok(remains::read(&self.connection, &name, 0, reason).await),
                 },
             }
@@ -92,7 +99,7 @@ impl Processes {
         match self.settled(handle, &name).await? {
             Found::Nothing | Found::Unused => Err(absent(handle)),
             Found::Dead(reason) => Ok(remains::read(&self.connection, &name, from, reason).await),
-            Found::Running => self.read(&name, from).await,
+            Found::Running => self.resume(&name, from).await?.ok_or_else(|| absent(handle)),
         }
     }
 
@@ -118,7 +125,7 @@ impl Processes {
             let _ = stdin.shutdown().await;
         });
         let processes = self.clone();
-        let output = attachment::follow(raw, 0, Beginning::Spool, move |cut, _| {
+        let output = attachment::follow(Reader::new(raw, 0, Beginning::Spool), move |cut, _| {
             let (processes, name) = (processes.clone(), name.clone());
             async move {
                 Next::Lost(match processes.find(&name).await {
@@ -258,17 +265,46 @@ impl Processes {
             let _permit = self.starts.acquire().await;
             client.start_container(name, None::<StartContainerOptions>).await?;
         }
-        Ok(self.follow(name, attachment.output, 0, Beginning::BeforeStart))
+        Ok(self.follow(name, Reader::new(attachment.output, 0, Beginning::BeforeStart)))
     }
 
-    async fn read(self: &Arc<Self>, name: &str, from: u64) -> Result<Attached> {
-        let (raw, _) = self.run(name, &["--read", &from.to_string()], false).await?;
-        Ok(self.follow(name, raw, from, Beginning::Spool))
+    /// Output of a container that runs. Nothing if its process turns out never to have started: a server that dies
+    /// while it tells PID 1 the process leaves a container that runs for a moment and then ends.
+    async fn resume(self: &Arc<Self>, name: &str, from: u64) -> Result<Option<Attached>> {
+        let mut reason = String::new();
+        for _ in 0..MOST_LOOKS {
+            match self.run(name, &["--read", &from.to_string()], false).await {
+                // It has written, so it was started; and from here on it may be silent for long.
+                Ok((raw, _)) if from > 0 => {
+                    return Ok(Some(self.follow(name, Reader::new(raw, from, Beginning::Spool))));
+                }
+                Ok((raw, _)) => match Reader::begin(raw, from).await {
+                    Ok(reader) => return Ok(Some(self.follow(name, reader))),
+                    Err(text) => reason = text,
+                },
+                Err(error) => reason = error.to_string(),
+            }
+            match self.find(name).await? {
+                Found::Running => self.await_end(name, LOOK_AGAIN).await?,
+                Found::Nothing | Found::Unused => return Ok(None),
+                Found::Dead(reason) => return Ok(Some(remains::read(&self.connection, name, from, reason).await)),
+            }
+        }
+        Err(Error::Failed(reason))
     }
 
-    fn follow(self: &Arc<Self>, name: &str, raw: Raw, from: u64, beginning: Beginning) -> Attached {
+    /// Returns when the container has ended, or after a while.
+    async fn await_end(&self, name: &str, longest: Duration) -> Result<()> {
+        let client = self.connection.client().await?;
+        let mut waiting = Box::pin(client.wait_container(name, None::<WaitContainerOptions>));
+        // How it ended is looked at by the caller.
+        let _ = tokio::time::timeout(longest, waiting.next()).await;
+        Ok(())
+    }
+
+    fn follow(self: &Arc<Self>, name: &str, reader: Reader) -> Attached {
         let (processes, name) = (self.clone(), name.to_string());
-        attachment::follow(raw, from, beginning, move |cut, offset| {
+        attachment::follow(reader, move |cut, offset| {
             let (processes, name) = (processes.clone(), name.clone());
             async move {
                 match processes.find(&name).await {

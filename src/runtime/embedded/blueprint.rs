@@ -47,6 +47,8 @@ pub enum Root {
 /// A container to build.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blueprint {
+    /// An empty directory to build on.
+    pub staging: PathBuf,
     /// Host name.
     pub hostname: String,
     /// Root.

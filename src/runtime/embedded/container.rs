@@ -72,7 +72,6 @@ impl Directory {
             .env_clear()
             .stdin(Stdio::from(OwnedFd::from(listener)))
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
             .spawn()?;
         // It forks and ends; somebody must take note of that.
         tokio::spawn(async move { child.wait().await });

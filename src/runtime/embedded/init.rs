@@ -63,7 +63,7 @@ fn refuse(listener: &UnixListener, error: &io::Error) {
 }
 
 fn make(dir: &Path, listener: &UnixListener) -> io::Result<Side> {
-    detach(dir)?;
+    detach()?;
     let spec = fs::read(dir.join(SPEC))?;
     let blueprint: Blueprint = serde_json::from_slice(&spec)?;
     let spool = Spool::create(&dir.join(SPOOL))?;
@@ -111,16 +111,21 @@ fn explain(error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), text)
 }
 
-fn detach(dir: &Path) -> io::Result<()> {
+fn detach() -> io::Result<()> {
     nix::unistd::setsid().ok();
     // The server's own may be tighter than what users in a container need.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     std::env::set_current_dir("/")?;
+    // Standard error stays the server's until the process runs.
+    discard(&[0, 1])
+}
+
+/// Lets go of these standard streams, so that whoever reads them does not wait for this process.
+fn discard(streams: &[i32]) -> io::Result<()> {
     let null = File::options().read(true).write(true).open("/dev/null")?;
-    let log = File::options().append(true).create(true).open(dir.join("supervisor.log"))?;
-    for (from, to) in [(&null, 0), (&null, 1), (&log, 2)] {
+    for stream in streams {
         // SAFETY: plain integers; the first three are ours to replace.
-        if unsafe { libc::dup2(from.as_raw_fd(), to) } < 0 {
+        if unsafe { libc::dup2(null.as_raw_fd(), *stream) } < 0 {
             return Err(io::Error::last_os_error());
         }
     }
@@ -165,7 +170,7 @@ fn first_process(blueprint: &Blueprint, outside: Outside<'_>) -> io::Result<io::
     if blueprint.hermetic {
         confine::raise_loopback()?;
     }
-    let tree = Builder { dir, rootless }.build(blueprint)?;
+    let tree = Builder { dir, staging: &blueprint.staging, rootless }.build(blueprint)?;
     rootfs::enter(&tree)?;
     drop(tree);
     let user_namespace: Option<OwnedFd> = match blueprint.privileged || rootless {
@@ -177,6 +182,7 @@ fn first_process(blueprint: &Blueprint, outside: Outside<'_>) -> io::Result<io::
         confine::leave_abstract_sockets();
     }
     let confinement = Confinement { user_namespace, cgroups, filter };
+    discard(&[2])?;
     // From here on the process may have been started.
     let record = create_record(Path::new(&format!("/proc/self/fd/{}/{RECORD}", home.as_raw_fd())))?;
     listener.set_nonblocking(true)?;

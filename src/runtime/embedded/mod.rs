@@ -202,6 +202,7 @@ impl Embedded {
         }
         mounts.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(Blueprint {
+            staging: self.staging(),
             hostname: container.0.chars().take(64).collect(),
             root,
             mounts,

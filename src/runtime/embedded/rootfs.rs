@@ -35,6 +35,8 @@ const FIXED: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/pr
 pub struct Builder<'a> {
     /// The container's own directory.
     pub dir: &'a Path,
+    /// An empty directory to mount the root on. All containers can have the same: each sees only its own mounts.
+    pub staging: &'a Path,
     /// Whether this is the root of a user namespace only.
     pub rootless: bool,
 }
@@ -44,10 +46,8 @@ impl Builder<'_> {
     pub fn build(&self, blueprint: &Blueprint) -> io::Result<Tree> {
         // Nothing mounted here may show on the host.
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
-        let target = self.dir.join("root");
-        fs::create_dir_all(&target)?;
-        self.root(&blueprint.root, &target)?;
-        let tree = Tree::open(&target)?;
+        self.root(&blueprint.root, self.staging)?;
+        let tree = Tree::open(self.staging)?;
         self.kernel(&tree, blueprint)?;
         self.network_files(&tree, &blueprint.hostname)?;
         tree.directory(Path::new("/scratch"))?;
@@ -103,9 +103,10 @@ impl Builder<'_> {
     /// The layer that takes the container's own changes: beside the container's other files, or in memory where
     /// that file system cannot be an upper layer (as inside Docker).
     fn throw_away(&self) -> io::Result<(PathBuf, PathBuf)> {
-        let base = self.dir.join("layer");
-        fs::create_dir_all(&base)?;
+        let mut base = self.dir.to_path_buf();
         if on_overlay(&base) {
+            base.push("layer");
+            fs::create_dir(&base)?;
             mount_kind("tmpfs", &Tree::open(&base)?.fd(), MsFlags::empty(), "mode=700")?;
         }
         let (upper, work) = (base.join("upper"), base.join("work"));
@@ -347,7 +348,7 @@ pub fn enter_volume(layers: &Layers, staging: &Path, rootless: bool) -> io::Resu
         (None, [only]) => only.clone(),
         _ => {
             fs::create_dir_all(staging)?;
-            Builder { dir: staging, rootless }.overlay(layers, &Tree::open(staging)?.fd())?;
+            Builder { dir: staging, staging, rootless }.overlay(layers, &Tree::open(staging)?.fd())?;
             staging.to_path_buf()
         }
     };

@@ -28,6 +28,8 @@ pub const RUN_DIR: &str = "/.whistlestop-run";
 pub const NEVER_LAUNCHED: u8 = 125;
 /// What it says on standard error then.
 pub const NEVER_LAUNCHED_TEXT: &str = "whistlestop: no launch spec arrived, nothing was started";
+/// How `--read` and `--exec` begin to say that process 1 is not there, or has not read its launch spec yet.
+pub const UNREACHABLE: &str = "the container's supervisor cannot be reached";
 /// The longest launch spec.
 const MAX_LAUNCH: usize = 64 << 20;
 
@@ -107,7 +109,7 @@ fn relay(work: impl FnOnce(UnixStream) -> io::Result<()>) -> u8 {
     match result {
         Ok(()) => 0,
         Err(e) => {
-            let lost = Frame::Lost(format!("the container's supervisor cannot be reached: {e}"));
+            let lost = Frame::Lost(format!("{UNREACHABLE}: {e}"));
             stdout_file().write_all(&lost.to_bytes()).ok();
             1
         }

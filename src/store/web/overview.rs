@@ -3,7 +3,7 @@
 use rusqlite::{Row, params};
 
 use crate::base::clock::Time;
-use crate::base::id::{BuildId, JobId, PipelineId};
+use crate::base::id::{BuildId, JobId, PipelineId, TeamId};
 use crate::store::build::Status;
 use crate::store::{ReadTx, Result};
 
@@ -66,7 +66,7 @@ pub enum Scope {
     /// Everybody's.
     All,
     /// Those of these teams, and public ones.
-    Teams(Vec<String>),
+    Teams(Vec<TeamId>),
     /// This one.
     One(PipelineId),
 }
@@ -76,7 +76,7 @@ impl Scope {
     fn parameters(&self) -> Result<(bool, String, i64)> {
         Ok(match self {
             Scope::All => (true, "[]".into(), 0),
-            Scope::Teams(names) => (false, serde_json::to_string(names)?, 0),
+            Scope::Teams(ids) => (false, serde_json::to_string(ids)?, 0),
             Scope::One(id) => (false, "[]".into(), id.0),
         })
     }
@@ -84,7 +84,7 @@ impl Scope {
 
 /// Which pipelines `p` of teams `t` belong to a scope.
 const IN_SCOPE: &str = "case when ?3 > 0 then p.id = ?3
-  else ?1 or p.public or t.name in (select value from json_each(?2)) end";
+  else ?1 or p.public or t.id in (select value from json_each(?2)) end";
 
 impl ReadTx<'_> {
     /// The pipelines of a scope, by team and place on the dashboard.

@@ -1,4 +1,8 @@
 //! The API through the front door.
 
+mod builds;
 mod door;
+mod installation;
+mod pipelines;
+mod resources;
 mod sign_in;

@@ -168,3 +168,39 @@ async fn what_an_operator_prunes_is_made_again() {
     }
     world.end().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_dies_in_the_middle_of_a_start_runs_the_step_once() {
+    let world = World::new().await;
+    let volume = world.volume("log", Origin::Empty).await;
+    // A first step, so that what is made once is there and the moments below fall into the start itself.
+    assert_eq!(world.run_with("warm", vec![mount(&volume, "/v", false)], "true").await.status(), 0);
+    let moments = [0, 2, 4, 6, 8, 10, 12, 15, 20, 30, 50, 80, 120, 160, 200, 250, 300];
+    for (index, moment) in moments.into_iter().enumerate() {
+        let proxy = Proxy::new();
+        let host = Some(format!("unix://{}", proxy.path.display()));
+        let dying = Docker::connect(Options { host, ..options(&world.id) });
+        let mut spec = sh("echo $N >> /v/log; echo done");
+        spec.process.env = vec![format!("N={index}")];
+        // Larger than what fits into a socket.
+        spec.process.stdin = vec![b'x'; 2 << 20];
+        spec.mounts = vec![mount(&volume, "/v", false)];
+        let handle = world.container(&format!("dies-{index}"));
+        let start = async {
+            let attached = dying.start(&handle, &spec).await;
+            if let Ok(attached) = attached {
+                read(attached).await;
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_millis(moment), start).await;
+        proxy.cut();
+        drop(dying);
+        let told = read(world.restarted().start(&handle, &spec).await.unwrap()).await;
+        assert_eq!((told.stdout.as_str(), told.status()), ("done\n", 0), "after {moment} ms");
+        world.docker.remove_container(&handle).await.unwrap();
+    }
+    let log = files_of(world.docker.stream_out(&volume, "log").await.unwrap()).await.remove("log").unwrap();
+    let expected: String = (0..moments.len()).map(|index| format!("{index}\n")).collect();
+    assert_eq!(log, expected);
+    world.end().await;
+}

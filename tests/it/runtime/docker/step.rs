@@ -92,6 +92,7 @@ async fn a_second_start_and_a_restarted_server_attach() {
 
     let server = world.restarted();
     let again = server.start(&handle, &spec).await.unwrap();
+    // Nothing is there to be read yet, and attaching does not wait for it.
     let rest = server.attach(&handle, offset).await.unwrap();
     server.stream_in(&volume, "", tar_of(&[("go", "")])).await.unwrap();
     let (again, rest) = (read(again).await, read(rest).await);

@@ -45,7 +45,7 @@ impl Drop for DockerLab {
         let cleared = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                World { docker: world.restarted(), engine: engine().await, id: world.id }.end().await
+                World { docker: world.restarted(), engine: engine().await, id: world.id }.end().await;
             });
         });
         assert!(cleared.join().is_ok() || std::thread::panicking(), "the test left something behind");

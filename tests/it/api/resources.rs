@@ -1,0 +1,79 @@
+//! Resources and their versions.
+
+use serde_json::{Value, json};
+use whistlestop::base::id::TeamId;
+use whistlestop::base::version::{MetadataField, Version};
+
+use super::pipelines::kitchen;
+use crate::world::World;
+
+const CODE: &str = "/api/v1/teams/alpha/pipelines/kitchen/resources/code";
+
+/// Gives `code` three versions, as checks would.
+async fn checked(world: &World) {
+    let write = world.app().store.write(|tx| {
+        let team = tx.find_team("alpha")?.map_or(TeamId(0), |t| t.id);
+        let scope = tx.find_or_create_scope("code", team)?;
+        let found = tx.resources()?.into_iter().find(|r| r.name == "code").unwrap();
+        tx.set_scope(found.id, scope.id)?;
+        let versions = ["v1", "v2", "v3"].map(|v| Version::from([("version", v)]));
+        tx.save_checked(scope.id, &versions)?;
+        let author = MetadataField { name: "author".into(), value: "ann".into() };
+        tx.save_metadata(scope.id, &versions[2], &[author])
+    });
+    write.await.unwrap();
+}
+
+#[tokio::test]
+async fn versions_are_listed_filtered_pinned_and_disabled() {
+    let (world, ann) = kitchen().await;
+    checked(&world).await;
+    let all = ann.get(&format!("{CODE}/versions")).await.text().await.unwrap();
+    let expected = r#"[{"id":3,"metadata":[{"name":"author","value":"ann"}],"version":{"version":"v3"},"enabled":true},{"id":2,"version":{"version":"v2"},"enabled":true},{"id":1,"version":{"version":"v1"},"enabled":true}]"#;
+    assert_eq!(all.trim(), expected);
+    let filtered = ann.json(&format!("{CODE}/versions?filter=version:v2")).await;
+    assert_eq!(filtered.as_array().unwrap().len(), 1);
+    let page = ann.get(&format!("{CODE}/versions?limit=1")).await;
+    assert_eq!(
+        page.headers()["link"],
+        format!("<{}?to=2&limit=1>; rel=\"next\"", world.url(&format!("{CODE}/versions")))
+    );
+
+    let put = |path: &str| ann.put(&format!("{CODE}/{path}")).send();
+    assert_eq!(put("versions/2/disable").await.unwrap().status(), 200);
+    assert_eq!(ann.json(&format!("{CODE}/versions/2")).await["enabled"], false);
+    assert_eq!(put("versions/2/enable").await.unwrap().status(), 200);
+    assert_eq!(put("versions/99/enable").await.unwrap().status(), 404);
+    assert_eq!(put("versions/1/pin").await.unwrap().status(), 200);
+    let comment = ann.put(&format!("{CODE}/pin_comment")).json(&json!({"pin_comment": "why"})).send().await.unwrap();
+    assert_eq!(comment.status(), 200);
+    let shown = ann.json(CODE).await;
+    assert_eq!((&shown["pinned_version"], &shown["pin_comment"]), (&json!({"version": "v1"}), &json!("why")));
+    assert_eq!(put("unpin").await.unwrap().status(), 200);
+    assert_eq!(ann.json(CODE).await.get("pinned_version"), None);
+    assert_eq!(ann.json(&format!("{CODE}/versions/3/input_to")).await, json!([]));
+}
+
+#[tokio::test]
+async fn metadata_of_an_exposed_pipeline_stay_with_the_team() {
+    let (world, ann) = kitchen().await;
+    checked(&world).await;
+    ann.put("/api/v1/teams/alpha/pipelines/kitchen/expose").send().await.unwrap();
+    let shown = world.anonymous().json(&format!("{CODE}/versions/3")).await;
+    assert_eq!((shown.get("metadata"), &shown["version"]["version"]), (None, &json!("v3")));
+}
+
+#[tokio::test]
+async fn a_check_is_a_build_and_a_webhook_needs_its_token() {
+    let (world, ann) = kitchen().await;
+    let check = |body: Value| ann.post(&format!("{CODE}/check")).json(&body).send();
+    let build: Value = check(json!({"from": null, "shallow": false})).await.unwrap().json().await.unwrap();
+    assert_eq!((&build["name"], &build["resource_name"]), (&json!("check"), &json!("code")));
+    assert_eq!(ann.post(&format!("{CODE}/check")).send().await.unwrap().status(), 400);
+    for (query, status) in [("", 400), ("?webhook_token=zz", 401), ("?webhook_token=hook", 201)] {
+        let hook = world.anonymous().post(&format!("{CODE}/check/webhook{query}")).send().await.unwrap();
+        assert_eq!(hook.status(), status, "{query}");
+    }
+    let missing = "/api/v1/teams/alpha/pipelines/kitchen/resources/zz/check/webhook?webhook_token=x";
+    assert_eq!(world.anonymous().post(missing).send().await.unwrap().status(), 404);
+}
