@@ -3,6 +3,7 @@
 
 mod api;
 mod corpus;
+mod door;
 mod engine;
 mod fly;
 mod house;
