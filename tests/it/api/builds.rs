@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use whistlestop::base::id::BuildId;
+use whistlestop::base::stream::Stream;
 use whistlestop::event::Origin;
 use whistlestop::store::build::Status;
 
@@ -28,7 +29,9 @@ async fn run(world: &World, id: i64) {
         .await
         .unwrap();
     let log = app.feed.open(build).await.unwrap();
-    log.output(&Origin::step("1"), "it worked\r\n".into(), 11).await.unwrap();
+    log.output(&Origin { source: Some(Stream::Stdout), ..Origin::step("1") }, "it worked\r\n".into(), 11)
+        .await
+        .unwrap();
     app.feed.store_all(build).await.unwrap();
     app.store.write(move |tx| tx.finish_build(build, Status::Succeeded, now)).await.unwrap();
     app.feed.close(build);
