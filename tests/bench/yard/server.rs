@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use super::http::{Link, Place};
 
-/// The binary under measurement.
-pub fn binary() -> &'static Path {
-    Path::new(env!("CARGO_BIN_EXE_whistlestop"))
+/// The binary under measurement; `WHISTLESTOP_BINARY` names another.
+pub fn binary() -> PathBuf {
+    std::env::var_os("WHISTLESTOP_BINARY").unwrap_or(env!("CARGO_BIN_EXE_whistlestop").into()).into()
 }
 
 /// A running server on a state directory that goes with it.
@@ -75,7 +75,7 @@ impl Server {
 
     /// A request on a connection of its own, which must succeed.
     pub async fn call(&self, method: &str, path: &str) -> Value {
-        self.link().await.json(method, path, &self.head(), b"").await.unwrap()
+        self.link().await.json(method, path, &self.head(), b"{}").await.unwrap()
     }
 
     /// Sets and unpauses a pipeline.
