@@ -3,6 +3,8 @@
 
 mod api;
 mod corpus;
+mod door;
+mod engine;
 mod fly;
 mod house;
 mod resource;

@@ -8,7 +8,7 @@ use whistlestop::base::clock::{Manual, Time};
 use whistlestop::exec::NativeHost;
 use whistlestop::front::App;
 use whistlestop::runtime::fake::Fake;
-use whistlestop::runtime::{Attached, ContainerHandle, ContainerSpec, Result, Runtime};
+use whistlestop::runtime::{self, Attached, ContainerHandle, ContainerSpec, Runtime};
 use whistlestop::server::compose::Seams;
 use whistlestop::server::runtimes::Runtimes;
 use whistlestop::server::{Serve, World as Server};
@@ -16,8 +16,28 @@ use whistlestop::server::{Serve, World as Server};
 /// 2026-11-22T12:00:00Z
 pub const NOW: Time = Time(1_795_348_800_000);
 
-/// Nothing moves but what a test moves. `World::with(&["--roles", "web,scheduler,worker"])` starts the engine too.
+/// Nothing moves but what a test moves; [`WHOLE`] starts the engine too.
 const WITHOUT_ENGINE: [&str; 2] = ["--roles", "web"];
+/// Every role, and the host's own files as a root file system.
+pub const WHOLE: &[&str] = &["--roles", "web,scheduler,worker", "--allow-host-rootfs", "--allow-local-git"];
+
+/// Native children as processes of a fake runtime.
+struct FakeNatives(Arc<dyn Runtime>);
+
+#[async_trait::async_trait]
+impl NativeHost for FakeNatives {
+    async fn start(&self, container: &ContainerHandle, spec: &ContainerSpec) -> runtime::Result<Attached> {
+        self.0.start(container, spec).await
+    }
+
+    fn runtime(&self) -> Arc<dyn Runtime> {
+        self.0.clone()
+    }
+
+    fn program(&self) -> String {
+        "whistlestop".to_owned()
+    }
+}
 
 /// The server, and what a test turns.
 pub struct World {
@@ -55,18 +75,18 @@ impl World {
         }
         args.extend(flags);
         let serve = Serve::from_args(args).unwrap();
-        let natives = Arc::new(Natives(self.runtime.clone()));
-        let runtime = Some(Runtimes { containers: self.runtime.clone(), natives });
-        let seams = Seams { clock: self.clock.clone(), runtime };
+        let containers: Arc<dyn Runtime> = self.runtime.clone();
+        let runtimes = Runtimes { natives: Arc::new(FakeNatives(containers.clone())), containers };
+        let seams = Seams { clock: self.clock.clone(), runtime: Some(runtimes) };
         self.server = Some(Server::start(serve, seams).await.unwrap());
     }
 
     /// Stops the server and starts another on the same state.
-    pub async fn restart(&mut self) {
+    pub async fn restart(&mut self, flags: &[&str]) {
         if let Some(server) = self.server.take() {
             server.stop().await;
         }
-        self.start(&[]).await;
+        self.start(flags).await;
     }
 
     /// The running server.
@@ -168,23 +188,5 @@ impl Caller {
         let answer = request.send().await.unwrap();
         let (status, text) = (answer.status(), answer.text().await.unwrap());
         assert!(status.is_success(), "{status}: {text}");
-    }
-}
-
-/// Native types on the fake runtime.
-struct Natives(Arc<Fake>);
-
-#[async_trait::async_trait]
-impl NativeHost for Natives {
-    async fn start(&self, container: &ContainerHandle, spec: &ContainerSpec) -> Result<Attached> {
-        self.0.start(container, spec).await
-    }
-
-    fn runtime(&self) -> Arc<dyn Runtime> {
-        self.0.clone()
-    }
-
-    fn program(&self) -> String {
-        "whistlestop".to_owned()
     }
 }

@@ -40,7 +40,7 @@ pub enum ApiError {
         /// `Get`, `Put` …
         method: String,
         /// What was asked.
-        url: Url,
+        url: Box<Url>,
         /// The innermost reason.
         cause: String,
     },
@@ -138,7 +138,7 @@ impl Client {
 
     /// A call to any address of this server.
     pub fn call_at(&self, method: Method, url: Url) -> Call<'_> {
-        Call { client: self, method, url, headers: HeaderMap::new(), body: Bytes::new() }
+        Call { client: self, method, url, headers: HeaderMap::new(), body: None }
     }
 
     /// The address of `path` outside the API.
@@ -165,7 +165,7 @@ pub struct Call<'a> {
     method: Method,
     url: Url,
     headers: HeaderMap,
-    body: Bytes,
+    body: Option<reqwest::Body>,
 }
 
 /// A whole answer.
@@ -229,7 +229,13 @@ impl Call<'_> {
 
     /// Sends `body` as `kind`.
     pub fn body(mut self, kind: &'static str, body: impl Into<Bytes>) -> Self {
-        self.body = body.into();
+        self.body = Some(body.into().into());
+        self.header("content-type", kind)
+    }
+
+    /// Sends `body` as `kind` while it is still being made.
+    pub fn stream(mut self, kind: &'static str, body: reqwest::Body) -> Self {
+        self.body = Some(body);
         self.header("content-type", kind)
     }
 
@@ -242,14 +248,15 @@ impl Call<'_> {
     pub async fn open(self) -> Result<reqwest::Response, ApiError> {
         let Call { client, method, url, headers, body } = self;
         if let Some(clock) = &client.verbose {
-            trace_request(clock.now(), &method, &url, &headers, &body);
+            let shown = body.as_ref().map_or(Some(&b""[..]), reqwest::Body::as_bytes).unwrap_or(b"(binary)");
+            trace_request(clock.now(), &method, &url, &headers, shown);
         }
         let name = go_method(&method);
         let mut request = client.http.request(method, url.clone()).headers(headers);
         if let Some(token) = &client.token {
             request = request.header("authorization", token.authorization());
         }
-        if !body.is_empty() {
+        if let Some(body) = body {
             request = request.body(body);
         }
         request.send().await.map_err(|e| network(name, url, &e))
@@ -304,7 +311,7 @@ fn go_method(method: &Method) -> String {
 }
 
 fn network(method: String, url: Url, error: &reqwest::Error) -> ApiError {
-    ApiError::Network { method, url, cause: innermost(error) }
+    ApiError::Network { method, url: Box::new(url), cause: innermost(error) }
 }
 
 /// The reason at the bottom of a chain of errors.

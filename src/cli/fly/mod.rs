@@ -3,6 +3,7 @@
 mod client;
 mod console;
 mod failure;
+mod one_off;
 mod prompt;
 mod reference;
 mod render;
@@ -24,6 +25,7 @@ mod containers;
 mod curl;
 mod destroy_pipeline;
 mod enable_version;
+mod execute;
 mod get_pipeline;
 mod hijack;
 mod jobs;
@@ -146,6 +148,9 @@ commands! {
     /// Destroy a team and delete all of its data
     #[command(alias = "dt")]
     DestroyTeam(teams::Destroy),
+    /// Execute a one-off build using local bits
+    #[command(alias = "e")]
+    Execute(execute::Execute),
     /// Stream a build's output
     #[command(alias = "w")]
     Watch(watch::Watch),

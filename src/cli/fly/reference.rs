@@ -234,7 +234,7 @@ pub fn assignments(vars: &Map<String, Value>) -> Vec<Assignment> {
     fn walk(path: &str, fields: &[String], value: &Value, out: &mut Vec<Assignment>) {
         if let Value::Object(map) = value {
             for (key, value) in map {
-                walk(path, &[fields, &[key.clone()]].concat(), value, out);
+                walk(path, &[fields, std::slice::from_ref(key)].concat(), value, out);
             }
             return;
         }

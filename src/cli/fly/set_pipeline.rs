@@ -94,7 +94,7 @@ impl SetPipeline {
                  overwritten on the next 'set_pipeline' step execution\x1b[0m\n",
             )?;
         }
-        if self.non_interactive || self.template.from_stdin() {
+        if self.non_interactive || self.template.is_stdin() {
             return Ok(true);
         }
         Ok(prompt::confirm("apply configuration?").unwrap_or(false))

@@ -86,7 +86,7 @@ impl SetTeam {
         let session = fly.session().await?;
         let auth = match &self.config {
             Some(path) => from_file(path)?,
-            None => self.from_flags(),
+            None => self.flag_roles(),
         };
         if auth.is_empty() {
             return Err(Failure::said("auth config for the team does not have users and groups configured"));
@@ -102,7 +102,7 @@ impl SetTeam {
         fly.say(if answer.status == StatusCode::CREATED { "team created" } else { "team updated" })
     }
 
-    fn from_flags(&self) -> Auth {
+    fn flag_roles(&self) -> Auth {
         let of = |connector: &str, names: &[String]| names_of(connector, names.iter().map(String::as_str));
         let users = [
             of("github", &self.github_user),

@@ -37,7 +37,7 @@ pub fn existing(text: &str) -> Result<PathBuf, String> {
 
 impl Template {
     /// Whether the file is standard input.
-    pub fn from_stdin(&self) -> bool {
+    pub fn is_stdin(&self) -> bool {
         self.config.as_os_str() == "-"
     }
 

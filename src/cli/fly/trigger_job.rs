@@ -51,7 +51,7 @@ pub async fn started(fly: &Fly, session: &Session, job: &JobRef, build: &Build, 
 }
 
 /// Waits for the interrupt key or a request to end.
-async fn interrupted() -> std::io::Result<()> {
+pub async fn interrupted() -> std::io::Result<()> {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     tokio::select! {
         pressed = tokio::signal::ctrl_c() => pressed,

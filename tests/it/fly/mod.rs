@@ -1,6 +1,7 @@
 //! The client as a process, against a server that only knows prepared answers: stdout, stderr and exit code together.
 
 mod changes;
+mod execute;
 mod hijack;
 mod lists;
 mod login;
@@ -31,10 +32,13 @@ pub fn ended(code: i32, stdout: &str, stderr: &str) -> Ended {
     Ended { code, stdout: stdout.to_owned(), stderr: stderr.to_owned() }
 }
 
+/// Status, headers and body.
+type Prepared = (u16, Vec<(&'static str, String)>, String);
+
 /// Prepared answers by `METHOD /path?query`, and what was asked.
 #[derive(Default)]
 struct Script {
-    answers: HashMap<String, (u16, Vec<(&'static str, String)>, String)>,
+    answers: HashMap<String, Prepared>,
     asked: Vec<String>,
 }
 
