@@ -24,5 +24,8 @@ if (fly) {
   // The client waits on a port of this machine; if the browser may not reach it, the page shows what to paste.
   fetch(fly.dataset.fly, { mode: "no-cors", targetAddressSpace: "loopback" })
     .then(() => { fly.textContent = "fly has received the token. You can close this page."; })
-    .catch(() => { document.getElementById("paste").open = true; });
+    .catch(() => {
+      fly.textContent = "fly could not be reached from this browser.";
+      document.getElementById("paste").open = true;
+    });
 }

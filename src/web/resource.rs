@@ -202,7 +202,12 @@ fn arrange(rows: Rows, asked: &Asked, now: Time) -> View {
         kind: r.kind.clone(),
         checked: (r.last_check_ended.0 > 0).then(|| Moment::new(now, r.last_check_ended)),
         checking: r.check_requested > r.check_answered || r.last_check_started > r.last_check_ended,
-        error: r.last_check_error.clone(),
+        error: if r.last_check_error.is_empty() || show_metadata {
+            r.last_check_error.clone()
+        } else {
+            // What a check says can hold addresses and names that are nobody else's business.
+            "sign in as a member of the team to read why".to_owned()
+        },
         pin,
         may_operate: asked.may_operate,
         csrf: asked.csrf.clone(),
