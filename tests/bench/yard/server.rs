@@ -150,6 +150,7 @@ impl Drop for Server {
     }
 }
 
+#[expect(clippy::zombie_processes, reason = "the server that holds it waits for it")]
 async fn spawn(state: &Path, flags: &[String]) -> (Child, Place, Duration) {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let begin = Instant::now();
