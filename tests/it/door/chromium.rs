@@ -77,8 +77,7 @@ impl Browser {
         };
         let target = browser.call("Target.createTarget", json!({"url": "about:blank"})).await;
         let attach = json!({"targetId": target["targetId"], "flatten": true});
-        browser.session =
-            browser.call("Target.attachToTarget", attach).await["sessionId"].as_str().unwrap().to_owned();
+        browser.session = browser.call("Target.attachToTarget", attach).await["sessionId"].as_str().unwrap().to_owned();
         for domain in ["Page", "Runtime", "Log", "Network"] {
             browser.call(&format!("{domain}.enable"), json!({})).await;
         }

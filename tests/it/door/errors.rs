@@ -26,7 +26,10 @@ async fn a_malformed_pipeline_names_line_key_and_remedy_and_changes_nothing() {
     let before = world.fly(&["get-pipeline", "-p", "p"]).await;
     for (wrong, said) in [
         (good.replace("  plan:", "  plam:"), ["line 3", "unknown field \"plam\"", "did you mean `plan`?"]),
-        (good.replace("  - task: t", "  - task: t\n    attempts: -1"), ["attempts", "must be greater than 0", "line 4"]),
+        (
+            good.replace("  - task: t", "  - task: t\n    attempts: -1"),
+            ["line 5", "attempts", "must be greater than 0"],
+        ),
         (good.replace("- name: j", "- name: j\n  serial: [1"), ["line 3", "did not find expected", "]"]),
         (format!("{good}  - get: nothing\n"), ["line 9", "unknown resource 'nothing'", "add it under `resources:`"]),
     ] {

@@ -107,7 +107,8 @@ async fn pushes_a_tag_back(runtime: Runtime, transport: Transport) {
     assert_eq!(field("message"), Some("the first change\n".into()), "{versions}");
     assert_eq!(field("author"), Some("Ann".into()), "{versions}");
     let resources = world.api(&format!("builds/{build}/resources")).await;
-    assert_eq!(resources["inputs"][0]["version"]["ref"], first, "{resources}");
+    let input = resources["inputs"].as_array().unwrap().iter().find(|i| i["name"] == "repo").unwrap();
+    assert_eq!(input["version"]["ref"], first, "{resources}");
     assert_eq!(resources["outputs"][0]["version"]["ref"], first, "{resources}");
 
     let second = remote.commit("the second change").await;

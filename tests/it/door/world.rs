@@ -201,11 +201,6 @@ impl World {
         self.log.lock().unwrap().clone()
     }
 
-    /// The state directory.
-    pub fn state(&self) -> &Path {
-        &self.state
-    }
-
     /// Where the client keeps its targets.
     pub fn home(&self) -> PathBuf {
         self.directory.path().join("home")
