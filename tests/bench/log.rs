@@ -199,10 +199,24 @@ async fn followers(server: &Arc<Server>, n: usize) {
         assert_eq!(other.await.unwrap(), sum, "every follower gets the same");
     }
     let took = begin.elapsed();
-    assert!(told(&events) == expected, "the log is whole and in order");
+    whole(&told(&events), &expected);
     let rate = LINES as f64 / took.as_secs_f64();
     line(&format!("1,000,000 lines whole and in order at {n}, lines a second"), "", (rate, "/s"), None, 1);
     println!("  {:.1} s of the server's processor time", (server.used() - used).as_secs_f64());
+}
+
+/// Ends the benchmark where the log is not what was printed.
+fn whole(told: &[u8], expected: &[u8]) {
+    if let Some(at) = (0..told.len().max(expected.len())).find(|i| told.get(*i) != expected.get(*i)) {
+        let around =
+            |text: &[u8]| String::from_utf8_lossy(&text[at.min(text.len())..(at + 200).min(text.len())]).into_owned();
+        panic!(
+            "the log is wrong from byte {at} of {} on: {:?}, not {:?}",
+            expected.len(),
+            around(told),
+            around(expected)
+        );
+    }
 }
 
 /// Length and a checksum of a stream, however it comes in pieces.
@@ -269,6 +283,11 @@ async fn lag(server: &Arc<Server>, n: usize) {
     for reader in reading {
         lags.extend(reader.await.unwrap());
     }
+    assert!(
+        !lags.is_empty(),
+        "the step printed nothing: a step must see {}",
+        std::env::current_exe().unwrap().display()
+    );
     let goal = |text| if n == 1000 { text } else { "" };
     line(&format!("10,000 lines a second to {n}: share of a core"), goal("<= 70 %"), (share, "%"), None, 1);
     line(&format!("10,000 lines a second to {n}: lag p50"), "", (median(&lags), "ms"), None, lags.len());

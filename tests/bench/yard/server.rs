@@ -125,6 +125,18 @@ impl Server {
         assert!(good, "{}", String::from_utf8_lossy(&events[..events.len().min(4000)]));
     }
 
+    /// Waits until the containers of builds that are over have been removed: their removal must not fall into the next
+    /// measurement.
+    pub async fn settle(&self, link: &mut Link) {
+        loop {
+            let left = link.json("GET", "/api/v1/teams/main/containers", &self.head(), b"").await.unwrap();
+            if left.as_array().is_none_or(Vec::is_empty) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     /// Processor time it has used so far.
     pub fn used(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
