@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
 use nix::unistd::{Uid, pivot_root};
 
 use super::blueprint::{Blueprint, Layers, NATIVE_EXE, Placed, Root};
@@ -263,43 +264,68 @@ impl Builder<'_> {
     /// The host's root as one overlay for each of its directories, in a root that is otherwise empty.
     fn host_piecewise(&self, masked: &[PathBuf], upper: &(PathBuf, PathBuf), target: &Path) -> io::Result<()> {
         mount_kind("tmpfs", &Tree::open(target)?.fd(), MsFlags::empty(), "mode=755")?;
-        let tree = Tree::open(target)?;
+        let masked = masked.iter().filter_map(|path| fs::canonicalize(path).ok()).collect();
+        let host = Host { tree: Tree::open(target)?, masked, upper };
         for entry in fs::read_dir("/")?.flatten() {
-            let (path, name) = (entry.path(), entry.file_name());
-            let kind = entry.file_type()?;
-            if kind.is_symlink() {
-                tree.link(&path, &fs::read_link(&path)?.to_string_lossy())?;
-                continue;
-            }
-            if !kind.is_dir() || ["proc", "sys", "dev"].iter().any(|n| *n == name) || fs::read_dir(&path).is_err() {
-                continue;
-            }
-            let place = tree.directory(&path)?;
-            if masked.contains(&path) {
-                if fs::metadata(&path)?.mode() & 0o1000 != 0 {
-                    nix::sys::stat::fchmodat(
-                        tree.fd(),
-                        Path::new(&name),
-                        nix::sys::stat::Mode::from_bits_truncate(0o1777),
-                        nix::sys::stat::FchmodatFlags::FollowSymlink,
-                    )?;
-                }
-                continue;
-            }
-            let (over, work) = (upper.0.join(&name), upper.1.join(&name));
-            fs::create_dir_all(&over)?;
-            fs::create_dir_all(&work)?;
-            let layers = Layers { upper: Some((over, work)), lower: vec![path.clone()] };
-            if self.overlay(&layers, &place).is_err() {
-                // Something is mounted below it, so it cannot be a layer; what is masked in it would show.
-                if masked.iter().any(|m| m.starts_with(&path)) {
-                    continue;
-                }
-                bind(&path, &place, true)?;
-                make_read_only(&tree, &path)?;
+            let name = entry.file_name();
+            if !entry.file_type()?.is_file() && !["proc", "sys", "dev"].iter().any(|n| *n == name) {
+                self.piece(&host, &entry)?;
             }
         }
         Ok(())
+    }
+
+    fn piece(&self, host: &Host, entry: &fs::DirEntry) -> io::Result<()> {
+        let (path, kind) = (entry.path(), entry.file_type()?);
+        if kind.is_symlink() {
+            return host.tree.link(&path, &fs::read_link(&path)?.to_string_lossy());
+        }
+        if kind.is_file() && !host.masked.contains(&path) {
+            host.tree.write(&path, 0o600, b"")?;
+            bind(&path, &host.tree.find(&path)?, false)?;
+            return make_read_only(&host.tree, &path);
+        }
+        if !kind.is_dir() || fs::read_dir(&path).is_err() {
+            return Ok(());
+        }
+        let place = host.tree.directory(&path)?;
+        if fs::metadata(&path)?.mode() & 0o1000 != 0 {
+            let (all, follow) = (Mode::from_bits_truncate(0o1777), FchmodatFlags::FollowSymlink);
+            fchmodat(host.tree.fd(), path.strip_prefix("/").unwrap_or(&path), all, follow)?;
+        }
+        if host.masked.contains(&path) {
+            return Ok(());
+        }
+        self.like_below(path.strip_prefix("/").unwrap_or(&path), &host.upper.0)?;
+        if self.overlay(&host.layers(&path)?, &place).is_ok() {
+            return Ok(());
+        }
+        // Something is mounted below it, so it cannot be a layer.
+        if host.masked.iter().any(|m| m.starts_with(&path)) {
+            // What is masked in it would show, so it is taken apart in its turn.
+            return fs::read_dir(&path)?.flatten().try_for_each(|entry| self.piece(host, &entry));
+        }
+        bind(&path, &place, true)?;
+        make_read_only(&host.tree, &path)
+    }
+}
+
+/// The host's files while they are put together piece by piece.
+struct Host<'a> {
+    tree: Tree,
+    /// What must not be seen, by its real name.
+    masked: Vec<PathBuf>,
+    upper: &'a (PathBuf, PathBuf),
+}
+
+impl Host<'_> {
+    /// A directory below its part of the throw-away layer.
+    fn layers(&self, path: &Path) -> io::Result<Layers> {
+        let relative = path.strip_prefix("/").unwrap_or(path);
+        let name = relative.to_string_lossy().replace('%', "%%").replace('/', "%-");
+        let (over, work) = (self.upper.0.join(relative), self.upper.1.join(name));
+        fs::create_dir_all(&work)?;
+        Ok(Layers { upper: Some((over, work)), lower: vec![path.to_owned()] })
     }
 }
 
