@@ -42,6 +42,7 @@ impl Pass for Collect {
     async fn once(&mut self) -> crate::store::Result<Option<Duration>> {
         containers(&self.0).await?;
         volumes(&self.0).await?;
+        self.0.store.keep_space().await?;
         Ok(None)
     }
 }

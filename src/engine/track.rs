@@ -78,6 +78,7 @@ async fn follow(shared: Arc<Shared>, id: BuildId, stop: CancellationToken) -> Bu
             Ok(()) => break,
             Err(error) => {
                 tracing::error!(%error, build = id.0, "a build cannot go on yet");
+                make_room(&shared, &error).await;
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
@@ -132,7 +133,13 @@ async fn after_check(
 
 /// Ends a build: its log first, so that nobody sees the end before the last line.
 async fn end(shared: &Arc<Shared>, id: BuildId, status: Status) -> crate::store::Result<()> {
-    if let Err(error) = shared.feed.store_all(id).await {
+    let mut stored = shared.feed.store_all(id).await;
+    if let Err(error) = &stored
+        && make_room(shared, error).await
+    {
+        stored = shared.feed.store_all(id).await;
+    }
+    if let Err(error) = stored {
         tracing::error!(%error, build = id.0, "the end of a build's log is lost");
     }
     let now = shared.clock.now();
@@ -147,6 +154,11 @@ async fn end(shared: &Arc<Shared>, id: BuildId, status: Status) -> crate::store:
     shared.wakes.schedule.ring();
     shared.wakes.gc.ring();
     Ok(())
+}
+
+/// Where the disk is full, gives up what is kept for the end of builds; false if that would not help.
+async fn make_room(shared: &Shared, error: &crate::store::Error) -> bool {
+    matches!(error, crate::store::Error::DiskFull) && shared.store.give_way().await
 }
 
 /// Metrics, under the names that Concourse gives them.

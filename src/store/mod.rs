@@ -22,6 +22,7 @@ pub mod log;
 pub mod next_input;
 pub mod page;
 pub mod pipeline;
+mod reserve;
 pub mod resource;
 pub mod result;
 mod schedule_read;
@@ -44,6 +45,7 @@ use rusqlite::Connection;
 use rusqlite_migration::{M, Migrations};
 
 use lane::Lanes;
+use reserve::Reserve;
 
 /// What can go wrong with the database.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +104,7 @@ impl<'c> Deref for WriteTx<'c> {
 pub struct Store {
     main: Arc<Lanes>,
     logs: Arc<Lanes>,
+    reserve: Arc<Reserve>,
     /// Counts writes, so that pages know when to look again.
     writes: Arc<tokio::sync::watch::Sender<u64>>,
 }
@@ -111,7 +114,9 @@ impl Store {
     pub fn open(directory: &Path) -> Result<Store> {
         let main = Lanes::open(&directory.join("state.db"), &main_migrations())?;
         let logs = Lanes::open(&directory.join("logs.db"), &log_migrations())?;
-        Ok(Store { main: Arc::new(main), logs: Arc::new(logs), writes: Arc::default() })
+        let reserve = Arc::new(Reserve::new(directory));
+        reserve.take();
+        Ok(Store { main: Arc::new(main), logs: Arc::new(logs), reserve, writes: Arc::default() })
     }
 
     /// Runs `f` in a read transaction on a blocking thread.
@@ -151,6 +156,22 @@ impl Store {
     /// Says when this process has written something. Another process may write too: look now and then all the same.
     pub fn writes(&self) -> tokio::sync::watch::Receiver<u64> {
         self.writes.subscribe()
+    }
+
+    /// Gives up the space that is kept for the end of things, after [`Error::DiskFull`]; false if it is in use already.
+    pub async fn give_way(&self) -> bool {
+        let reserve = self.reserve.clone();
+        blocking(move || Ok(reserve.give())).await.unwrap_or(false)
+    }
+
+    /// Takes that space again, if there is room.
+    pub async fn keep_space(&self) -> Result<()> {
+        let reserve = self.reserve.clone();
+        blocking(move || {
+            reserve.take();
+            Ok(())
+        })
+        .await
     }
 
     pub(in crate::store) fn logs(&self) -> Arc<Lanes> {
