@@ -51,12 +51,12 @@ impl SetPipeline {
         let team = session.team(self.team.as_deref()).await?;
         let vars = (!self.instance_var.is_empty()).then(|| expand(&self.instance_var));
         let pipeline = PipelineRef { name: self.pipeline.clone(), vars };
-        let value = self.template.evaluate(pipeline.vars.as_ref())?;
+        let filled = self.template.filled(pipeline.vars.as_ref())?;
         let (existing, version) = match team.config(&pipeline).await? {
             Some((config, version)) => (decode(config)?, version),
             None => (Config::default(), String::new()),
         };
-        let config = decode(value.clone())?;
+        let config = decode(filled.value.clone())?;
         let (_, warnings) = pipeline::validate(&config);
         let changes = pipeline::diff(&existing, &config, !self.no_color);
         fly.console.print(changes.as_deref().unwrap_or_default())?;
@@ -71,7 +71,7 @@ impl SetPipeline {
         if !self.confirm(fly, &team, &pipeline).await? {
             return fly.say("bailing out");
         }
-        self.save(fly, &session, &team, &pipeline, (&version, to_yaml(&value))).await
+        self.save(fly, &session, &team, &pipeline, (&version, filled.text())).await
     }
 
     fn introduce(&self, fly: &Fly, pipeline: &PipelineRef) -> Result<(), Failure> {

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::failure::Failure;
 use super::reference::{Assignment, assignments, string_assignment, yaml_assignment};
 use crate::pipeline::decode::Fault;
+use crate::pipeline::yaml::to_yaml;
 use crate::pipeline::yaml::value::Segment;
 use crate::pipeline::{self, Config};
 use crate::vars::{Chain, Missing, Static, interpolate, number};
@@ -35,6 +36,22 @@ pub fn existing(text: &str) -> Result<PathBuf, String> {
     if text == "-" || path.exists() { Ok(path) } else { Err(format!("path '{text}' does not exist")) }
 }
 
+/// A file with its variables filled in.
+pub struct Filled {
+    /// What it says.
+    pub value: Value,
+    /// The file as it stands, if there was nothing to fill in.
+    own: Option<String>,
+}
+
+impl Filled {
+    /// What the server is sent: the file as it stands where that is possible, so that the lines which it finds wrong
+    /// are those of the file.
+    pub fn text(self) -> String {
+        self.own.unwrap_or_else(|| to_yaml(&self.value))
+    }
+}
+
 impl Template {
     /// Whether the file is standard input.
     pub fn is_stdin(&self) -> bool {
@@ -43,10 +60,18 @@ impl Template {
 
     /// The file as JSON, with every variable filled in that is known here.
     pub fn evaluate(&self, instance: Option<&Map<String, Value>>) -> Result<Value, Failure> {
+        self.filled(instance).map(|filled| filled.value)
+    }
+
+    /// The file with every variable filled in that is known here.
+    pub fn filled(&self, instance: Option<&Map<String, Value>>) -> Result<Filled, Failure> {
         let text = read(&self.config)?;
         refuse_duplicates(&text)?;
-        let value = pipeline::to_json(&text).map_err(|e| Failure::said(e.message))?;
-        interpolate(&value, &self.scope(instance)?, Missing::Leave).map_err(|e| Failure::said(e.to_string()))
+        let read = pipeline::to_json(&text).map_err(|e| Failure::said(e.message))?;
+        let value = interpolate(&read, &self.scope(instance)?, Missing::Leave);
+        let value = value.map_err(|e| Failure::said(e.to_string()))?;
+        let own = (value == read).then_some(text).and_then(|text| String::from_utf8(text).ok());
+        Ok(Filled { value, own })
     }
 
     /// Flags and the instance's own variables first, then files, the last one first.
