@@ -1,5 +1,6 @@
 //! The process's own log: its format, and its level, which an administrator can change while it runs.
 
+use std::io::IsTerminal;
 use std::sync::OnceLock;
 
 use tracing_subscriber::layer::SubscriberExt;
@@ -15,7 +16,9 @@ static HANDLE: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 pub fn start(format: LogFormat, level: &str) -> Result<LogLevel, String> {
     let filter = filter(level)?;
     let (filter, handle) = reload::Layer::new(filter);
-    let layer = fmt::layer().with_writer(std::io::stderr);
+    // Colour is for eyes: not for files, journals and those who asked for none.
+    let coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(coloured);
     let registry = tracing_subscriber::registry().with(filter);
     let started = match format {
         LogFormat::Human => registry.with(layer.with_target(false)).try_init(),
