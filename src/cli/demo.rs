@@ -78,32 +78,42 @@ pub fn run(matches: &ArgMatches) -> anyhow::Result<()> {
         serve.main_team_local_user.push(NAME.to_owned());
     }
     let runtime = super::runtime()?;
-    let result = runtime.block_on(demo_on(serve, &base, &demo, user.is_some().then_some(password)));
+    let run = async {
+        let world = start(serve, &base, user.is_some().then_some(password)).await?;
+        let result = wait(&world, &demo).await;
+        match own {
+            Some(_) => world.end().await,
+            None => world.stop().await,
+        }
+        result
+    };
+    let result = runtime.block_on(run);
     runtime.shutdown_timeout(Duration::from_millis(200));
     result
 }
 
-async fn demo_on(serve: Serve, base: &Path, demo: &Demo, password: Option<String>) -> anyhow::Result<()> {
+async fn start(serve: Serve, base: &Path, password: Option<String>) -> anyhow::Result<World> {
     let repository = base.join("hello.git");
     make_repository(&repository).context("cannot make the demo's git repository")?;
     let world = World::start(serve, Seams::default()).await?;
-    let url = world.app.settings.external_url.clone();
     set_pipeline(&world, &repository).await?;
-    tell(&url, &repository, password.as_deref());
-    let result = if demo.once {
-        tokio::select! {
-            green = tokio::time::timeout(demo.timeout, wait_until_green(&world)) => match green {
-                Ok(green) => green,
-                Err(_) => Err(anyhow::anyhow!("not green within {}: {}",
-                    crate::base::duration::format(demo.timeout), state(&world).await)),
-            },
-            stopped = signal() => stopped.and_then(|()| bail!("stopped before the pipeline was green")),
-        }
-    } else {
-        signal().await
-    };
-    world.end().await;
-    result
+    tell(&world.app.settings.external_url, &repository, password.as_deref());
+    Ok(world)
+}
+
+/// Until a signal, or with --once until the pipeline is green.
+async fn wait(world: &World, demo: &Demo) -> anyhow::Result<()> {
+    if !demo.once {
+        return signal().await;
+    }
+    tokio::select! {
+        green = tokio::time::timeout(demo.timeout, wait_until_green(world)) => match green {
+            Ok(green) => green,
+            Err(_) => Err(anyhow::anyhow!("not green within {}: {}",
+                crate::base::duration::format(demo.timeout), state(world).await)),
+        },
+        stopped = signal() => stopped.and_then(|()| bail!("stopped before the pipeline was green")),
+    }
 }
 
 /// A bare repository with one commit; one that is there already stays.

@@ -143,6 +143,12 @@ impl World {
                     tracing::warn!(%error, %container, "not removed");
                 }
             }
+            // Those of an ordinary user hold directories that only the runtime knows how to remove.
+            for volume in listing.volumes {
+                if let Err(error) = runtime.remove_volume(&volume).await {
+                    tracing::warn!(%error, %volume, "not removed");
+                }
+            }
         }
     }
 
