@@ -1,7 +1,12 @@
 //! Through the front door: the real binary as a child process, real git servers, real Docker, a real browser.
 
+mod browser;
+mod chromium;
 mod demo;
+mod errors;
 mod image;
 mod push;
 mod remote;
+mod restart;
+mod turns;
 mod world;

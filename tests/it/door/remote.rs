@@ -74,12 +74,6 @@ impl Remote {
         pairs.map(|(tag, commit)| (tag.to_owned(), commit.to_owned())).collect()
     }
 
-    /// How often something was pushed to a branch, from its log of changes.
-    pub async fn commits(&self, branch: &str) -> Vec<String> {
-        let listed = run(&self.bare(), "git", &["log", "--format=%s", branch]).await;
-        listed.lines().map(str::to_owned).collect()
-    }
-
     async fn serve_ssh(&mut self) {
         let (directory, bare) = (self.directory.path().to_owned(), self.bare());
         for key in ["host_key", "key"] {

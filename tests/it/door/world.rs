@@ -104,13 +104,24 @@ pub struct World {
 impl World {
     /// Serving with these flags, on a state directory in a directory of its own; ann owns the team main.
     pub async fn new(runtime: Runtime, flags: &[&str]) -> World {
-        let directory = tempfile::Builder::new().prefix("whistlestop-door-").tempdir().unwrap();
-        let state = directory.path().join("state");
-        World::on(directory, state, runtime, flags).await
+        World::with_env(runtime, flags, &[]).await
     }
 
-    /// As [`World::new`], on this state directory.
-    pub async fn on(directory: tempfile::TempDir, state: PathBuf, runtime: Runtime, flags: &[&str]) -> World {
+    /// As [`World::new`], with further environment.
+    pub async fn with_env(runtime: Runtime, flags: &[&str], env: &[(&str, &str)]) -> World {
+        let directory = tempfile::Builder::new().prefix("whistlestop-door-").tempdir().unwrap();
+        let state = directory.path().join("state");
+        World::on(directory, state, runtime, flags, env).await
+    }
+
+    /// As [`World::with_env`], on this state directory.
+    pub async fn on(
+        directory: tempfile::TempDir,
+        state: PathBuf,
+        runtime: Runtime,
+        flags: &[&str],
+        env: &[(&str, &str)],
+    ) -> World {
         std::fs::create_dir_all(directory.path().join("home")).unwrap();
         let user = format!("{USER}:{PASSWORD}");
         let own = ["--runtime", runtime.name(), "--add-local-user", &user, "--main-team-local-user", USER];
@@ -119,7 +130,7 @@ impl World {
             directory,
             state,
             flags,
-            env: Vec::new(),
+            env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
             address: "127.0.0.1:0".to_owned(),
             log: Arc::default(),
             server: None,
@@ -132,17 +143,12 @@ impl World {
         world
     }
 
-    /// Further environment for later starts of the server.
-    pub fn set_env(&mut self, name: &str, value: &str) {
-        self.env.push((name.to_owned(), value.to_owned()));
-    }
-
     /// `whistlestop serve` as this world runs it.
     pub fn serve(&self) -> Command {
         let mut command = binary();
         let (ip, port) = self.address.split_once(':').unwrap();
         command.args(["serve", "--bind-ip", ip, "--bind-port", port, "--state-dir"]).arg(&self.state);
-        command.args(&self.flags).env("HOME", self.home()).envs(self.env.iter().cloned()).env("NO_COLOR", "1");
+        command.args(&self.flags).env("HOME", self.home()).envs(self.env.iter().cloned());
         command
     }
 
@@ -193,11 +199,6 @@ impl World {
     /// What the server wrote to its standard error.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
-    }
-
-    /// The state directory.
-    pub fn state(&self) -> &Path {
-        &self.state
     }
 
     /// Where the client keeps its targets.
@@ -294,9 +295,9 @@ impl World {
         .await
     }
 
-    /// A build's whole log as the client shows it, until its end.
+    /// A build's whole log as the client shows it, until its end; tasks write to a terminal.
     pub async fn watch(&self, build: i64) -> String {
-        self.try_fly(&["watch", "-b", &build.to_string()]).await.stdout
+        self.try_fly(&["watch", "-b", &build.to_string()]).await.stdout.replace("\r\n", "\n")
     }
 
     /// Waits until a build's log, of which the client shows the part there is, holds a text.
