@@ -18,7 +18,11 @@ export function followBuild(main) {
 function apply(change) {
   const at = document.getElementById(change.id);
   if (!at) return;
-  if (change.do === "append") at.insertAdjacentHTML("beforeend", change.html);
+  if (change.do === "append") {
+    at.insertAdjacentHTML("beforeend", change.html);
+    // As many lines as the server shows; the raw log has the rest.
+    if (at.classList.contains("log")) while (at.childElementCount > 2500) at.firstElementChild.remove();
+  }
   if (change.do === "inner") at.innerHTML = change.html;
   if (change.do === "replace") at.outerHTML = change.html;
   if (change.do === "state") {

@@ -6,7 +6,7 @@ export function stage() {
   const graph = frame && frame.querySelector("svg.graph");
   if (!graph) return;
   const [width, height] = graph.getAttribute("viewBox").split(" ").slice(2).map(Number);
-  const fit = () => Math.min(1, Math.max((frame.clientWidth - 2) / width, 0.35));
+  const fit = () => Math.min(1, Math.max((frame.clientWidth - 2) / width, 0.8));
   const draw = (next) => {
     const scale = Math.min(2.5, Math.max(0.15, next));
     const x = (frame.scrollLeft + frame.clientWidth / 2) / graph.clientWidth;

@@ -5,7 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use futures_util::stream;
 
-use crate::engine::feed::{Batch, Follower};
+use crate::engine::feed::Follower;
 use crate::front::{Answer, Call, Failure, Permit};
 
 /// Where a stream stands.
@@ -50,17 +50,8 @@ async fn next(at: At) -> (Bytes, At) {
     match follower.next().await {
         Some(batch) => {
             let next = batch.first_event + i64::try_from(batch.frames.len()).unwrap_or(i64::MAX);
-            (join(&batch), At::Following(follower, next))
+            (batch.sse(), At::Following(follower, next))
         }
         None => (Bytes::from(format!("id: {number}\nevent: end\ndata\n\n")), At::Ended),
     }
-}
-
-/// One write for all that came together.
-fn join(batch: &Batch) -> Bytes {
-    if let [only] = batch.frames.as_slice() {
-        return only.sse();
-    }
-    let frames: Vec<Bytes> = batch.frames.iter().map(|f| f.sse()).collect();
-    Bytes::from(frames.concat())
 }

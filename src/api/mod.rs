@@ -115,6 +115,7 @@ fn resources(routes: Routes) -> Routes {
         .on(Action::ListResourceTypes, resource::types)
         .on(Action::ListSharedForResource, resource::shared)
         .on(Action::CheckResource, resource::check)
+        .on(Action::CheckResourceType, resource::check_type)
         .on(Action::CheckResourceWebHook, resource::webhook)
         .on(Action::UnpinResource, resource::unpin)
         .on(Action::SetPinCommentOnResource, resource::comment)

@@ -6,10 +6,12 @@ use subtle::ConstantTimeEq;
 
 use super::show::build::BuildJson;
 use super::show::resource::{LastCheck, ResourceJson};
-use crate::base::id::ResourceId;
+use crate::base::id::{PipelineId, ResourceId};
 use crate::base::version::Version;
 use crate::front::{Answer, App, Call, Failure, Permit, empty, json};
-use crate::pipeline::ResourceType;
+use crate::pipeline::{Config, ResourceType};
+use crate::plan::{Plan, Planner, shown};
+use crate::store::create::CheckBuild;
 use crate::store::resource::{Pinned, Resource};
 use crate::store::show::resource::ResourceView;
 
@@ -67,20 +69,39 @@ pub(super) async fn find(permit: &Permit, call: &Call) -> Result<Resource, Failu
 
 #[derive(Deserialize)]
 struct Check {
-    /// Types above the resource's are always checked when they are due, so `shallow` makes no difference.
+    /// The version to go on from, instead of the newest known.
     from: Option<Version>,
+    /// Whether the types it builds on are left alone unless they are due.
+    #[serde(default)]
+    shallow: bool,
 }
 
 /// `CheckResource`: a check that is a build of its own, to be watched.
 pub async fn check(permit: Permit, call: Call) -> Answer {
     let resource = find(&permit, &call).await?;
     let (app, by) = (call.app.clone(), permit.user().to_owned());
-    let Check { from } = call.json().await?;
-    if from.is_some_and(|v| !v.0.is_empty()) {
-        let text = "checking from a given version is not available yet; leave out --from";
-        return Err(Failure::text(StatusCode::NOT_IMPLEMENTED, text));
-    }
-    start_check(&app, resource.id, Some(by)).await
+    let Check { from, shallow } = call.json().await?;
+    let from = from.filter(|v| !v.0.is_empty());
+    let id = resource.id;
+    let plan = move |config: &Config| Some(planner(config).check(&resource.config, from, true, shallow));
+    start_check(&app, permit.pipeline()?.id, Some(id), Some(by), plan).await
+}
+
+/// `CheckResourceType`: the same for the image of a type.
+pub async fn check_type(permit: Permit, call: Call) -> Answer {
+    let (app, by) = (call.app.clone(), permit.user().to_owned());
+    let name = call.param("resource_type_name").to_owned();
+    let Check { from, shallow } = call.json().await?;
+    let from = from.filter(|v| !v.0.is_empty());
+    let plan = move |config: &Config| {
+        let custom = config.resource_type(&name)?;
+        Some(planner(config).check_type(custom, from, shallow))
+    };
+    start_check(&app, permit.pipeline()?.id, None, Some(by), plan).await
+}
+
+fn planner(config: &Config) -> Planner<'_> {
+    Planner::new(config, std::collections::BTreeMap::new(), true)
 }
 
 /// `CheckResourceWebHook`: whoever knows the token may ask for a check.
@@ -98,13 +119,24 @@ pub async fn webhook(permit: Permit, call: Call) -> Answer {
     if expected.is_empty() || !bool::from(expected.as_bytes().ct_eq(token.as_bytes())) {
         return Err(Failure::unauthenticated());
     }
-    start_check(&call.app, resource.id, None).await
+    let id = resource.id;
+    let plan = move |config: &Config| Some(planner(config).check(&resource.config, None, true, true));
+    start_check(&call.app, permit.pipeline()?.id, Some(id), None, plan).await
 }
 
-async fn start_check(app: &App, resource: ResourceId, by: Option<String>) -> Answer {
+async fn start_check(
+    app: &App,
+    pipeline: PipelineId,
+    resource: Option<ResourceId>,
+    by: Option<String>,
+    plan: impl FnOnce(&Config) -> Option<Plan> + Send + 'static,
+) -> Answer {
     let now = app.clock.now();
     let build = app.store.write(move |tx| {
-        let id = tx.create_check_build(resource, by.as_deref(), now)?;
+        let Some(plan) = tx.pipeline_config(pipeline)?.as_ref().and_then(plan) else { return Ok(None) };
+        let (plan, public_plan) = (serde_json::to_string(&plan)?, shown(&plan).to_string());
+        let check = CheckBuild { pipeline, resource, by: by.as_deref(), plan: &plan, public_plan: &public_plan, now };
+        let id = tx.create_check_build(&check)?;
         tx.build(id)
     });
     let build = build.await?.ok_or_else(Failure::not_found)?;

@@ -21,7 +21,7 @@ use crate::base::id::ResourceId;
 use crate::base::secret::Redactor;
 use crate::base::shutdown::Shutdown;
 use crate::exec::{self, BuildEnv, Outcome, Scope};
-use crate::plan::{Planner, shown};
+use crate::plan::Planner;
 use crate::schedule::due::due;
 use crate::store::Result;
 use crate::store::build::Status;
@@ -79,7 +79,6 @@ impl Pass for Check {
 async fn start_asked(shared: &Arc<Shared>) -> Result<()> {
     let mut started = false;
     for build in shared.store.read(|tx| tx.pending_without_job()).await? {
-        let Some(resource) = build.resource_id else { continue };
         let now = shared.clock.now();
         let begun = shared
             .store
@@ -88,15 +87,13 @@ async fn start_asked(shared: &Arc<Shared>) -> Result<()> {
                     tx.finish_build(build.id, Status::Aborted, now)?;
                     return Ok(false);
                 }
-                let row = tx.resource(resource)?;
-                let config = row.as_ref().map(|r| tx.pipeline_config(r.pipeline_id)).transpose()?.flatten();
-                let (Some(row), Some(config)) = (row, config) else {
-                    tx.finish_build(build.id, Status::Errored, now)?;
-                    return Ok(false);
-                };
-                let plan = Planner::new(&config, Default::default(), true).check(&row.config, None, true, false);
-                let stored = serde_json::to_string(&plan)?;
-                tx.start_plain_build(build.id, &stored, &shown(&plan).to_string(), now)
+                match tx.build_plan(build.id)?.zip(tx.build_public_plan(build.id)?) {
+                    Some((plan, public_plan)) => tx.start_plain_build(build.id, &plan, &public_plan, now),
+                    None => {
+                        tx.finish_build(build.id, Status::Errored, now)?;
+                        Ok(false)
+                    }
+                }
             })
             .await?;
         metrics::counter!("concourse_builds_check_started_total").increment(1);

@@ -66,12 +66,14 @@ pub struct Feed {
     tails: Arc<Mutex<HashMap<BuildId, Arc<Tail>>>>,
     /// A log was opened or closed, or a build without an open one has changed.
     moved: Arc<Notify>,
+    /// From where on the followers' common beat is counted.
+    epoch: tokio::time::Instant,
 }
 
 impl Feed {
     /// Over a store.
     pub fn new(store: Store, clock: Arc<dyn Clock>) -> Feed {
-        Feed { store, clock, tails: Arc::default(), moved: Arc::default() }
+        Feed { store, clock, tails: Arc::default(), moved: Arc::default(), epoch: tokio::time::Instant::now() }
     }
 
     /// Opens the log of a build for writing, going on after what is stored. Repeated calls give the same log.
@@ -123,6 +125,12 @@ impl Feed {
         }
         self.tails.lock().unwrap_or_else(PoisonError::into_inner).remove(&build);
         self.moved.notify_waiters();
+    }
+
+    /// The next moment that is a multiple of `period`.
+    fn beat(&self, period: Duration) -> tokio::time::Instant {
+        let passed = self.epoch.elapsed().as_nanos() / period.as_nanos();
+        self.epoch + period * u32::try_from(passed + 1).unwrap_or(u32::MAX)
     }
 
     fn tail(&self, build: BuildId) -> Option<Arc<Tail>> {

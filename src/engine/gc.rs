@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::StreamExt;
 
 use super::{Pass, Shared, each_wake};
 use crate::base::clock::Time;
@@ -23,6 +24,8 @@ const FAILED: Duration = Duration::from_secs(120 * 3600);
 const SETTLED: Duration = Duration::from_secs(60);
 /// A fetched version that nobody asked for goes after this.
 const CACHE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Removals of containers at once.
+const AT_ONCE: usize = 8;
 
 /// Runs the pass until the stop is asked for.
 pub async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
@@ -61,10 +64,14 @@ async fn containers(shared: &Arc<Shared>) -> crate::store::Result<()> {
     let now = shared.clock.now();
     let (failed, checks) = (before(now, FAILED), before(now, SETTLED));
     let handles = shared.store.read(move |tx| tx.removable_containers(now, failed, checks)).await?;
-    for handle in handles {
-        if removed(shared, &Thing::Container(ContainerHandle(handle.clone()))).await {
-            shared.store.write(move |tx| tx.delete_container(&handle)).await?;
-        }
+    // Several at once: a removal in Docker takes as long as a start, and builds make room for one another only so.
+    let removals = handles.into_iter().map(|handle| async move {
+        let gone = removed(shared, &Thing::Container(ContainerHandle(handle.clone()))).await;
+        gone.then_some(handle)
+    });
+    let mut removals = futures_util::stream::iter(removals).buffer_unordered(AT_ONCE).ready_chunks(AT_ONCE);
+    while let Some(done) = removals.next().await {
+        shared.store.write(move |tx| done.iter().flatten().try_for_each(|gone| tx.delete_container(gone))).await?;
     }
     Ok(())
 }

@@ -22,6 +22,8 @@ use crate::store::job::Job;
 use crate::store::{Result, WriteTx};
 
 const PERIOD: Duration = Duration::from_secs(10);
+/// Jobs looked at before the list is read anew.
+const LOOKS: usize = 32;
 
 /// Runs the pass until the stop is asked for.
 pub async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
@@ -45,7 +47,9 @@ impl Pass for Schedule {
             if turns.is_empty() {
                 return Ok(None);
             }
-            while let Some((_, job)) = turns.pop() {
+            // What is asked for meanwhile may be more urgent than the rest of the list.
+            for _ in 0..LOOKS {
+                let Some((_, job)) = turns.pop() else { break };
                 look(shared, job).await?;
             }
         }

@@ -50,7 +50,8 @@ pub async fn run(plan: &Plan, check: &CheckPlan, scope: &Scope) -> Result<LeafRe
     let from = check.from.clone().or_else(|| history.from.clone());
     let request = Request { source, params: None, version: from };
     world.begin_check(history.id).await?;
-    let answer = ask(plan, check, scripts.map(|(s, _)| s), request, &key, left, scope).await;
+    let question = Question { plan, name: &check.name, request, key: &key, left };
+    let answer = ask(question, scripts.map(|(s, _)| s), scope).await;
     match answer {
         Ok(Ok(versions)) => {
             world.end_check(history.id, Ok(versions)).await?;
@@ -96,31 +97,39 @@ fn fresh(
     Ok(history.ended.0 > 0 && scope.world.now() < history.ended.plus(interval) && history.succeeded)
 }
 
+/// One question to a type.
+struct Question<'a> {
+    plan: &'a Plan,
+    /// Name of what is checked.
+    name: &'a str,
+    request: Request,
+    /// Of the history, for a native type's clones.
+    key: &'a str,
+    /// How long the answer may take.
+    left: Duration,
+}
+
 /// Asks the type. The inner error is the text of a check that failed.
 async fn ask(
-    plan: &Plan,
-    check: &CheckPlan,
+    question: Question<'_>,
     scripts: Option<Scripts>,
-    request: Request,
-    key: &str,
-    left: Duration,
     scope: &Scope,
 ) -> Result<Result<Vec<Version>, String>, Stop> {
     match scripts {
-        None => Ok(Ok(registry::check(&request, scope).await?)),
-        Some(Scripts::Native(native)) => in_server(native, plan, request, key, left, scope).await,
+        None => Ok(Ok(registry::check(&question.request, scope).await?)),
+        Some(Scripts::Native(native)) => in_server(native, question, scope).await,
         Some(scripts) => {
             let answer = scripts
                 .run(
                     Call {
-                        plan: &plan.id,
-                        step: &check.name,
+                        plan: &question.plan.id,
+                        step: question.name,
                         kind: "check",
                         script: Script::Check,
-                        request,
+                        request: question.request,
                         mounts: Vec::new(),
                         env: scope.world.build().for_resource(None, false),
-                        left: Some(left),
+                        left: Some(question.left),
                         started: None,
                     },
                     scope,
@@ -137,12 +146,10 @@ async fn ask(
 /// Runs a native check on a blocking thread of the server; what it tells goes to the log when it ends.
 async fn in_server(
     native: &'static dyn Native,
-    plan: &Plan,
-    request: Request,
-    key: &str,
-    left: Duration,
+    question: Question<'_>,
     scope: &Scope,
 ) -> Result<Result<Vec<Version>, String>, Stop> {
+    let Question { plan, request, key, left, .. } = question;
     let world = &scope.world;
     let cancelled = Arc::new(AtomicBool::new(false));
     let build: BTreeMap<String, String> = world

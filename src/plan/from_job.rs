@@ -8,7 +8,7 @@ use super::{
     of_type,
 };
 use crate::base::version::Version;
-use crate::pipeline::{Config, Core, Get, Job, Put, PutInputs, Resource, Step, TaskStep};
+use crate::pipeline::{Config, Core, Get, Job, Put, PutInputs, Resource, ResourceType, Step, TaskStep};
 
 /// Why no plan can be made; the build errors with this text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +58,24 @@ impl<'a> Planner<'a> {
             tags: resource.tags.clone(),
             timeout: Some(resource.check_timeout.clone()).filter(|t| !t.is_empty()),
             image: of_type(&id, &resource.kind, types, &resource.tags, skip_interval && !shallow),
+        };
+        Plan { id, action: Action::Check(Box::new(check)) }
+    }
+
+    /// The plan that checks the image of a resource type.
+    pub fn check_type(mut self, custom: &ResourceType, from: Option<Version>, shallow: bool) -> Plan {
+        let id = self.id();
+        let others: Vec<ResourceType> =
+            self.config.resource_types.iter().filter(|t| t.name != custom.name).cloned().collect();
+        let check = CheckPlan {
+            name: custom.name.clone(),
+            kind: custom.kind.clone(),
+            source: with_defaults(custom.source.clone().unwrap_or_default(), &custom.kind, &others),
+            from,
+            skip_interval: true,
+            tags: custom.tags.clone(),
+            image: of_type(&id, &custom.kind, &others, &custom.tags, !shallow),
+            ..CheckPlan::default()
         };
         Plan { id, action: Action::Check(Box::new(check)) }
     }

@@ -427,7 +427,14 @@ mod tests {
                 }
                 ids.push(tx.create_one_off_build(other, "bob", Time(2))?);
                 let r = tx.find_resource(open, "r")?.unwrap().id;
-                let check = tx.create_check_build(r, Some("alice"), Time(3))?;
+                let check = tx.create_check_build(&crate::store::create::CheckBuild {
+                    pipeline: open,
+                    resource: Some(r),
+                    by: Some("alice"),
+                    plan: "{}",
+                    public_plan: "{}",
+                    now: Time(3),
+                })?;
                 let list = |audience, page| -> Vec<usize> {
                     let page = tx.builds(&audience, page).unwrap();
                     page.items.iter().map(|b| ids.iter().position(|id| *id == b.id).unwrap()).collect()

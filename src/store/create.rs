@@ -4,7 +4,7 @@ use rusqlite::params;
 
 use super::{ReadTx, Result, WriteTx};
 use crate::base::clock::Time;
-use crate::base::id::{BuildId, JobId, ResourceId, TeamId};
+use crate::base::id::{BuildId, JobId, PipelineId, ResourceId, TeamId};
 
 /// Why a build cannot be run again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +15,23 @@ pub enum Rerun {
     NotFound,
     /// It never got its inputs.
     WithoutInputs,
+}
+
+/// A check that somebody asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct CheckBuild<'a> {
+    /// Where.
+    pub pipeline: PipelineId,
+    /// What of; none for a resource type.
+    pub resource: Option<ResourceId>,
+    /// Who asked, if a person.
+    pub by: Option<&'a str>,
+    /// What will be run (JSON).
+    pub plan: &'a str,
+    /// What is shown of it (JSON).
+    pub public_plan: &'a str,
+    /// When.
+    pub now: Time,
 }
 
 impl WriteTx<'_> {
@@ -69,16 +86,21 @@ impl WriteTx<'_> {
         Ok(BuildId(self.last_insert_rowid()))
     }
 
-    /// Makes the build of a check; `by` if a person asked.
-    pub fn create_check_build(&self, resource: ResourceId, by: Option<&str>, now: Time) -> Result<BuildId> {
+    /// Makes the build of a check, which waits with its plan until the check pass starts it.
+    pub fn create_check_build(&self, check: &CheckBuild<'_>) -> Result<BuildId> {
         let id = self
             .prepare_cached(
-                "insert into builds (name, team_id, pipeline_id, resource_id, created_at, created_by, manual)
-                 select 'check', p.team_id, p.id, r.id, ?2, ?3, ?3 is not null
-                 from resources r join pipelines p on p.id = r.pipeline_id where r.id = ?1 returning id",
+                "insert into builds (name, team_id, pipeline_id, resource_id, created_at, created_by, manual, plan, public_plan)
+                 select 'check', p.team_id, p.id, ?2, ?3, ?4, ?4 is not null, ?5, ?6 from pipelines p where p.id = ?1
+                 returning id",
             )?
-            .query_row(params![resource, now, by], |r| r.get(0))?;
-        self.set_last_check_build(resource, id)?;
+            .query_row(
+                params![check.pipeline, check.resource, check.now, check.by, check.plan, check.public_plan],
+                |r| r.get(0),
+            )?;
+        if let Some(resource) = check.resource {
+            self.set_last_check_build(resource, id)?;
+        }
         Ok(id)
     }
 

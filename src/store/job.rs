@@ -174,11 +174,14 @@ impl ReadTx<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Jobs that somebody asked to look at, with the team whose they are.
+    /// Jobs that somebody asked to look at, with the team whose they are: first those that a version can start, or that
+    /// have a waiting build.
     pub fn jobs_wanting_schedule(&self) -> Result<Vec<(JobId, TeamId)>> {
         let mut query = self.prepare_cached(
             "select j.id, p.team_id from jobs j join pipelines p on p.id = j.pipeline_id
-             where j.schedule_requested > j.last_scheduled order by j.id",
+             where j.schedule_requested > j.last_scheduled
+             order by not (exists (select 1 from job_inputs i where i.job_id = j.id and i.trigger)
+                           or exists (select 1 from builds b where b.job_id = j.id and b.status = 'pending')), j.id",
         )?;
         Ok(query.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<rusqlite::Result<_>>()?)
     }

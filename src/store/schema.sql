@@ -196,7 +196,8 @@ create table builds (
   rerun_number integer,
   -- An abort was asked for: 1 by stopping the steps, 2 at once.
   aborted integer not null default 0,
-  -- The plan that is run, whole and with ((vars)) not filled in, and what the API shows of it. Null while pending;
+  -- The plan that is run, whole and with ((vars)) not filled in, and what the API shows of it. Null while pending (a
+  -- check has its plan from the start);
   -- the private plan is dropped when the build has ended.
   plan text,
   public_plan text,

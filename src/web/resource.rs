@@ -47,6 +47,8 @@ pub struct VersionLine {
     pub enabled: bool,
     /// Whether it is the one that is pinned.
     pub pinned: bool,
+    /// Whether it can be pinned: it is not, and the configuration pins none.
+    pub may_pin: bool,
     /// What its type tells.
     pub metadata: Vec<Field>,
     /// Builds that got it.
@@ -186,6 +188,7 @@ fn arrange(rows: Rows, asked: &Asked, now: Time) -> View {
         text: words(&v.version),
         enabled: v.enabled,
         pinned: r.pin().is_some_and(|p| v.version.contains(p)),
+        may_pin: r.config_pin.is_none() && r.api_pin.as_ref().is_none_or(|p| !v.version.contains(p)),
         metadata: if show_metadata {
             v.metadata.into_iter().map(|f| Field { name: f.name, value: f.value }).collect()
         } else {
@@ -199,7 +202,12 @@ fn arrange(rows: Rows, asked: &Asked, now: Time) -> View {
         kind: r.kind.clone(),
         checked: (r.last_check_ended.0 > 0).then(|| Moment::new(now, r.last_check_ended)),
         checking: r.check_requested > r.check_answered || r.last_check_started > r.last_check_ended,
-        error: r.last_check_error.clone(),
+        error: if r.last_check_error.is_empty() || show_metadata {
+            r.last_check_error.clone()
+        } else {
+            // What a check says can hold addresses and names that are nobody else's business.
+            "sign in as a member of the team to read why".to_owned()
+        },
         pin,
         may_operate: asked.may_operate,
         csrf: asked.csrf.clone(),

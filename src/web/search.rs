@@ -153,7 +153,7 @@ mod tests {
             ("group:deploy", true),
             ("branch", true),
             ("team:", true),
-            ("-", false),
+            ("-", true),
         ] {
             assert_eq!(Search::parse(search).matches(&p), expected, "{search}");
         }

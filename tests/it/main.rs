@@ -4,8 +4,10 @@
 mod api;
 mod corpus;
 mod door;
+mod engine;
 mod fly;
 mod house;
 mod resource;
 mod runtime;
+mod web;
 mod world;

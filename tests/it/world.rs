@@ -16,8 +16,11 @@ use whistlestop::server::{Serve, World as Server};
 /// 2026-11-22T12:00:00Z
 pub const NOW: Time = Time(1_795_348_800_000);
 
-/// Nothing moves but what a test moves. `World::with(&["--roles", "web,scheduler,worker"])` starts the engine too.
+/// Nothing moves but what a test moves; [`WHOLE`] starts the engine too.
 const WITHOUT_ENGINE: [&str; 2] = ["--roles", "web"];
+/// Every role, and the host's own files as a root file system.
+pub const WHOLE: &[&str] = &["--roles", "web,scheduler,worker", "--allow-host-rootfs", "--allow-local-git"];
+
 /// Native children as processes of a fake runtime.
 struct FakeNatives(Arc<dyn Runtime>);
 
@@ -52,19 +55,13 @@ impl World {
         World::with(&[]).await
     }
 
-    /// With further flags; nothing is checked, scheduled or run.
+    /// With further flags.
     pub async fn with(flags: &[&str]) -> World {
-        World::in_roles("web", flags).await
-    }
-
-    /// In these roles.
-    pub async fn in_roles(roles: &str, flags: &[&str]) -> World {
         let clock = Arc::new(Manual::new(NOW));
         let runtime = Arc::new(Fake::new());
         let directory = tempfile::tempdir().unwrap();
         let mut world = World { server: None, clock, runtime, directory };
-        let flags: Vec<&str> = ["--roles", roles].into_iter().chain(flags.iter().copied()).collect();
-        world.start(&flags).await;
+        world.start(flags).await;
         world
     }
 
@@ -85,11 +82,11 @@ impl World {
     }
 
     /// Stops the server and starts another on the same state.
-    pub async fn restart(&mut self) {
+    pub async fn restart(&mut self, flags: &[&str]) {
         if let Some(server) = self.server.take() {
             server.stop().await;
         }
-        self.start(&["--roles", "web"]).await;
+        self.start(flags).await;
     }
 
     /// The running server.

@@ -1,5 +1,6 @@
 //! A cursor into one build's log.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,19 +11,23 @@ use super::{Feed, Frame};
 use crate::base::id::BuildId;
 use crate::event::{Event, Origin};
 
-/// Between two batches to one follower: what comes in between goes together. Costs 10 ms on average and spares a
-/// thousand followers of a busy build most of their wake-ups.
+/// Between two batches to one follower of a busy build: what comes in between goes together. Costs 10 ms on average
+/// and spares a thousand followers most of their wake-ups. All followers pause until the same moments, so that they
+/// come to the same place and share one batch.
 const PAUSE: Duration = Duration::from_millis(20);
+/// So many batches go out without a pause after a quiet time: a short build is seen without delay.
+const CREDIT: u32 = 8;
 /// A follower looks at the build's row at least this often, in case a bell was lost with a crash of a pass.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Some frames in a row.
-#[derive(Debug, Clone)]
+/// Some frames in a row. Followers at the same place share one.
+#[derive(Debug)]
 pub struct Batch {
     /// Number of the first, as in its `id`.
     pub first_event: i64,
     /// The events.
     pub frames: Vec<Frame>,
+    joined: OnceLock<Bytes>,
 }
 
 /// See the module's doc.
@@ -31,7 +36,10 @@ pub struct Follower {
     build: BuildId,
     /// Number of the next event to give, as on the wire.
     next: i64,
-    last: Option<Instant>,
+    /// Batches that may still go out without a pause.
+    credit: u32,
+    /// More is there already: no pause, the reader is behind.
+    behind: bool,
     done: bool,
 }
 
@@ -45,85 +53,116 @@ struct Row {
 
 impl Follower {
     pub(super) fn new(feed: Feed, build: BuildId, from: i64) -> Follower {
-        Follower { feed, build, next: from.max(0), last: None, done: false }
+        Follower { feed, build, next: from.max(0), credit: CREDIT, behind: true, done: false }
     }
 
     /// The next events; waits for them while the build goes on. `None` after the last, or if there is no such build.
-    pub async fn next(&mut self) -> Option<Batch> {
+    pub async fn next(&mut self) -> Option<Arc<Batch>> {
         if self.done {
             return None;
         }
-        if let Some(last) = self.last {
-            tokio::time::sleep_until(last + PAUSE).await;
-        }
-        let batch = self.find().await;
-        self.last = Some(Instant::now());
-        match batch {
-            Some(batch) => {
-                self.next = batch.first_event + i64::try_from(batch.frames.len()).unwrap_or(0);
-                Some(batch)
+        if !std::mem::take(&mut self.behind) {
+            match self.credit.checked_sub(1) {
+                Some(left) => self.credit = left,
+                None => tokio::time::sleep_until(self.feed.beat(PAUSE)).await,
             }
-            None => {
-                self.done = true;
-                None
+        }
+        let asked = Instant::now();
+        let batch = self.find().await;
+        let quiet = u32::try_from(asked.elapsed().as_millis() / PAUSE.as_millis()).unwrap_or(CREDIT);
+        self.credit = self.credit.saturating_add(quiet).min(CREDIT);
+        match &batch {
+            Some(batch) => self.next = batch.first_event + i64::try_from(batch.frames.len()).unwrap_or(0),
+            None => self.done = true,
+        }
+        batch
+    }
+
+    async fn find(&mut self) -> Option<Arc<Batch>> {
+        loop {
+            // Nothing but the end of the memory takes a look at the tables.
+            if self.next > 0
+                && let Some(tail) = self.feed.tail(self.build)
+            {
+                let version = tail.version();
+                match tail.read(self.next - 1) {
+                    Found::Frames { batch, more } => {
+                        self.behind = more;
+                        return Some(batch);
+                    }
+                    Found::Nothing => {
+                        let _ = tokio::time::timeout(LOOK, tail.wait(version)).await;
+                        continue;
+                    }
+                    Found::Stored | Found::Ended => {}
+                }
+            }
+            if let Some(found) = self.look().await {
+                return found;
             }
         }
     }
 
-    async fn find(&mut self) -> Option<Batch> {
-        loop {
-            // Enabled before the look, so that no change between the look and the wait is missed.
-            let feed = self.feed.clone();
-            let moved = feed.moved.notified();
-            tokio::pin!(moved);
-            moved.as_mut().enable();
-            let tail = self.feed.tail(self.build);
-            let version = tail.as_ref().map(|t| t.version());
-            let row = self.row().await?;
-            if row.reaped {
-                return None;
-            }
-            if self.next == 0
-                && let Some(batch) = self.first_status(&row)
-            {
-                return Some(batch);
-            }
-            if row.started.is_some() {
-                let from = self.next - 1;
-                match tail.as_ref().map(|t| t.read(from)) {
-                    Some(Found::Frames(frames)) => return Some(Batch { first_event: self.next, frames }),
-                    Some(Found::Nothing) => {}
-                    Some(Found::Stored | Found::Ended) | None => {
-                        if let Some(batch) = self.stored(from).await {
-                            return Some(batch);
-                        }
+    /// Looks into the tables, and waits where they have nothing: `None` to look again.
+    async fn look(&mut self) -> Option<Option<Arc<Batch>>> {
+        // Enabled before the look, so that no change between the look and the wait is missed.
+        let feed = self.feed.clone();
+        let moved = feed.moved.notified();
+        tokio::pin!(moved);
+        moved.as_mut().enable();
+        let tail = self.feed.tail(self.build);
+        let version = tail.as_ref().map(|t| t.version());
+        let Some(row) = self.row().await else { return Some(None) };
+        if row.reaped {
+            return Some(None);
+        }
+        if self.next == 0
+            && let Some(batch) = self.first_status(&row)
+        {
+            return Some(Some(batch));
+        }
+        if row.started.is_some() {
+            let from = self.next - 1;
+            match tail.as_ref().map(|t| t.read(from)) {
+                Some(Found::Frames { batch, more }) => {
+                    self.behind = more;
+                    return Some(Some(batch));
+                }
+                Some(Found::Nothing) => {}
+                Some(Found::Stored | Found::Ended) | None => {
+                    if let Some(batch) = self.stored(from).await {
+                        return Some(Some(batch));
                     }
                 }
             }
-            // A build that has ended has closed its log first or is about to: its tail is gone or ended.
-            if let Some(ended) = row.ended
-                && self.feed.tail(self.build).is_none()
-            {
-                return self.last_status(&row, ended).await;
-            }
-            match (tail, version) {
-                (Some(tail), Some(version)) => {
-                    let _ = tokio::time::timeout(LOOK, tail.wait(version)).await;
-                }
-                _ => {
-                    let _ = tokio::time::timeout(LOOK, moved).await;
-                }
-            }
         }
+        // A build that has ended has closed its log first or is about to: its tail is gone or ended.
+        if let Some(ended) = row.ended
+            && self.feed.tail(self.build).is_none()
+        {
+            return Some(self.last_status(&row, ended).await);
+        }
+        let grown = async {
+            match (&tail, version) {
+                (Some(tail), Some(version)) => tail.wait(version).await,
+                _ => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = grown => {}
+            () = moved => {}
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        None
     }
 
     /// Event 0: `started`, or the last status of a build that never started.
-    fn first_status(&self, row: &Row) -> Option<Batch> {
+    fn first_status(&self, row: &Row) -> Option<Arc<Batch>> {
         let started = row.started?;
         Some(status_batch(0, "started", started))
     }
 
-    async fn last_status(&mut self, row: &Row, ended: i64) -> Option<Batch> {
+    async fn last_status(&mut self, row: &Row, ended: i64) -> Option<Arc<Batch>> {
         let stored = self.feed.store.log_length(self.build).await.ok()?;
         let number = if row.started.is_some() { stored + 1 } else { 0 };
         if self.next < number {
@@ -136,7 +175,7 @@ impl Follower {
         Some(status_batch(number, &row.status, ended))
     }
 
-    async fn stored(&self, from: i64) -> Option<Batch> {
+    async fn stored(&mut self, from: i64) -> Option<Arc<Batch>> {
         let chunk = self.feed.store.log_chunk(self.build, from.max(0)).await.ok()??;
         let skip = usize::try_from(from - chunk.first_event).unwrap_or(0);
         let text = String::from_utf8_lossy(&chunk.text);
@@ -147,7 +186,9 @@ impl Follower {
             .map(|(i, json)| Frame::new(chunk.first_event + i64::try_from(i).unwrap_or(0) + 1, json))
             .collect();
         let first_event = chunk.first_event + i64::try_from(skip).unwrap_or(0) + 1;
-        (!frames.is_empty()).then_some(Batch { first_event, frames })
+        // Whoever reads from the store is behind.
+        self.behind = true;
+        (!frames.is_empty()).then(|| Batch::new(first_event, frames))
     }
 
     async fn row(&self) -> Option<Row> {
@@ -165,7 +206,7 @@ impl Follower {
 }
 
 /// A status event, made from the build's row. `time` in milliseconds.
-fn status_batch(number: i64, status: &str, time: i64) -> Batch {
+fn status_batch(number: i64, status: &str, time: i64) -> Arc<Batch> {
     let status = match status {
         "started" => "started",
         "succeeded" => "succeeded",
@@ -175,12 +216,20 @@ fn status_batch(number: i64, status: &str, time: i64) -> Batch {
         _ => "errored",
     };
     let json = Event::Status(status).to_wire(&Origin::step(""), time.div_euclid(1000), number);
-    Batch { first_event: number, frames: vec![Frame::new(number, &json)] }
+    Batch::new(number, vec![Frame::new(number, &json)])
 }
 
 impl Batch {
-    /// All frames as one piece for the wire.
-    pub fn sse(&self) -> Vec<Bytes> {
-        self.frames.iter().map(Frame::sse).collect()
+    pub(super) fn new(first_event: i64, frames: Vec<Frame>) -> Arc<Batch> {
+        Arc::new(Batch { first_event, frames, joined: OnceLock::new() })
+    }
+
+    /// All frames as one piece for the wire, put together once for all followers.
+    pub fn sse(&self) -> Bytes {
+        if let [only] = self.frames.as_slice() {
+            return only.sse();
+        }
+        let join = || Bytes::from(self.frames.iter().map(|f| f.0.as_ref()).collect::<Vec<_>>().concat());
+        self.joined.get_or_init(join).clone()
     }
 }

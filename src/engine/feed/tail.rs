@@ -6,13 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use super::{CHUNK, Frame, INTERVAL};
+use super::{Batch, CHUNK, Frame, INTERVAL};
 use crate::base::clock::Time;
 use crate::base::id::BuildId;
 use crate::event::{Event, Origin};
 use crate::store::Store;
 use crate::store::log::Chunk;
 
+/// Batches that followers may share.
+const SHARED: usize = 4;
 /// Stored frames are kept in memory up to this many bytes, for followers that are nearly up to date.
 const KEEP: usize = 1024 * 1024;
 
@@ -45,6 +47,8 @@ struct Inner {
     frames: VecDeque<Frame>,
     first: i64,
     kept: usize,
+    /// What followers have just been given.
+    recent: VecDeque<Arc<Batch>>,
     /// Everything before this number is stored.
     stored: i64,
     /// Bytes of the frames not yet stored.
@@ -82,8 +86,8 @@ pub struct Tail {
 
 /// What a follower finds at its position.
 pub enum Found {
-    /// Frames in memory.
-    Frames(Vec<Frame>),
+    /// Frames in memory, and whether there are more.
+    Frames { batch: Arc<Batch>, more: bool },
     /// Older than what is in memory: look in the store.
     Stored,
     /// Nothing yet.
@@ -165,8 +169,12 @@ impl Tail {
 
     /// Nothing will be appended any more.
     pub fn end(&self) {
-        self.lock().ended = true;
+        let mut inner = self.lock();
+        inner.ended = true;
+        inner.recent.clear();
+        drop(inner);
         self.changed();
+        self.wanted.notify_one();
     }
 
     /// Stores all that is in memory only, in chunks.
@@ -205,27 +213,29 @@ impl Tail {
 
     /// What is there from number `from` on.
     pub fn read(&self, from: i64) -> Found {
-        let inner = self.lock();
+        let mut inner = self.lock();
         if from < inner.first {
             return Found::Stored;
         }
         let skip = usize::try_from(from - inner.first).unwrap_or(usize::MAX);
         let mut size = 0;
-        let frames: Vec<Frame> = inner
-            .frames
-            .iter()
-            .skip(skip)
-            .take_while(|f| {
-                size += f.0.len();
-                size <= CHUNK || size == f.0.len()
-            })
-            .cloned()
-            .collect();
-        match (frames.is_empty(), inner.ended) {
-            (false, _) => Found::Frames(frames),
-            (true, true) => Found::Ended,
-            (true, false) => Found::Nothing,
+        let fits = |f: &&Frame| {
+            size += f.0.len();
+            size <= CHUNK || size == f.0.len()
+        };
+        let count = inner.frames.iter().skip(skip).take_while(fits).count();
+        if count == 0 {
+            return if inner.ended { Found::Ended } else { Found::Nothing };
         }
+        let more = skip + count < inner.frames.len();
+        let shared = inner.recent.iter().find(|b| b.first_event == from + 1 && b.frames.len() == count).cloned();
+        let batch = shared.unwrap_or_else(|| {
+            let batch = Batch::new(from + 1, inner.frames.iter().skip(skip).take(count).cloned().collect());
+            inner.recent.truncate(SHARED - 1);
+            inner.recent.push_front(batch.clone());
+            batch
+        });
+        Found::Frames { batch, more }
     }
 
     /// Counts changes; for [`Tail::wait`].

@@ -28,7 +28,7 @@ pub async fn follow(permit: Permit, call: Call) -> Answer {
     let asked = Asked::of_build(&permit, &call)?;
     let last: Option<i64> = call.header("last-event-id").parse().ok();
     let from = last.or_else(|| call.query.get("from").parse().ok()).unwrap_or(0);
-    let live = Live { app: call.app.clone(), asked, from, phase: Phase::Waiting(String::new()) };
+    let live = Live { app: call.app, asked, from, phase: Phase::Waiting(String::new()) };
     let events = stream::unfold(live, |mut live| async move {
         let event = live.next().await?;
         Some((Ok::<_, Infallible>(event), live))

@@ -165,7 +165,7 @@ mod tests {
 
         #[test]
         fn the_same_graph_gives_the_same_drawing(graph in any_graph(false)) {
-            prop_assert_eq!(draw(&graph), draw(&graph.clone()));
+            prop_assert_eq!(draw(&graph), draw(&graph));
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use whistlestop::base::id::BuildId;
+use whistlestop::base::stream::Stream;
 use whistlestop::event::Origin;
 use whistlestop::store::build::Status;
 
@@ -28,7 +29,9 @@ async fn run(world: &World, id: i64) {
         .await
         .unwrap();
     let log = app.feed.open(build).await.unwrap();
-    log.output(&Origin::step("1"), "it worked\r\n".into(), 11).await.unwrap();
+    log.output(&Origin { source: Some(Stream::Stdout), ..Origin::step("1") }, "it worked\r\n".into(), 11)
+        .await
+        .unwrap();
     app.feed.store_all(build).await.unwrap();
     app.store.write(move |tx| tx.finish_build(build, Status::Succeeded, now)).await.unwrap();
     app.feed.close(build);
@@ -152,7 +155,7 @@ async fn a_stop_does_not_wait_for_those_who_follow() {
     let (mut world, ann) = kitchen().await;
     trigger(&ann, "unit").await;
     let following = ann.get("/api/v1/builds/1/events").await;
-    let stopped = tokio::time::timeout(Duration::from_secs(5), world.restart()).await;
+    let stopped = tokio::time::timeout(Duration::from_secs(5), world.restart(&[])).await;
     assert!(stopped.is_ok());
     drop(following);
     assert_eq!(world.sign_in("ann").await.json("/api/v1/builds/1").await["name"], "1");

@@ -20,7 +20,6 @@ const MISSING: &[&str] = &[
     "GetVersionsDB",
     "CreatePipelineBuild",
     "ListSharedForResourceType",
-    "CheckResourceType",
     "CheckPrototype",
     "ClearResourceCache",
     "ClearResourceTypeVersions",
