@@ -26,7 +26,7 @@ function apply(change) {
   if (change.do === "inner") at.innerHTML = change.html;
   if (change.do === "replace") at.outerHTML = change.html;
   if (change.do === "state") {
-    at.className = change.class;
+    at.className = change.class ?? "";
     // Unfolds when it begins; folds only what the reader has not touched.
     if (change.open && !at.open) at.open = true;
   }

@@ -115,6 +115,7 @@ async fn a_push_is_watched(runtime: Runtime) {
     browser.follow("main a[href$='/builds/2']").await;
     browser.wait("document.querySelector('#build-head .pill')?.innerText === 'succeeded'").await;
     browser.wait("document.querySelector('#build-steps').textContent.includes('testing seen in a browser')").await;
+    assert!(!browser.text("main").await.contains("undefined"));
     assert_eq!(scene.remote.tags().await.len(), 2);
     browser.open(&scene.world.url("/teams/main/pipelines/release/resources/repo")).await;
     browser.wait("document.querySelector('main').textContent.includes('seen in a browser')").await;

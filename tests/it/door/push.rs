@@ -71,11 +71,10 @@ jobs:
 
     /// The build of this number, as soon as there is one.
     pub async fn build(&self, number: usize, patience: Duration) -> i64 {
-        let what = format!("build {number} starts");
-        let number = number.to_string();
+        let (what, name) = (format!("build {number} starts"), number.to_string());
         let found = until(&what, patience, async || {
             let builds = self.world.builds("release", "tag").await;
-            if let Some(build) = builds.iter().find(|b| b["name"] == number.as_str()) {
+            if let Some(build) = builds.iter().find(|b| b["name"] == name) {
                 return Some(Ok(build["id"].as_i64().unwrap()));
             }
             let resources = self.world.api("teams/main/pipelines/release/resources").await;
