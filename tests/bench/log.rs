@@ -111,9 +111,10 @@ fn told(events: &[u8]) -> Vec<u8> {
     text
 }
 
-/// The same lines by the shell alone.
+/// The same lines by the shell alone; a task's terminal ends lines with a carriage return as well.
 fn expected() -> Vec<u8> {
-    Command::new("sh").args(["-c", &seq()]).output().unwrap().stdout
+    let plain = Command::new("sh").args(["-c", &seq()]).output().unwrap().stdout;
+    String::from_utf8(plain).unwrap().replace('\n', "\r\n").into_bytes()
 }
 
 /// Bytes stored per byte of log.
