@@ -12,6 +12,7 @@ mod follower;
 mod tail;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -68,12 +69,20 @@ pub struct Feed {
     moved: Arc<Notify>,
     /// From where on the followers' common beat is counted.
     epoch: tokio::time::Instant,
+    groups: Arc<AtomicU32>,
 }
 
 impl Feed {
     /// Over a store.
     pub fn new(store: Store, clock: Arc<dyn Clock>) -> Feed {
-        Feed { store, clock, tails: Arc::default(), moved: Arc::default(), epoch: tokio::time::Instant::now() }
+        Feed {
+            store,
+            clock,
+            tails: Arc::default(),
+            moved: Arc::default(),
+            epoch: tokio::time::Instant::now(),
+            groups: Arc::default(),
+        }
     }
 
     /// Opens the log of a build for writing, going on after what is stored. Repeated calls give the same log.
@@ -127,10 +136,16 @@ impl Feed {
         self.moved.notify_waiters();
     }
 
-    /// The next moment that is a multiple of `period`.
-    fn beat(&self, period: Duration) -> tokio::time::Instant {
-        let passed = self.epoch.elapsed().as_nanos() / period.as_nanos();
-        self.epoch + period * u32::try_from(passed + 1).unwrap_or(u32::MAX)
+    /// The next of a group's moments, which come every `period`.
+    fn beat(&self, period: Duration, group: u32) -> tokio::time::Instant {
+        let first = self.epoch + period * group / follower::GROUPS;
+        let passed = first.elapsed().as_nanos() / period.as_nanos();
+        first + period * u32::try_from(passed + 1).unwrap_or(u32::MAX)
+    }
+
+    /// The group of the next follower.
+    fn group(&self) -> u32 {
+        self.groups.fetch_add(1, Ordering::Relaxed) % follower::GROUPS
     }
 
     fn tail(&self, build: BuildId) -> Option<Arc<Tail>> {

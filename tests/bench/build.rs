@@ -1,5 +1,5 @@
 //! What a build costs: from the trigger's request to the finish as a follower sees it, beside the least that the same
-//! work can cost on this machine. `cargo bench --bench build [-- --pairs N] [-- --only embedded|docker]`
+//! work can cost on this machine. `cargo bench --bench build [-- --pairs N] [-- --only embedded|docker|docker-input]`
 #![allow(clippy::unwrap_used, clippy::too_many_lines, reason = "a benchmark that fails here has failed")]
 
 mod yard;
@@ -31,7 +31,7 @@ fn main() {
         if asked("embedded") {
             embedded().await;
         }
-        if asked("docker") {
+        if asked("docker") || asked("docker-input") {
             match engine().await {
                 Some(place) => docker(&place).await,
                 None => println!("no Docker answers: its figures were not taken"),
@@ -122,6 +122,52 @@ async fn embedded() {
         Some(median(&floors)),
         n,
     );
+    input("embedded", &["--runtime", "embedded", "--allow-host-rootfs"], "rootfs_uri: \"host:///\"").await;
+}
+
+/// What an input adds to a step: the same build with and without it, for a tree that is small and one that is large.
+async fn input(runtime: &str, flags: &[&str], root: &str) {
+    for (size, megabytes) in [("1 kB", 0), ("200 MB", 200)] {
+        let repository = tempfile::tempdir().unwrap();
+        let script = format!(
+            "git init -q -b main; head -c 1000 /dev/urandom > small; head -c {megabytes}M /dev/urandom > large; git add .; \
+             git -c core.compression=0 -c user.name=b -c user.email=b@example.com commit -qm files"
+        );
+        assert!(Command::new("sh").args(["-ec", &script]).current_dir(repository.path()).status().unwrap().success());
+        let flags: Vec<&str> = flags.iter().copied().chain(["--allow-local-git"]).collect();
+        let server = Server::start(&flags).await;
+        let job = |name: &str, inputs: &str| {
+            let config = format!("platform: linux, {root}, {inputs} run: {{path: \"true\"}}");
+            format!("- name: {name}\n  plan:\n  - get: repo\n  - task: t\n    config: {{{config}}}\n")
+        };
+        let source = repository.path().display();
+        let file = format!(
+            "resources:\n- {{name: repo, type: git, check_every: never, source: {{uri: \"file://{source}\"}}}}\njobs:\n{}{}",
+            job("with", "inputs: [{name: repo}],"),
+            job("without", "")
+        );
+        server.pipeline("i", &file).await;
+        let mut link = server.link().await;
+        let (mut values, mut floors) = (Vec::new(), Vec::new());
+        for round in 0..=pairs() / 2 {
+            for (job, times) in [("with", &mut values), ("without", &mut floors)] {
+                let begin = Instant::now();
+                server.build(&mut link, "i", job).await;
+                if round > 0 {
+                    times.push(ms(begin.elapsed()));
+                }
+                server.settle(&mut link).await;
+            }
+        }
+        let differences: Vec<f64> = values.iter().zip(&floors).map(|(v, f)| v - f).collect();
+        line(
+            &format!("{runtime}: an input of {size} adds"),
+            "<= 10 ms",
+            (median(&differences), "ms"),
+            None,
+            values.len(),
+        );
+    }
 }
 
 /// A Docker engine that answers.
@@ -165,6 +211,12 @@ async fn docker(socket: &Path) {
     let server = Arc::new(Server::start(&["--runtime", "docker"]).await);
     let resource = format!("image_resource: {{type: registry-image, source: {{repository: \"{image}\"}}}}");
     server.pipeline("p", &jobs(AT_ONCE, &resource)).await;
+    if asked("docker-input") {
+        input("docker", &["--runtime", "docker"], &resource).await;
+    }
+    if !asked("docker") {
+        return;
+    }
     let mut link = server.link().await;
     for _ in 0..2 {
         server.build(&mut link, "p", "j0").await;

@@ -13,8 +13,8 @@ use crate::event::{Event, Origin};
 use crate::store::Store;
 use crate::store::log::Chunk;
 
-/// Batches that followers may share.
-const SHARED: usize = 4;
+/// Batches that followers may share: some for each group of them.
+const SHARED: usize = 12;
 /// Stored frames are kept in memory up to this many bytes, for followers that are nearly up to date.
 const KEEP: usize = 1024 * 1024;
 
@@ -227,8 +227,11 @@ impl Tail {
         if count == 0 {
             return if inner.ended { Found::Ended } else { Found::Nothing };
         }
-        let more = skip + count < inner.frames.len();
-        let shared = inner.recent.iter().find(|b| b.first_event == from + 1 && b.frames.len() == count).cloned();
+        let mut more = skip + count < inner.frames.len();
+        // A little less than there is, if others at the same place have just been given it: they stay together.
+        let shares = |b: &&Arc<Batch>| b.first_event == from + 1 && (b.frames.len() == count || b.is_fresh());
+        let shared = inner.recent.iter().find(shares).cloned();
+        more &= shared.as_ref().is_none_or(|b| b.frames.len() >= count);
         let batch = shared.unwrap_or_else(|| {
             let batch = Batch::new(from + 1, inner.frames.iter().skip(skip).take(count).cloned().collect());
             inner.recent.truncate(SHARED - 1);

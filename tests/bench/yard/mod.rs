@@ -60,7 +60,8 @@ pub fn title() {
 
 /// Prints one figure beside its goal and the floor of the same run.
 pub fn line(figure: &str, goal: &str, (value, unit): (f64, &str), floor: Option<f64>, n: usize) {
-    let measured = format!("{value:.2} {unit}");
+    let digits = if value < 1.0 { 4 } else { 2 };
+    let measured = format!("{value:.digits$} {unit}");
     let (floor, ratio) = match floor {
         Some(floor) => (format!("{floor:.2} {unit}"), format!("{:.3}", value / floor)),
         None => Default::default(),
