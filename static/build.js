@@ -18,13 +18,15 @@ export function followBuild(main) {
 function apply(change) {
   const at = document.getElementById(change.id);
   if (!at) return;
+  // What is empty is not sent.
+  const html = change.html ?? "";
   if (change.do === "append") {
-    at.insertAdjacentHTML("beforeend", change.html);
+    at.insertAdjacentHTML("beforeend", html);
     // As many lines as the server shows; the raw log has the rest.
     if (at.classList.contains("log")) while (at.childElementCount > 2500) at.firstElementChild.remove();
   }
-  if (change.do === "inner") at.innerHTML = change.html;
-  if (change.do === "replace") at.outerHTML = change.html;
+  if (change.do === "inner") at.innerHTML = html;
+  if (change.do === "replace") at.outerHTML = html;
   if (change.do === "state") {
     at.className = change.class ?? "";
     // Unfolds when it begins; folds only what the reader has not touched.
