@@ -64,8 +64,8 @@ pub struct Settings {
     pub starts: usize,
 }
 
-/// What all passes share.
-pub struct Shared {
+/// What an engine is made of.
+pub struct Parts {
     /// The truth.
     pub store: Store,
     /// The time.
@@ -82,45 +82,27 @@ pub struct Shared {
     pub bundles: Vec<bundle::Bundle>,
     /// What the operator has set.
     pub settings: Settings,
+}
+
+/// What all passes share: the parts, and what keeps builds out of each other's way.
+pub struct Shared {
+    parts: Parts,
     locks: Locks,
     turns: Turns,
 }
 
-/// What an engine is made of.
-pub struct Parts {
-    /// See [`Shared`].
-    pub store: Store,
-    /// See [`Shared`].
-    pub clock: Arc<dyn Clock>,
-    /// See [`Shared`].
-    pub feed: Feed,
-    /// See [`Shared`].
-    pub wakes: Wakes,
-    /// See [`Shared`].
-    pub runtime: Arc<dyn Runtime>,
-    /// See [`Shared`].
-    pub natives: Arc<dyn NativeHost>,
-    /// See [`Shared`].
-    pub bundles: Vec<bundle::Bundle>,
-    /// See [`Shared`].
-    pub settings: Settings,
+impl std::ops::Deref for Shared {
+    type Target = Parts;
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
 }
 
 impl Shared {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Arc<Shared> {
-        Arc::new(Shared {
-            turns: Turns::new(parts.settings.starts),
-            locks: Locks::default(),
-            store: parts.store,
-            clock: parts.clock,
-            feed: parts.feed,
-            wakes: parts.wakes,
-            runtime: parts.runtime,
-            natives: parts.natives,
-            bundles: parts.bundles,
-            settings: parts.settings,
-        })
+        let turns = Turns::new(parts.settings.starts);
+        Arc::new(Shared { parts, locks: Locks::default(), turns })
     }
 
     /// How often things are checked.
