@@ -353,17 +353,27 @@ fn until_gone(server: &mut Child) {
     }
 }
 
-/// Ends the supervisors below a state directory, and removes what its installation has on the Docker engine.
-async fn clear(state: &Path) {
+/// Ends the supervisors below a state directory, and those that they were starting meanwhile.
+fn end_supervisors(state: &Path) {
     let marks = state.join("worker").to_string_lossy().into_owned();
-    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
-        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line).into_owned();
-        if line.contains("supervise") && line.contains(&marks) {
-            kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
+    let mut found = true;
+    while std::mem::take(&mut found) {
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
+            let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+            let line = String::from_utf8_lossy(&line).into_owned();
+            if line.contains("supervise") && line.contains(&marks) {
+                found = true;
+                kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
+            }
         }
+        std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Ends what runs for a state directory, and removes what its installation has on the Docker engine.
+async fn clear(state: &Path) {
+    end_supervisors(state);
     let Ok(store) = whistlestop::store::Store::open(state) else { return };
     let Ok(Some(installation)) = store.read(|tx| tx.setting("installation")).await else { return };
     let label = format!("label=whistlestop.installation={installation}");
