@@ -21,8 +21,9 @@ use crate::runtime::{ContainerSpec, Exit, Limits, Mount, Output, Process, Volume
 
 /// Terminals of tasks are this large (Concourse: 500 × 500).
 const TERMINAL: WindowSize = WindowSize { columns: 500, rows: 500 };
-/// Output of a busy step is put together for this long before it is told.
-const TOGETHER: Duration = Duration::from_millis(20);
+/// Output of a busy step is put together for this long before it is told; longer than followers pause, so that they
+/// wait for it and not it for them.
+const TOGETHER: Duration = Duration::from_millis(25);
 
 /// Runs the step.
 pub async fn run(plan: &Plan, task: &TaskPlan, scope: &Scope) -> Result<LeafResult, Stop> {
