@@ -30,12 +30,22 @@ async fn two_hundred_builds_of_a_team_do_not_delay_the_first_of_another() {
     let unpause = world.request(reqwest::Method::PUT, &other("/pipelines/p/unpause")).send().await.unwrap();
     assert!(unpause.status().is_success(), "{unpause:?}");
 
-    let triggered = futures_util::future::join_all((0..MANY).map(|_| world.trigger("p", "j"))).await;
+    let over = async || {
+        let builds = world.api("teams/main/pipelines/p/jobs/j/builds?limit=300").await;
+        let builds = builds.as_array().unwrap().iter();
+        builds.filter(|b| b["status"] != "pending" && b["status"] != "started").count()
+    };
+    // However slow this machine is at triggering, all of them wait when the other team comes.
+    world.fly(&["pause-job", "-j", "p/j"]).await;
+    futures_util::future::join_all((0..MANY).map(|_| world.trigger("p", "j"))).await;
+    assert_eq!(over().await, 0);
+    world.fly(&["unpause-job", "-j", "p/j"]).await;
     let build = world.request(reqwest::Method::POST, &other("/pipelines/p/jobs/j/builds")).send().await.unwrap();
     let build: Value = build.json().await.unwrap();
     assert_eq!(world.finish(build["id"].as_i64().unwrap()).await, "succeeded");
-    let builds = world.api("teams/main/pipelines/p/jobs/j/builds?limit=300").await;
-    let over = builds.as_array().unwrap().iter().filter(|b| b["status"] == "succeeded").count();
-    assert_eq!(builds.as_array().unwrap().len(), triggered.len());
-    assert!(over < MANY / 2, "{over} of {MANY} builds of the first team were over before the other team's only one");
+    let meanwhile = over().await;
+    assert!(
+        meanwhile < MANY / 5,
+        "{meanwhile} of {MANY} builds of the first team came before the other team's only one"
+    );
 }
