@@ -143,8 +143,8 @@ fn stored(database: &Path) -> f64 {
         let frames = journal[32..].chunks_exact(24 + 4096);
         // A frame that commits says how many pages the database has then.
         let salt = &journal[16..24];
-        let commits = frames.filter(|f| &f[8..16] == salt).map(|f| u32::from_be_bytes(f[4..8].try_into().unwrap()));
-        pages = commits.filter(|n| *n > 0).next_back().unwrap_or(pages);
+        let mut commits = frames.filter(|f| &f[8..16] == salt).map(|f| u32::from_be_bytes(f[4..8].try_into().unwrap()));
+        pages = commits.rfind(|n| *n > 0).unwrap_or(pages);
     }
     f64::from(pages) * 4096.0
 }
