@@ -53,6 +53,20 @@ impl Server {
         self.child.wait().ok();
     }
 
+    /// Supervisors outlive their server on purpose; those on this state directory have nobody to come back to them.
+    fn end_steps(&self) {
+        let state = self.directory.path().to_string_lossy().into_owned();
+        for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+            let Some(pid) = process.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
+            let command = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+            let command = String::from_utf8_lossy(&command);
+            if command.starts_with(&*binary().to_string_lossy()) && command.contains(&state) {
+                // SAFETY: a signal to a process whose command line names a directory that is ours alone.
+                unsafe { libc::kill(pid, libc::SIGKILL) };
+            }
+        }
+    }
+
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -159,10 +173,11 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop();
+        self.end_steps();
     }
 }
 
-#[expect(clippy::zombie_processes, reason = "the server that holds it waits for it")]
+#[allow(clippy::zombie_processes, reason = "who gets the child waits for it")]
 async fn spawn(state: &Path, flags: &[String]) -> (Child, Place, Duration) {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let begin = Instant::now();
