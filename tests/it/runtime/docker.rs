@@ -2,7 +2,6 @@
 
 mod failure;
 mod image;
-mod overhead;
 mod step;
 mod suite;
 mod volume;
