@@ -56,7 +56,7 @@ impl SetPipeline {
             Some((config, version)) => (decode(config)?, version),
             None => (Config::default(), String::new()),
         };
-        let config = decode(filled.value.clone())?;
+        let config = decode(filled.value.clone()).map_err(|failure| filled.located(failure))?;
         let (_, warnings) = pipeline::validate(&config);
         let changes = pipeline::diff(&existing, &config, !self.no_color);
         fly.console.print(changes.as_deref().unwrap_or_default())?;

@@ -45,6 +45,15 @@ pub struct Filled {
 }
 
 impl Filled {
+    /// What decoding has failed with, and below it the place and the remedy, where the file stands as it was written.
+    pub fn located(&self, failure: Failure) -> Failure {
+        let (Failure::Said(text), Some(own)) = (&failure, &self.own) else { return failure };
+        let Err(problems) = pipeline::load(own.as_bytes()) else { return failure };
+        let Some((problem, line)) = problems.iter().find_map(|p| Some((p, p.line?))) else { return failure };
+        let remedy = problem.remedy.as_ref().map(|r| format!(": {r}")).unwrap_or_default();
+        Failure::said(format!("{text}\n  at line {line}, {}{remedy}", problem.path))
+    }
+
     /// What the server is sent: the file as it stands where that is possible, so that the lines which it finds wrong
     /// are those of the file.
     pub fn text(self) -> String {

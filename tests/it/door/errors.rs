@@ -30,6 +30,10 @@ async fn a_malformed_pipeline_names_line_key_and_remedy_and_changes_nothing() {
             good.replace("  - task: t", "  - task: t\n    attempts: -1"),
             ["line 5", "attempts", "must be greater than 0"],
         ),
+        (
+            good.replace("  - task: t", "  - tsak: t"),
+            ["line 4", "no step configured", "a step needs one of: get, put, task"],
+        ),
         (good.replace("- name: j", "- name: j\n  serial: [1"), ["line 3", "did not find expected", "]"]),
         (format!("{good}  - get: nothing\n"), ["line 9", "unknown resource 'nothing'", "add it under `resources:`"]),
     ] {
