@@ -2,6 +2,7 @@
 
 pub mod chance;
 pub mod clock;
+pub mod distance;
 pub mod duration;
 pub mod error;
 pub mod id;

@@ -8,6 +8,7 @@ use super::validate::validate;
 use super::yaml::document::{Document, YamlError};
 use super::yaml::value::DuplicateKey;
 use super::{Config, TaskConfig};
+use crate::base::distance::distance;
 use crate::vars::number;
 
 /// Reads and checks a pipeline as the server does: problems refuse it, warnings do not.
@@ -118,21 +119,6 @@ fn remedy(fault: &Fault, root: &Value) -> Option<String> {
 fn closest(key: &str, known: &[&'static str]) -> Option<&'static str> {
     let near = known.iter().map(|k| (distance(key, k), *k)).min()?;
     (near.0 <= 2 && near.0 < key.len()).then_some(near.1)
-}
-
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(row[j + 1] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 impl TaskConfig {

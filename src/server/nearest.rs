@@ -1,25 +1,11 @@
 //! The name somebody may have meant.
 
+use crate::base::distance::distance;
+
 /// The one of `names` that differs least from `wrong`, if it is close.
 pub fn nearest<'n>(wrong: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     let best = names.into_iter().map(|n| (distance(wrong, n), n)).min()?;
     (best.0 <= wrong.len().max(3) / 3).then_some(best.1)
-}
-
-/// Insertions, deletions and replacements from one to the other.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]
