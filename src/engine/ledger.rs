@@ -10,6 +10,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::Shared;
 use super::feed::Log;
+use super::values::{Asker, values};
 use crate::base::clock::Time;
 use crate::base::id::{BuildId, JobId, PipelineId, ScopeId, TeamId};
 use crate::base::version::{MetadataField, Version, digest};
@@ -24,6 +25,7 @@ use crate::store::cache::ResourceCache;
 use crate::store::container::Container;
 use crate::store::finish::Made;
 use crate::store::volume::Volume;
+use crate::vars::{Reference, Values};
 
 type Result<T> = std::result::Result<T, WorldError>;
 
@@ -37,7 +39,6 @@ pub struct Ledger {
     loose: Mutex<HashMap<PlanId, LeafResult>>,
     /// Containers of a build without a row.
     containers: Mutex<Vec<ContainerHandle>>,
-    variables: crate::vars::Static,
 }
 
 impl Ledger {
@@ -65,14 +66,7 @@ impl Ledger {
 
     /// For a check without a row.
     pub fn loose(shared: Arc<Shared>, env: BuildEnv) -> Ledger {
-        Ledger {
-            shared,
-            env,
-            row: None,
-            loose: Mutex::default(),
-            containers: Mutex::default(),
-            variables: crate::vars::Static::default(),
-        }
+        Ledger { shared, env, row: None, loose: Mutex::default(), containers: Mutex::default() }
     }
 
     /// Removes the containers of a check without a row: nobody will look into them.
@@ -397,7 +391,8 @@ impl World for Ledger {
         Ok(true)
     }
 
-    fn variables(&self) -> &(dyn crate::vars::Lookup + Send + Sync) {
-        &self.variables
+    async fn values(&self, wanted: &[Reference]) -> Result<Values> {
+        let pipeline = self.pipeline().map(|id| (id, self.env.pipeline.clone()));
+        values(&self.shared, &Asker { team: self.env.team.clone(), pipeline }, wanted).await
     }
 }

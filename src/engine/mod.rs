@@ -9,6 +9,7 @@ mod locks;
 pub mod schedule;
 pub mod track;
 mod turns;
+mod values;
 
 use std::path::PathBuf;
 use std::sync::Arc;

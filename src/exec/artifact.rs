@@ -19,21 +19,33 @@ pub struct Artifact {
 
 /// All artifacts of a build by name; the last with a name wins. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Artifacts(Arc<Mutex<BTreeMap<String, Artifact>>>);
+pub struct Artifacts {
+    own: Arc<Mutex<BTreeMap<String, Artifact>>>,
+    around: Option<Arc<Artifacts>>,
+}
 
 impl Artifacts {
+    /// A place within this one: what is put there is not seen from here.
+    #[must_use]
+    pub fn nested(&self) -> Artifacts {
+        Artifacts { own: Arc::default(), around: Some(Arc::new(self.clone())) }
+    }
+
     /// Adds or replaces one.
     pub fn put(&self, name: &str, artifact: Artifact) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), artifact);
+        self.own.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), artifact);
     }
 
     /// The one of that name.
     pub fn get(&self, name: &str) -> Option<Artifact> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        let own = self.own.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        own.or_else(|| self.around.as_ref()?.get(name))
     }
 
     /// All, by name.
     pub fn all(&self) -> BTreeMap<String, Artifact> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut all = self.around.as_ref().map(|around| around.all()).unwrap_or_default();
+        all.extend(self.own.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        all
     }
 }

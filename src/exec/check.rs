@@ -31,7 +31,7 @@ pub async fn run(plan: &Plan, check: &CheckPlan, scope: &Scope) -> Result<LeafRe
         Some(text) => left(&plan.id, text, scope).await.map_err(Stop::Error)?,
         None => TIMEOUT,
     };
-    let source = filled(&check.source, scope)?;
+    let source = filled(&check.source, scope).await?;
     let scripts = match registry::serves_type(&check.kind, &check.image, scope) {
         true => None,
         false => Some(image::of_type(&plan.id, &check.image, scope).await?),

@@ -26,8 +26,8 @@ pub async fn run(plan: &Plan, get: &GetPlan, scope: &Scope) -> Result<LeafResult
         None => None,
     };
     let version = wanted(get, scope).await?;
-    let source = filled(&get.source, scope)?;
-    let params = filled_params(get.params.as_ref(), scope)?;
+    let source = filled(&get.source, scope).await?;
+    let params = filled_params(get.params.as_ref(), scope).await?;
     let engine = registry::serves(get, scope);
     let scripts = if engine { None } else { Some(image::of_type(&plan.id, &get.image, scope).await?) };
     let kind = scripts.as_ref().map_or(get.kind.as_str(), |(_, kind)| kind.as_str());

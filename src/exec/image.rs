@@ -71,7 +71,7 @@ pub async fn of_type(plan: &PlanId, image: &TypeImage, scope: &Scope) -> Result<
 pub async fn fetch(plan: &PlanId, check: Option<&Plan>, get: &Plan, scope: &Scope) -> Result<Artifact, Stop> {
     let origin = Origin::step(&plan.0);
     // Nested steps must not hand their artifacts to the build.
-    let inner = Scope { artifacts: super::artifact::Artifacts::default(), ..scope.clone() };
+    let inner = scope.nested();
     if let Some(check) = check {
         scope.world.emit(&origin, Event::ImageCheck(crate::plan::shown(check))).await?;
     }
@@ -142,7 +142,7 @@ pub async fn of_task(
         return of_artifact(&artifact, scope).await;
     }
     if let Some(image) = image_resource {
-        let image = filled_image(image, scope)?;
+        let image = filled_image(image, scope).await?;
         let (check, get, _) =
             crate::plan::fetch_image(plan, &image, &task.resource_types, None, task.check_skip_interval);
         let artifact = fetch(plan, check.as_deref(), &get, scope).await?;
@@ -167,9 +167,9 @@ pub async fn of_task(
     }
 }
 
-fn filled_image(image: &ImageResource, scope: &Scope) -> Result<ImageResource, Stop> {
-    let source = super::source::filled_params(image.source.as_ref(), scope)?;
-    let params = super::source::filled_params(image.params.as_ref(), scope)?;
+async fn filled_image(image: &ImageResource, scope: &Scope) -> Result<ImageResource, Stop> {
+    let source = super::source::filled_params(image.source.as_ref(), scope).await?;
+    let params = super::source::filled_params(image.params.as_ref(), scope).await?;
     Ok(ImageResource { source, params, ..image.clone() })
 }
 

@@ -8,6 +8,7 @@ mod composite;
 mod environment;
 mod get;
 mod image;
+mod local;
 mod outcome;
 mod put;
 mod registry;
@@ -55,7 +56,7 @@ pub fn run<'a>(plan: &'a Plan, scope: &'a Scope) -> BoxFuture<'a, Outcome> {
 async fn leaf(plan: &Plan, scope: &Scope, step: impl Future<Output = Result<LeafResult, outcome::Stop>>) -> Outcome {
     match scope.world.result(&plan.id).await {
         Ok(Some(result)) => {
-            scope.restore(&plan.id, &result);
+            scope.restore(plan, &result);
             return result.outcome;
         }
         Ok(None) => {}
@@ -69,7 +70,7 @@ async fn leaf(plan: &Plan, scope: &Scope, step: impl Future<Output = Result<Leaf
             LeafResult::of(stop.outcome(text))
         }
     };
-    scope.restore(&plan.id, &result);
+    scope.restore(plan, &result);
     match scope.world.record(&plan.id, &result).await {
         Ok(()) => result.outcome,
         Err(error) => Outcome::Errored(error.to_string()),

@@ -28,8 +28,8 @@ pub async fn run(plan: &Plan, put: &PutPlan, scope: &Scope) -> Result<LeafResult
         Some(text) => Some(left(&plan.id, text, scope).await.map_err(Stop::Error)?),
         None => None,
     };
-    let source = filled(&put.source, scope)?;
-    let params = filled_params(put.params.as_ref(), scope)?;
+    let source = filled(&put.source, scope).await?;
+    let params = filled_params(put.params.as_ref(), scope).await?;
     let (scripts, _) = image::of_type(&plan.id, &put.image, scope).await?;
     let inputs = chosen(&put.inputs, params.as_ref(), &scope.artifacts.all())?;
     let mounts = mounts(plan, &inputs, &scripts, scope).await?;

@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::artifact::Artifacts;
+use super::local::Locals;
 use super::outcome::LeafResult;
 use super::world::World;
 use crate::base::secret::Redactor;
 use crate::event::{Event, Origin};
-use crate::plan::PlanId;
+use crate::plan::{Action, Plan, PlanId};
 use crate::runtime::{ContainerHandle, VolumeHandle};
+use crate::vars::each_text;
 
 /// See the module's doc. Clones share everything but the position.
 #[derive(Clone)]
@@ -19,6 +22,8 @@ pub struct Scope {
     pub world: Arc<dyn World>,
     /// Named results of earlier steps.
     pub artifacts: Artifacts,
+    /// Variables that earlier steps have set.
+    pub locals: Locals,
     /// The build's secrets.
     pub redactor: Redactor,
     /// Cancelled when the step should stop.
@@ -32,7 +37,14 @@ pub struct Scope {
 impl Scope {
     /// The scope of a whole build.
     pub fn new(world: Arc<dyn World>, redactor: Redactor, stop: CancellationToken) -> Scope {
-        Scope { world, artifacts: Artifacts::default(), redactor, stop, attempt: Vec::new(), status: None }
+        let (artifacts, locals) = (Artifacts::default(), Locals::default());
+        Scope { world, artifacts, locals, redactor, stop, attempt: Vec::new(), status: None }
+    }
+
+    /// The same for steps whose artifacts and variables are their own.
+    #[must_use]
+    pub fn nested(&self) -> Scope {
+        Scope { artifacts: self.artifacts.nested(), locals: self.locals.nested(), ..self.clone() }
     }
 
     /// The same for attempt number `n` (from 1).
@@ -61,10 +73,21 @@ impl Scope {
     }
 
     /// Takes up what a finished leaf left behind.
-    pub fn restore(&self, _plan: &PlanId, result: &LeafResult) {
+    pub fn restore(&self, plan: &Plan, result: &LeafResult) {
         for (name, artifact) in &result.artifacts {
             self.artifacts.put(name, artifact.clone());
         }
+        if let Action::Get(get) = &plan.action
+            && result.outcome.is_success()
+        {
+            let fields = result.metadata.iter().map(|f| (f.name.clone(), Value::String(f.value.clone())));
+            self.locals.set(&get.name, Value::Object(fields.collect()));
+        }
+    }
+
+    /// Replaces every text within `value` in what leaves the build from now on.
+    pub fn hide(&self, value: &Value) {
+        each_text(value, &mut |text| self.redactor.learn(text));
     }
 
     /// Tells an error of a step in the log. That it cannot be written changes nothing about the error.

@@ -2,28 +2,47 @@
 
 use serde_json::Value;
 
+use super::local::{Known, is_local};
 use super::outcome::Stop;
 use super::scope::Scope;
 use crate::base::version::{Version, canonical_json, digest};
 use crate::pipeline::Object;
-use crate::vars::{self, Missing};
+use crate::vars::{self, Lookup, Missing, Reference, Values};
 
 /// `object` with every `((variable))` filled in; one that is not known is an error that names it.
-pub fn filled(object: &Object, scope: &Scope) -> Result<Object, Stop> {
-    match filled_value(&Value::Object(object.clone()), scope)? {
+pub async fn filled(object: &Object, scope: &Scope) -> Result<Object, Stop> {
+    match filled_value(&Value::Object(object.clone()), scope).await? {
         Value::Object(object) => Ok(object),
         _ => Ok(Object::new()),
     }
 }
 
 /// The same for any value.
-pub fn filled_value(value: &Value, scope: &Scope) -> Result<Value, Stop> {
-    Ok(vars::interpolate(value, scope.world.variables(), Missing::Error)?)
+pub async fn filled_value(value: &Value, scope: &Scope) -> Result<Value, Stop> {
+    Ok(vars::interpolate(value, &known(value, scope).await?, Missing::Error)?)
 }
 
 /// The same for params, which may be absent.
-pub fn filled_params(params: Option<&Object>, scope: &Scope) -> Result<Option<Object>, Stop> {
-    params.map(|p| filled(p, scope)).transpose()
+pub async fn filled_params(params: Option<&Object>, scope: &Scope) -> Result<Option<Object>, Stop> {
+    match params {
+        Some(params) => Ok(Some(filled(params, scope).await?)),
+        None => Ok(None),
+    }
+}
+
+/// What is known of the variables that `value` names. What sources outside of the build tell is secret from here on.
+async fn known<'a>(value: &Value, scope: &'a Scope) -> Result<Known<'a>, Stop> {
+    let wanted: Vec<Reference> = vars::references(value)?.into_iter().filter(|r| !is_local(r)).collect();
+    let values = match wanted.is_empty() {
+        true => Values::default(),
+        false => scope.world.values(&wanted).await?,
+    };
+    for reference in &wanted {
+        if let Some(value) = values.get(reference)? {
+            scope.hide(&value);
+        }
+    }
+    Ok(Known { locals: &scope.locals, values })
 }
 
 /// Key of a version history: one per team, resource (or none: images and types share), type chain and source.

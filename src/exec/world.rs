@@ -14,6 +14,7 @@ use crate::event::{Event, Origin};
 use crate::plan::PlanId;
 use crate::resource::{Native, Response};
 use crate::runtime::{self, Attached, ContainerHandle, ContainerSpec, EngineImage, Runtime, VolumeHandle};
+use crate::vars::{Reference, Values};
 
 /// The world could not do what was asked, such as write to a full disk.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -163,8 +164,9 @@ pub trait World: Send + Sync {
     /// Makes this volume the cache of a task's path. `false` where the build has no job, so that nothing is kept.
     async fn keep_task_cache(&self, step: &str, path: &str, volume: &VolumeHandle) -> Result<bool>;
 
-    /// Values of `((variables))`.
-    fn variables(&self) -> &(dyn crate::vars::Lookup + Send + Sync);
+    /// Values of variables that are not the build's own. Those that nobody knows are left out; a source that is not
+    /// there or cannot answer is an error.
+    async fn values(&self, wanted: &[Reference]) -> Result<Values>;
 }
 
 /// A type's root file system on this host.

@@ -21,8 +21,8 @@ enum Found {
 const RULES: &[Rule] = &[
     Rule {
         what: "var_sources",
-        remedy: "use the server's own credential manager: ((path)) without a source",
-        found: Found::Top(|config| !config.var_sources.is_empty()),
+        remedy: "use a source of type dummy",
+        found: Found::Top(|config| config.var_sources.iter().any(|source| source.kind != "dummy")),
     },
     Rule {
         what: "prototypes",
@@ -130,7 +130,7 @@ mod tests {
             "jobs": [{"name": "j", "plan": [{"get": "r", "version": "every"},
                 {"in_parallel": [{"load_var": "v", "file": "r/f"}],
                  "ensure": {"task": "t", "file": "r/t", "across": [{"var": "a", "values": [1]}]}}]}],
-            "var_sources": [{"name": "v", "type": "dummy", "config": {"vars": {}}}],
+            "var_sources": [{"name": "v", "type": "ssm", "config": {}}],
         }))
         .unwrap();
         let paths: Vec<_> = unsupported(&config).into_iter().map(|p| p.path).collect();

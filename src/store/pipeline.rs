@@ -9,7 +9,7 @@ use super::{ReadTx, Result, WriteTx};
 use crate::base::clock::Time;
 use crate::base::id::{BuildId, JobId, PipelineId, TeamId};
 use crate::base::version::canonical_json;
-use crate::pipeline::{Config, Object};
+use crate::pipeline::{Config, Object, VarSource};
 
 /// What names a pipeline within its team.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -176,6 +176,13 @@ impl ReadTx<'_> {
             Some((text, _)) => Some(serde_json::from_str(&text)?),
             None => None,
         })
+    }
+
+    /// Its own sources of variables, without reading the rest of its configuration.
+    pub fn pipeline_var_sources(&self, id: PipelineId) -> Result<Vec<VarSource>> {
+        let mut query = self.prepare_cached("select config -> '$.var_sources' from pipelines where id = ?")?;
+        let text: Option<Option<String>> = query.query_row([id], |r| r.get(0)).optional()?;
+        Ok(text.flatten().map(|t| serde_json::from_str(&t)).transpose()?.unwrap_or_default())
     }
 
     /// Pipelines made by a `set_pipeline` step that is no longer there to set them.

@@ -8,11 +8,21 @@ use super::{Error, Reference, go_type, number};
 pub trait Lookup {
     /// The value, or none where it is not known here.
     fn get(&self, reference: &Reference) -> Result<Option<Value>, Error>;
+
+    /// Whether its numbers may stand within text also where they have a fraction: those of a build may, those of a
+    /// client's files may not.
+    fn decimals(&self) -> bool {
+        false
+    }
 }
 
 impl<L: Lookup + ?Sized> Lookup for &L {
     fn get(&self, reference: &Reference) -> Result<Option<Value>, Error> {
         (**self).get(reference)
+    }
+
+    fn decimals(&self) -> bool {
+        (**self).decimals()
     }
 }
 

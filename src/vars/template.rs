@@ -26,6 +26,32 @@ pub fn names(text: &str) -> Vec<&str> {
     VARIABLE.captures_iter(text).filter_map(|c| c.get(1)).map(|m| m.as_str()).collect()
 }
 
+/// Every variable that a value names, keys of maps included.
+pub fn references(value: &Value) -> Result<BTreeSet<Reference>, Error> {
+    let mut found = BTreeSet::new();
+    gather(value, &mut found)?;
+    Ok(found)
+}
+
+fn gather(value: &Value, found: &mut BTreeSet<Reference>) -> Result<(), Error> {
+    match value {
+        Value::String(text) => {
+            for name in names(text) {
+                found.insert(Reference::parse(name)?);
+            }
+            Ok(())
+        }
+        Value::Array(items) => items.iter().try_for_each(|item| gather(item, found)),
+        Value::Object(map) => map.iter().try_for_each(|(key, value)| {
+            for name in names(key) {
+                found.insert(Reference::parse(name)?);
+            }
+            gather(value, found)
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Whether a text is one variable and nothing else.
 fn whole(text: &str) -> bool {
     VARIABLE.find(text).is_some_and(|m| m.start() == 0 && m.end() == text.len())
@@ -88,6 +114,7 @@ impl Pass<'_> {
             let shown = match &value {
                 Value::String(s) => s.clone(),
                 Value::Number(n) if !n.is_f64() => n.to_string(),
+                Value::Number(n) if self.scope.decimals() => number::text(n),
                 other => return Err(Error::NotText { var: name.to_owned(), kind: go_type(other) }),
             };
             filled = filled.replace(&format!("(({name}))"), &shown);
@@ -140,6 +167,8 @@ mod tests {
         let value = json!({"((s))": ["((s))"], "a-((s))": "x"});
         let filled = interpolate(&value, &scope(), Missing::Error).unwrap();
         assert_eq!(filled, json!({"str": ["str"], "a-str": "x"}));
+        let named: Vec<_> = references(&value).unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(named, ["s"]);
         let error = interpolate(&json!(["((b2))", {"x": "((a.c))"}]), &scope(), Missing::Error).unwrap_err();
         assert_eq!(error.to_string(), "undefined vars: a.c, b2");
     }

@@ -4,6 +4,7 @@ mod chain;
 mod going_on;
 mod hooks;
 mod steps;
+mod variables;
 
 use serde_json::{Value, json};
 
