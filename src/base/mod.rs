@@ -5,6 +5,7 @@ pub mod clock;
 pub mod distance;
 pub mod duration;
 pub mod error;
+pub mod hold;
 pub mod id;
 pub mod secret;
 pub mod shutdown;

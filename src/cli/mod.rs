@@ -1,6 +1,7 @@
 //! The command line: one subcommand a file.
 
 mod demo;
+mod doctor;
 pub mod fly;
 mod serve;
 
@@ -23,6 +24,8 @@ enum Command {
     Serve(Box<crate::server::Serve>),
     /// Run a server of its own on this machine, with a pipeline that goes green by itself
     Demo(Box<demo::Demo>),
+    /// Say what this host isolates and what not, and find what lies around
+    Doctor(Box<doctor::Doctor>),
     /// The client: every command of fly (also when this program is called fly)
     Fly(Rest),
 }
@@ -54,6 +57,10 @@ pub fn main(mut args: Vec<OsString>) -> i32 {
         }
     };
     let result = match matches.subcommand() {
+        Some(("doctor", matches)) => match doctor::run(matches) {
+            Ok(status) => return status,
+            Err(error) => Err(error),
+        },
         Some(("serve", matches)) => serve::run(matches),
         Some(("demo", matches)) => demo::run(matches),
         _ => Cli::from_arg_matches(&matches).map(|_| ()).map_err(Into::into),

@@ -4,7 +4,7 @@
 //! dying in between repeats a removal, which is harmless. Containers and volumes on the runtime that no row knows of
 //! are removed too, once at the start.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,17 +15,35 @@ use super::{Pass, Shared, each_wake};
 use crate::base::clock::Time;
 use crate::base::shutdown::Shutdown;
 use crate::runtime::{ContainerHandle, Runtime, VolumeHandle};
+use crate::store::container::Kept;
 
 /// Concourse: 30 s.
 const PERIOD: Duration = Duration::from_secs(30);
-/// Containers of failed builds stay this long for `fly hijack` (Concourse: `--gc-failed-grace-period`).
-const FAILED: Duration = Duration::from_secs(120 * 3600);
-/// Containers of checks go after this, and volumes are this old before they can go.
+/// Volumes are this old before they can go, and containers of checks once there is a later one.
 const SETTLED: Duration = Duration::from_secs(60);
+/// The last container of a check stays this long (Concourse: five minutes to an hour).
+const LAST_CHECK: Duration = Duration::from_secs(300);
 /// A fetched version that nobody asked for goes after this.
 const CACHE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Removals of containers at once.
 const AT_ONCE: usize = 8;
+
+/// What is kept, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Retention {
+    /// Containers of a job's last build that did not succeed; until the next one where `None`.
+    pub failed: Option<Duration>,
+    /// Containers of one-off builds.
+    pub one_off: Duration,
+    /// Bytes of fetched versions that no build uses.
+    pub caches: Option<u64>,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Retention { failed: Some(Duration::from_secs(120 * 3600)), one_off: Duration::from_secs(300), caches: None }
+    }
+}
 
 /// Runs the pass until the stop is asked for.
 pub async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
@@ -33,21 +51,96 @@ pub async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
         tracing::warn!(%error, "what an earlier server left on the runtime was not collected");
     }
     let wake = shared.wakes.gc.clone();
-    each_wake(Collect(shared), wake, PERIOD, shutdown).await;
+    let collect = Collect { shared, forgotten: HashSet::new(), sizes: HashMap::new() };
+    each_wake(collect, wake, PERIOD, shutdown).await;
 }
 
-struct Collect(Arc<Shared>);
+struct Collect {
+    shared: Arc<Shared>,
+    /// Kept containers whose output was given back.
+    forgotten: HashSet<String>,
+    /// Bytes of fetched versions, which do not change.
+    sizes: HashMap<String, u64>,
+}
 
 #[async_trait]
 impl Pass for Collect {
     const NAME: &'static str = "gc";
 
     async fn once(&mut self) -> crate::store::Result<Option<Duration>> {
-        containers(&self.0).await?;
-        volumes(&self.0).await?;
-        self.0.store.keep_space().await?;
+        containers(&self.shared).await?;
+        self.forget_outputs().await?;
+        self.bound_caches().await?;
+        volumes(&self.shared).await?;
+        self.shared.store.keep_space().await?;
         Ok(None)
     }
+}
+
+impl Collect {
+    /// Gives back the space of what finished builds wrote: it is in their logs. Their containers stay for visitors.
+    async fn forget_outputs(&mut self) -> crate::store::Result<()> {
+        let kept: HashSet<String> =
+            self.shared.store.read(|tx| tx.containers_of_finished_builds()).await?.into_iter().collect();
+        self.forgotten.retain(|handle| kept.contains(handle));
+        for handle in kept {
+            if self.forgotten.contains(&handle) {
+                continue;
+            }
+            let container = ContainerHandle(handle.clone());
+            for runtime in places(&self.shared) {
+                if let Err(error) = runtime.forget_output(&container).await {
+                    tracing::debug!(%error, handle, "its output stays on the disk until it is collected");
+                }
+            }
+            self.forgotten.insert(handle);
+        }
+        Ok(())
+    }
+
+    /// Drops fetched versions, the longest unused first, until the rest is within the bound.
+    async fn bound_caches(&mut self) -> crate::store::Result<()> {
+        let Some(most) = self.shared.settings.retention.caches else { return Ok(()) };
+        let caches = self.shared.store.read(|tx| tx.resource_caches_by_use()).await?;
+        self.sizes.retain(|volume, _| caches.iter().any(|(_, v)| v == volume));
+        let mut total = 0u64;
+        // The latest used come first, and what is beyond the bound goes.
+        for (key, volume) in caches.into_iter().rev() {
+            let size = match self.sizes.get(&volume) {
+                Some(size) => *size,
+                None => {
+                    let size = self.size(&volume).await;
+                    self.sizes.insert(volume, size);
+                    size
+                }
+            };
+            total = total.saturating_add(size);
+            if total > most {
+                self.shared.store.write(move |tx| tx.drop_resource_cache(&key)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn size(&self, volume: &str) -> u64 {
+        let volume = VolumeHandle(volume.to_owned());
+        for runtime in places(&self.shared) {
+            if let Ok(Some(size)) = runtime.size_of(&volume).await {
+                return size;
+            }
+        }
+        0
+    }
+}
+
+/// Wherever things of ours may be.
+fn places(shared: &Shared) -> Vec<Arc<dyn Runtime>> {
+    let natives = shared.natives.runtime();
+    let mut places: Vec<Arc<dyn Runtime>> = vec![shared.runtime.clone()];
+    if !Arc::ptr_eq(&shared.runtime, &natives) {
+        places.push(natives);
+    }
+    places
 }
 
 /// What is removed from a runtime.
@@ -62,8 +155,14 @@ fn before(now: Time, age: Duration) -> Time {
 
 async fn containers(shared: &Arc<Shared>) -> crate::store::Result<()> {
     let now = shared.clock.now();
-    let (failed, checks) = (before(now, FAILED), before(now, SETTLED));
-    let handles = shared.store.read(move |tx| tx.removable_containers(now, failed, checks)).await?;
+    let retention = &shared.settings.retention;
+    let kept = Kept {
+        failed: retention.failed.map_or(Time(i64::MIN), |age| before(now, age)),
+        one_off: before(now, retention.one_off),
+        superseded_checks: before(now, SETTLED),
+        checks: before(now, LAST_CHECK),
+    };
+    let handles = shared.store.read(move |tx| tx.removable_containers(now, &kept)).await?;
     // Several at once: a removal in Docker takes as long as a start, and builds make room for one another only so.
     let removals = handles.into_iter().map(|handle| async move {
         let gone = removed(shared, &Thing::Container(ContainerHandle(handle.clone()))).await;
@@ -78,7 +177,9 @@ async fn containers(shared: &Arc<Shared>) -> crate::store::Result<()> {
 
 async fn volumes(shared: &Arc<Shared>) -> crate::store::Result<()> {
     let now = shared.clock.now();
-    let (idle, settled) = (before(now, CACHE), before(now, SETTLED));
+    // On a full disk nothing is kept only because it may be wanted again.
+    let idle = if shared.hold.why().is_some() { now } else { before(now, CACHE) };
+    let settled = before(now, SETTLED);
     for key in shared.store.read(move |tx| tx.idle_resource_caches(idle)).await? {
         shared.store.write(move |tx| tx.drop_resource_cache(&key)).await?;
     }
@@ -103,13 +204,8 @@ async fn volumes(shared: &Arc<Shared>) -> crate::store::Result<()> {
 
 /// Removes something from where it may be; `false` if it has to be tried again.
 async fn removed(shared: &Shared, thing: &Thing) -> bool {
-    let natives = shared.natives.runtime();
     let mut all = true;
-    let mut places: Vec<Arc<dyn Runtime>> = vec![shared.runtime.clone()];
-    if !Arc::ptr_eq(&shared.runtime, &natives) {
-        places.push(natives);
-    }
-    for runtime in places {
+    for runtime in places(shared) {
         let (handle, result) = match thing {
             Thing::Container(handle) => (&handle.0, runtime.remove_container(handle).await),
             Thing::Volume(handle) => (&handle.0, runtime.remove_volume(handle).await),
@@ -124,16 +220,19 @@ async fn removed(shared: &Shared, thing: &Thing) -> bool {
 
 /// What is on the runtime and in no row: left by a server that lost its database, or died between two steps.
 async fn remove_unknown(shared: &Arc<Shared>) -> Result<(), String> {
-    let rows = shared.store.read(|tx| Ok((tx.container_handles()?, tx.volume_handles()?))).await;
-    let (containers, volumes) = rows.map_err(|e| e.to_string())?;
-    let (containers, volumes): (HashSet<_>, HashSet<_>) =
-        (containers.into_iter().collect(), volumes.into_iter().collect());
-    let listing = shared.natives.runtime().list().await.map_err(|e| e.to_string())?;
-    for container in listing.containers.iter().filter(|c| !containers.contains(&c.0)) {
-        removed(shared, &Thing::Container(container.clone())).await;
-    }
-    for volume in listing.volumes.iter().filter(|v| !volumes.contains(&v.0)) {
-        removed(shared, &Thing::Volume(volume.clone())).await;
+    for runtime in places(shared) {
+        // The listing first: a row is always older than what it stands for.
+        let listing = runtime.list().await.map_err(|e| e.to_string())?;
+        let rows = shared.store.read(|tx| Ok((tx.container_handles()?, tx.volume_handles()?))).await;
+        let (containers, volumes) = rows.map_err(|e| e.to_string())?;
+        let (containers, volumes): (HashSet<_>, HashSet<_>) =
+            (containers.into_iter().collect(), volumes.into_iter().collect());
+        for container in listing.containers.iter().filter(|c| !containers.contains(&c.0)) {
+            removed(shared, &Thing::Container(container.clone())).await;
+        }
+        for volume in listing.volumes.iter().filter(|v| !volumes.contains(&v.0)) {
+            removed(shared, &Thing::Volume(volume.clone())).await;
+        }
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 //! makes the next pass sooner, a period is the safety net.
 
 pub mod check;
+pub mod disk;
 pub mod feed;
 pub mod gc;
 mod ledger;
@@ -18,6 +19,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::base::clock::Clock;
+use crate::base::hold::Hold;
 use crate::base::shutdown::Shutdown;
 use crate::base::wake::Wake;
 use crate::exec::{Bundle, NativeHost};
@@ -26,6 +28,7 @@ use crate::runtime::Runtime;
 use crate::schedule::due::Intervals;
 use crate::store::Store;
 pub use feed::Feed;
+pub use gc::Retention;
 pub use locks::Locks;
 pub use turns::Turns;
 
@@ -61,6 +64,10 @@ pub struct Settings {
     pub webhook_interval: Duration,
     /// How long a check of an image or type is trusted (Concourse: 1m).
     pub type_check_interval: Duration,
+    /// What is kept, and for how long.
+    pub retention: Retention,
+    /// Which disk must have room.
+    pub watch: disk::Watch,
     /// Containers being started at once.
     pub starts: usize,
 }
@@ -81,6 +88,8 @@ pub struct Parts {
     pub natives: Arc<dyn NativeHost>,
     /// Types the operator brought along.
     pub bundles: Vec<bundle::Bundle>,
+    /// Why no build may start, if anything keeps it.
+    pub hold: Hold,
     /// What the operator has set.
     pub settings: Settings,
 }
@@ -132,6 +141,7 @@ pub fn start(shared: &Arc<Shared>, shutdown: &Shutdown) {
     shutdown.spawn(schedule::run(shared.clone(), shutdown.clone()));
     shutdown.spawn(track::run(shared.clone(), shutdown.clone()));
     shutdown.spawn(gc::run(shared.clone(), shutdown.clone()));
+    shutdown.spawn(disk::run(shared.clone(), shutdown.clone()));
 }
 
 /// One look at the tables that puts right what is wrong.

@@ -39,6 +39,9 @@ impl Pass for Schedule {
 
     async fn once(&mut self) -> Result<Option<Duration>> {
         let shared = &self.0;
+        if shared.hold.why().is_some() {
+            return Ok(None);
+        }
         loop {
             let mut turns: Turns<TeamId, JobId> = Turns::new();
             for (job, team) in shared.store.read(|tx| tx.jobs_wanting_schedule()).await? {

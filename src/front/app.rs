@@ -7,6 +7,7 @@ use super::pages::Pages;
 use crate::audit::Audit;
 use crate::auth::policy::Rbac;
 use crate::base::clock::{Clock, Time};
+use crate::base::hold::Hold;
 use crate::base::shutdown::Shutdown;
 use crate::engine::Wakes;
 use crate::engine::feed::Feed;
@@ -68,6 +69,8 @@ pub struct AppParts {
     pub log_level: LogLevel,
     /// Asked to stop; long answers end then.
     pub shutdown: Shutdown,
+    /// Why no build may start, if anything keeps it.
+    pub hold: Hold,
     /// What the operator has set.
     pub settings: Settings,
 }

@@ -31,7 +31,7 @@ pub use check_every::CheckEvery;
 pub use diff::{diff, yaml as as_yaml};
 pub use group::{Display, Group};
 pub use job::{Job, JobInput, JobOutput, LogRetention};
-pub use limits::Limits;
+pub use limits::{LimitError, Limits, parse_memory};
 pub use listing::Listing;
 pub use load::{duplicate_keys, load, to_json};
 pub use problem::{Problem, Section, Warning, wire};

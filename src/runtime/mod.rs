@@ -11,6 +11,9 @@
 pub mod docker;
 pub mod embedded;
 pub mod fake;
+pub mod isolation;
+pub mod network;
+pub mod stray;
 pub mod supervisor;
 
 use std::collections::BTreeMap;
@@ -25,6 +28,7 @@ use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 
 pub use crate::base::stream::Stream;
+pub use isolation::{Isolation, Privilege, PrivilegedMode};
 
 /// Names a volume: lower-case letters, digits and dashes, at most 36 characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -317,6 +321,20 @@ pub trait Runtime: Send + Sync {
 
     /// Removes a volume; absent is fine. Children must have gone before.
     async fn remove_volume(&self, volume: &VolumeHandle) -> Result<()>;
+
+    /// The output of a finished container is kept elsewhere by now: what is spooled of it may go. It can still be
+    /// entered.
+    async fn forget_output(&self, _container: &ContainerHandle) -> Result<()> {
+        Ok(())
+    }
+
+    /// Bytes on disk of a volume's own files, where that can be told without much work.
+    async fn size_of(&self, _volume: &VolumeHandle) -> Result<Option<u64>> {
+        Ok(None)
+    }
+
+    /// The server ends: what only helps running containers and is not needed by any goes.
+    async fn close(&self) {}
 
     /// The engine's image store, where there is one.
     fn engine_images(&self) -> Option<&dyn EngineImages> {

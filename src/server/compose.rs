@@ -17,6 +17,7 @@ use crate::audit::Audit;
 use crate::auth::TeamAuth;
 use crate::auth::policy::Rbac;
 use crate::base::clock::{Clock, System, Time};
+use crate::base::hold::Hold;
 use crate::base::shutdown::Shutdown;
 use crate::engine::feed::Feed;
 use crate::engine::{self, Wakes};
@@ -70,13 +71,14 @@ impl World {
         prepare(&store, &login, &serve.main_team_local_user).await?;
         let runtimes = match seams.runtime {
             Some(runtimes) => runtimes,
-            None => runtimes::choose(&serve, &store).await?,
+            None => runtimes::choose(&serve, &store, (!serve.bind_ip.is_loopback()).then_some(address.port())).await?,
         };
         let bundles = match &serve.resource_types {
             Some(directory) => bundle::discover(directory)?,
             None => Vec::new(),
         };
         let settings = settings(&serve, &bundles, address, seams.clock.now())?;
+        let hold = Hold::default();
         let app = App::new(AppParts {
             feed: Feed::new(store.clone(), seams.clock.clone()),
             audit: Audit::new(store.clone(), serve.auditing.categories().collect()),
@@ -88,6 +90,7 @@ impl World {
             pages: Box::new(crate::web::Drawn),
             log_level,
             shutdown: Shutdown::new(),
+            hold: hold.clone(),
             settings,
         });
         if serve.roles.contains(&RoleChoice::Scheduler) {
@@ -99,6 +102,7 @@ impl World {
                 runtime: runtimes.containers.clone(),
                 natives: runtimes.natives.clone(),
                 bundles,
+                hold,
                 settings: engine_settings(&serve, &app.settings.external_url)?,
             });
             engine::start(&shared, &app.shutdown);
@@ -135,7 +139,8 @@ impl World {
     /// Stops and takes the steps that still run along, for a server whose state is thrown away.
     pub async fn end(self) {
         let runtimes = [self.runtimes.containers.clone(), self.runtimes.natives.runtime()];
-        self.stop().await;
+        self.app.shutdown.ask();
+        self.app.shutdown.finished().await;
         for runtime in runtimes {
             let Ok(listing) = runtime.list().await else { continue };
             for container in listing.containers {
@@ -149,6 +154,7 @@ impl World {
                     tracing::warn!(%error, %volume, "not removed");
                 }
             }
+            runtime.close().await;
         }
     }
 
@@ -156,6 +162,8 @@ impl World {
     pub async fn stop(self) {
         self.app.shutdown.ask();
         self.app.shutdown.finished().await;
+        self.runtimes.containers.close().await;
+        self.runtimes.natives.runtime().close().await;
     }
 }
 
@@ -226,6 +234,7 @@ fn built_in(bundles: &[Bundle]) -> Vec<BuiltIn> {
 }
 
 fn engine_settings(serve: &Serve, external_url: &str) -> anyhow::Result<engine::Settings> {
+    let watermark = serve.containment.low_disk_watermark;
     Ok(engine::Settings {
         external_url: external_url.to_owned(),
         worker_name: WORKER.to_owned(),
@@ -235,6 +244,11 @@ fn engine_settings(serve: &Serve, external_url: &str) -> anyhow::Result<engine::
         check_interval: serve.resource_checking_interval,
         webhook_interval: serve.resource_with_webhook_checking_interval.unwrap_or(serve.resource_checking_interval),
         type_check_interval: serve.resource_checking_interval,
+        retention: serve.containment.retention(),
+        watch: engine::disk::Watch {
+            places: vec![std::path::absolute(&serve.state_dir)?],
+            least: Arc::new(move |whole| watermark.of(whole)),
+        },
         starts: 2 * std::thread::available_parallelism().map_or(1, usize::from),
     })
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, ValueEnum};
 
+use super::containment::Containment;
 use super::nearest::nearest;
 use crate::auth::action::Category;
 use crate::login::LocalUser;
@@ -132,6 +133,9 @@ pub struct Serve {
     /// Port of the metrics listener; without it there is none
     #[arg(long, value_name = "PORT")]
     pub prometheus_bind_port: Option<u16>,
+    /// Walls around steps, and what is kept of them
+    #[command(flatten)]
+    pub containment: Containment,
     /// What is written to the log for whom
     #[command(flatten)]
     pub auditing: Auditing,

@@ -67,6 +67,8 @@ pub async fn render(app: &App, handle: &PrometheusHandle) -> String {
         Ok(gauges) => gauges.into_iter().for_each(|(name, value)| metrics::gauge!(name).set(value)),
         Err(e) => tracing::error!(error = %e, "metrics could not be read from the database"),
     }
+    let held = if app.hold.why().is_some() { 1.0 } else { 0.0 };
+    metrics::gauge!("whistlestop_builds_held").set(held);
     metrics::gauge!("concourse_workers_registered", "state" => "running").set(1.0);
     handle.run_upkeep();
     handle.render()

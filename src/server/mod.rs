@@ -2,6 +2,8 @@
 
 pub mod compose;
 pub mod config;
+pub mod containment;
+pub mod doctor;
 pub mod listen;
 pub mod lock;
 pub mod log;

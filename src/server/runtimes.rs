@@ -1,11 +1,13 @@
 //! Which runtime this process uses, and where native resource types run.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
 use async_trait::async_trait;
 
-use super::config::{RuntimeChoice, Serve};
+use super::config::{RoleChoice, RuntimeChoice, Serve};
+use super::doctor;
 use crate::base::chance;
 use crate::exec::NativeHost;
 use crate::runtime::docker::{self, Docker};
@@ -22,40 +24,72 @@ pub struct Runtimes {
     pub natives: Arc<dyn NativeHost>,
 }
 
+/// Both runtimes as the settings say; nothing is asked of an engine and nothing made yet.
+pub struct Both {
+    /// A Docker engine, if one is there.
+    pub docker: Docker,
+    /// Containers of our own making, and native types in any case.
+    pub embedded: Arc<Embedded>,
+}
+
+impl Both {
+    /// Of an installation. `port` is where the server listens, unless on loopback only.
+    pub async fn of(serve: &Serve, store: &Store, port: Option<u16>) -> anyhow::Result<Both> {
+        Both::new(serve, &serve.state_dir, &installation(store).await?, port)
+    }
+
+    /// Of no installation yet, for looking at the host only.
+    pub fn without_state(serve: &Serve, scratch: &Path) -> anyhow::Result<Both> {
+        Both::new(serve, scratch, "none", None)
+    }
+
+    fn new(serve: &Serve, state: &Path, installation: &str, port: Option<u16>) -> anyhow::Result<Both> {
+        let state = std::path::absolute(state)?;
+        let options = embedded::Options {
+            allow_host_rootfs: serve.allow_host_rootfs,
+            allow_local: serve.allow_local_git,
+            self_exe: std::env::current_exe().context("where this program's file is")?,
+            masked: vec![state.clone()],
+            isolation: serve.containment.isolation(port),
+        };
+        let docker = Docker::connect(docker::Options {
+            network: serve.containment.docker_network.clone(),
+            isolation: serve.containment.isolation(port),
+            ..docker::Options::new(installation)
+        });
+        Ok(Both { docker, embedded: Arc::new(Embedded::new(state.join("worker"), options)?) })
+    }
+}
+
 /// What the settings say. Nothing of an engine is used before the first step, but for `auto`, which asks whether one is
-/// there.
-pub async fn choose(serve: &Serve, store: &Store) -> anyhow::Result<Runtimes> {
-    let state = std::path::absolute(&serve.state_dir)?;
-    let options = embedded::Options {
-        allow_host_rootfs: serve.allow_host_rootfs,
-        allow_local: serve.allow_local_git,
-        self_exe: std::env::current_exe().context("where this program's file is")?,
-        masked: vec![state.clone()],
-    };
-    let embedded = Arc::new(Embedded::new(state.join("worker"), options)?);
+/// there. `port` is where the server listens, unless on loopback only.
+pub async fn choose(serve: &Serve, store: &Store, port: Option<u16>) -> anyhow::Result<Runtimes> {
+    let Both { docker, embedded } = Both::of(serve, store, port).await?;
     let natives: Arc<dyn NativeHost> = Arc::new(Natives(embedded.clone()));
-    let docker = match serve.runtime {
-        RuntimeChoice::Embedded => None,
-        RuntimeChoice::Docker => {
-            let docker = Docker::connect(docker::Options::new(installation(store).await?));
-            docker.ping().await.context("--runtime docker")?;
-            Some(docker)
-        }
-        RuntimeChoice::Auto => {
-            let docker = Docker::connect(docker::Options::new(installation(store).await?));
-            match docker.ping().await {
-                Ok(()) => Some(docker),
-                Err(error) => {
-                    tracing::info!(%error, "no Docker here: steps run in containers of our own making");
-                    None
-                }
+    let in_docker = match serve.runtime {
+        RuntimeChoice::Embedded => false,
+        RuntimeChoice::Docker => docker.ping().await.context("--runtime docker").map(|()| true)?,
+        RuntimeChoice::Auto => match docker.ping().await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::info!(%error, "no Docker here: steps run in containers of our own making");
+                false
             }
-        }
+        },
     };
-    let containers: Arc<dyn Runtime> = match docker {
-        Some(docker) => Arc::new(docker),
-        None => embedded,
-    };
+    if serve.roles.contains(&RoleChoice::Worker) {
+        let (docker, embedded) = (docker.clone(), embedded.clone());
+        // Beside the start: nobody waits for a word.
+        tokio::spawn(async move {
+            let findings = match in_docker {
+                true => doctor::of_docker(&docker).await,
+                false => doctor::of_embedded(&embedded).await,
+            };
+            let runtime = if in_docker { "docker" } else { "embedded" };
+            tracing::info!(runtime, isolation = doctor::summary(&findings), "where steps run");
+        });
+    }
+    let containers: Arc<dyn Runtime> = if in_docker { Arc::new(docker) } else { embedded };
     Ok(Runtimes { containers, natives })
 }
 

@@ -52,6 +52,12 @@ impl ReadTx<'_> {
         Ok(query.query_row(params![job, step, path], |r| r.get(0)).optional()?)
     }
 
+    /// Keys and volumes of fetched versions, the longest unused first.
+    pub fn resource_caches_by_use(&self) -> Result<Vec<(String, String)>> {
+        let mut query = self.prepare_cached("select key, volume from resource_caches order by last_used, key")?;
+        Ok(query.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<rusqlite::Result<_>>()?)
+    }
+
     /// Keys of fetched versions that nobody has asked for since `before`.
     pub fn idle_resource_caches(&self, before: Time) -> Result<Vec<String>> {
         let mut query =

@@ -35,6 +35,19 @@ pub struct Container {
     pub resource_id: Option<ResourceId>,
 }
 
+/// Which containers of builds that are over may go: those of builds that ended before the time for their kind.
+#[derive(Debug, Clone, Copy)]
+pub struct Kept {
+    /// A job's last build that did not succeed.
+    pub failed: Time,
+    /// One-off builds.
+    pub one_off: Time,
+    /// Checks (made before, not ended) of which there is a later one.
+    pub superseded_checks: Time,
+    /// All other checks.
+    pub checks: Time,
+}
+
 const COLUMNS: &str = "select handle, team_id, build_id, plan_id, type, step_name, attempt, user, working_directory,
   created_at, hijacked_until, resource_id from containers";
 
@@ -82,22 +95,33 @@ impl ReadTx<'_> {
         Ok(query.query_map([], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Those that may go at `now`: nobody is inside, and the build has ended with success, or ended before
-    /// `failed_before`, or a later build of the same job exists, or there is no build any more (a check: made before
-    /// `checks_before`).
-    pub fn removable_containers(&self, now: Time, failed_before: Time, checks_before: Time) -> Result<Vec<String>> {
+    /// Those that may go at `now`: nobody is inside, and it is a job's whose build succeeded, ended long ago or is not
+    /// the job's last one any more; or a one-off build's that ended a while ago; or a check's.
+    pub fn removable_containers(&self, now: Time, kept: &Kept) -> Result<Vec<String>> {
         let mut query = self.prepare_cached(
             "select c.handle from containers c left join builds b on b.id = c.build_id
              where c.hijacked_until <= ?1 and (
-               (b.id is null and c.created_at < ?3)
-               or b.status in ('succeeded', 'aborted')
-               or (b.status in ('failed', 'errored') and (
+               (b.id is null and (c.created_at < ?5 or (c.created_at < ?4 and exists (
+                 select 1 from containers n where n.team_id = c.team_id and n.type = c.type
+                   and n.step_name = c.step_name and n.build_id is null and n.created_at > c.created_at))))
+               or (b.job_id is null and b.status not in ('pending', 'started') and b.ended_at < ?3)
+               or (b.job_id is not null and b.status = 'succeeded')
+               or (b.job_id is not null and b.status in ('failed', 'errored', 'aborted') and (
                  b.ended_at < ?2
                  or exists (select 1 from builds n where n.job_id = b.job_id and n.id > b.id
                             and n.status not in ('pending', 'started')))))",
         )?;
-        let rows = query.query_map(params![now, failed_before, checks_before], |r| r.get(0))?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+        let times = params![now, kept.failed, kept.one_off, kept.superseded_checks, kept.checks];
+        Ok(query.query_map(times, |r| r.get(0))?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Those that are still there although their build has ended.
+    pub fn containers_of_finished_builds(&self) -> Result<Vec<String>> {
+        let mut query = self.prepare_cached(
+            "select c.handle from containers c join builds b on b.id = c.build_id
+             where b.status not in ('pending', 'started')",
+        )?;
+        Ok(query.query_map([], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?)
     }
 }
 

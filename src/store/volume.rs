@@ -123,7 +123,7 @@ mod tests {
     use super::*;
     use crate::store::build::Status;
     use crate::store::cache::ResourceCache;
-    use crate::store::container::Container;
+    use crate::store::container::{Container, Kept};
     use crate::store::fixture::store;
 
     #[test]
@@ -170,7 +170,9 @@ mod tests {
                     last_used: Time(5),
                 })?;
                 let removable = |tx: &ReadTx<'_>| tx.removable_volumes(Time(9)).unwrap();
-                let containers = |tx: &ReadTx<'_>, now| tx.removable_containers(Time(now), Time(0), Time(0)).unwrap();
+                let at =
+                    |now| Kept { failed: Time(0), one_off: Time(now), superseded_checks: Time(0), checks: Time(0) };
+                let containers = |tx: &ReadTx<'_>, now| tx.removable_containers(Time(now), &at(now)).unwrap();
                 assert!(removable(tx).is_empty() && containers(tx, 2).is_empty(), "the build runs");
                 tx.finish_build(build, Status::Succeeded, Time(2))?;
                 assert_eq!(removable(tx), ["made"]);

@@ -52,6 +52,8 @@ pub struct Frame {
     pub cluster: String,
     /// What the administrator has to say.
     pub wall: String,
+    /// Why no build starts, or ''.
+    pub hold: String,
 }
 
 impl Frame {
@@ -66,6 +68,7 @@ impl Frame {
             here: here(call),
             crumbs,
             cluster: call.app.settings.cluster_name.clone(),
+            hold: call.app.hold.why().unwrap_or_default(),
             wall: wall.map(|text| wall_message(&text, call.app.clock.now().0)).unwrap_or_default(),
             ..Frame::default()
         }

@@ -2,12 +2,12 @@
 //! read with `docker inspect`: PID 1 is our own binary, which is told the process over its standard input.
 
 use bollard::models::{
-    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount as EngineMount, MountType,
-    MountVolumeOptions,
+    ContainerCreateBody, DeviceMapping, HealthConfig, HostConfig, HostConfigLogConfig, Mount as EngineMount, MountType,
+    MountVolumeOptions, ResourcesUlimits,
 };
 
 use super::naming::Naming;
-use crate::runtime::{ContainerHandle, ContainerSpec};
+use crate::runtime::{self, ContainerHandle, ContainerSpec, Isolation};
 
 /// Where a container sees the volume with our binary.
 pub const SUPERVISOR_DIRECTORY: &str = "/.whistlestop";
@@ -51,10 +51,12 @@ pub struct Surroundings<'a> {
     pub volumes: Vec<String>,
     /// The volume with our binary.
     pub binary: String,
-    /// The network of containers that may have one; the engine's default where `None`.
-    pub network: Option<&'a str>,
+    /// The network of a container that may have one; the engine's default where `None`.
+    pub network: Option<String>,
     /// What privileged means on this engine.
     pub privilege: Privilege,
+    /// The operator's word.
+    pub isolation: &'a Isolation,
 }
 
 /// The engine's form of a container.
@@ -66,7 +68,7 @@ pub fn body(handle: &ContainerHandle, spec: &ContainerSpec, around: Surroundings
         working_dir: Some("/".to_string()),
         image: Some(around.image.clone()),
         entrypoint: Some([SUPERVISOR, "supervise", "--pid1"].map(str::to_string).to_vec()),
-        cmd: Some(Vec::new()),
+        cmd: Some(around.isolation.output.iter().map(u64::to_string).collect()),
         attach_stdin: Some(true),
         attach_stdout: Some(true),
         attach_stderr: Some(true),
@@ -81,35 +83,60 @@ pub fn body(handle: &ContainerHandle, spec: &ContainerSpec, around: Surroundings
 }
 
 fn host_config(spec: &ContainerSpec, around: Surroundings<'_>) -> HostConfig {
-    let network = if spec.hermetic { Some("none") } else { around.network };
-    let memory = spec.limits.memory.and_then(|bytes| i64::try_from(bytes).ok());
+    let network = if spec.hermetic { Some("none".to_string()) } else { around.network.clone() };
+    let (isolation, limits) = (around.isolation, around.isolation.limits(spec));
+    let signed = |number: Option<u64>| number.and_then(|number| i64::try_from(number).ok());
+    let memory = signed(limits.memory);
+    let policy = &isolation.network;
     let mut config = HostConfig {
         mounts: Some(mounts(spec, &around)),
-        network_mode: network.map(str::to_string),
-        cpu_shares: spec.limits.cpu.and_then(|shares| i64::try_from(shares).ok()),
+        network_mode: network,
+        cpu_shares: signed(limits.cpu),
         memory,
         memory_swap: memory,
         // What the process writes is spooled by PID 1 and kept by the server.
         log_config: Some(HostConfigLogConfig { typ: Some("none".to_string()), config: None }),
         init: Some(false),
+        pids_limit: signed(isolation.processes),
+        ulimits: signed(isolation.open_files).map(|most| {
+            vec![ResourcesUlimits { name: Some("nofile".to_string()), soft: Some(most), hard: Some(most) }]
+        }),
+        dns: (!policy.dns.is_empty()).then(|| policy.dns.iter().map(ToString::to_string).collect()),
+        extra_hosts: (!policy.hosts.is_empty() && !spec.hermetic)
+            .then(|| policy.hosts.iter().map(|h| format!("{}:{}", h.name, h.address)).collect()),
+        security_opt: isolation.no_new_privileges.then(|| vec!["no-new-privileges".to_string()]),
         ..Default::default()
     };
-    match (spec.privileged, around.privilege) {
-        (false, _) => {
+    match (isolation.privilege(spec), around.privilege) {
+        (runtime::Privilege::Usual, _) => {
             config.cap_drop = Some(vec!["ALL".to_string()]);
             config.cap_add = Some(CAPABILITIES.map(str::to_string).to_vec());
         }
-        (true, Privilege::Full) => config.privileged = Some(true),
-        (true, Privilege::AllTheEngineHas) => {
+        (runtime::Privilege::Fuse, _) => {
+            config.cap_drop = Some(vec!["ALL".to_string()]);
+            config.cap_add = Some(CAPABILITIES.iter().chain(&["SYS_ADMIN"]).map(ToString::to_string).collect());
+            let unconfined = ["seccomp=unconfined", "apparmor=unconfined"].map(str::to_string);
+            config.security_opt.get_or_insert_default().extend(unconfined);
+            config.devices = Some(vec![fuse()]);
+        }
+        (runtime::Privilege::All, Privilege::Full) => config.privileged = Some(true),
+        (runtime::Privilege::All, Privilege::AllTheEngineHas) => {
             config.cap_add = Some(vec!["ALL".to_string()]);
             config.cap_drop = Some(vec!["SYS_RESOURCE".to_string()]);
-            config.security_opt = Some(vec!["seccomp=unconfined".to_string(), "apparmor=unconfined".to_string()]);
+            let unconfined = ["seccomp=unconfined", "apparmor=unconfined"].map(str::to_string);
+            config.security_opt.get_or_insert_default().extend(unconfined);
+            config.devices = Some(vec![fuse()]);
             config.device_cgroup_rules = Some(vec!["a *:* rwm".to_string()]);
             config.masked_paths = Some(Vec::new());
             config.readonly_paths = Some(Vec::new());
         }
     }
     config
+}
+
+fn fuse() -> DeviceMapping {
+    let path = Some("/dev/fuse".to_string());
+    DeviceMapping { path_on_host: path.clone(), path_in_container: path, cgroup_permissions: Some("rwm".to_string()) }
 }
 
 fn mounts(spec: &ContainerSpec, around: &Surroundings<'_>) -> Vec<EngineMount> {
@@ -187,8 +214,9 @@ mod tests {
             image: "image".into(),
             volumes,
             binary: "binary".into(),
-            network: Some("ci"),
+            network: Some("ci".into()),
             privilege,
+            isolation: &Isolation::default(),
         };
         body(&ContainerHandle("c1".into()), spec, around)
     }

@@ -11,10 +11,12 @@ mod binary;
 mod connection;
 mod container;
 mod naming;
+mod network;
 mod process;
 mod registry;
 mod remains;
 mod rootfs;
+mod strays;
 mod tree;
 mod turn;
 mod volume;
@@ -26,17 +28,20 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::{OnceCell, Semaphore};
 
+pub use self::strays::EngineFacts;
+
 use self::archive::Archive;
 use self::binary::Binary;
 use self::connection::Connection;
 use self::naming::Naming;
+use self::network::Networks;
 use self::process::Processes;
 use self::registry::Registry;
 use self::rootfs::Rootfs;
 use self::volume::Volumes;
 use super::{
-    Attached, ContainerHandle, ContainerSpec, EngineImages, Exec, Listing, Origin, Process, Result, Runtime, TarStream,
-    VolumeHandle,
+    Attached, ContainerHandle, ContainerSpec, EngineImages, Exec, Isolation, Listing, Origin, Process, Result, Runtime,
+    TarStream, VolumeHandle,
 };
 
 /// How to reach an engine and what to do there.
@@ -46,19 +51,28 @@ pub struct Options {
     pub installation: String,
     /// `unix:///path` or `tcp://host:port`; `DOCKER_HOST`, else the usual socket, where `None`.
     pub host: Option<String>,
-    /// The engine's network for containers that may have one; its default bridge where `None`.
+    /// The engine's network for containers that may have one; a network for each team where `None`.
     pub network: Option<String>,
     /// The binary that is PID 1 in containers: our own, where `None`.
     pub binary: Option<PathBuf>,
     /// Containers that start at the same time, at most; twice the processors where `None`. More only wait for each
     /// other in the engine.
     pub starts: Option<usize>,
+    /// The operator's word on networks, rights and bounds.
+    pub isolation: Isolation,
 }
 
 impl Options {
     /// The defaults for an installation.
     pub fn new(installation: impl Into<String>) -> Self {
-        Options { installation: installation.into(), host: None, network: None, binary: None, starts: None }
+        Options {
+            installation: installation.into(),
+            host: None,
+            network: None,
+            binary: None,
+            starts: None,
+            isolation: Isolation::default(),
+        }
     }
 }
 
@@ -71,6 +85,7 @@ pub struct Docker {
     rootfs: Arc<Rootfs>,
     processes: Arc<Processes>,
     registry: Arc<Registry>,
+    networks: Arc<Networks>,
     swept: Arc<OnceCell<()>>,
 }
 
@@ -85,6 +100,8 @@ impl Docker {
         let path = options.binary.unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
         let binary = Binary::new(connection.clone(), naming.clone(), archive.clone(), path);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let policy = options.isolation.network.clone();
+        let networks = Arc::new(Networks::new(connection.clone(), naming.clone(), options.network, policy));
         let processes = Arc::new(Processes {
             connection: connection.clone(),
             naming: naming.clone(),
@@ -92,18 +109,24 @@ impl Docker {
             volumes: volumes.clone(),
             rootfs: rootfs.clone(),
             binary,
-            network: options.network,
+            networks: networks.clone(),
+            isolation: options.isolation,
             starts: Semaphore::new(options.starts.unwrap_or(2 * cores).max(1)),
             privileged_refused: false.into(),
             turns: turn::Turns::default(),
         });
         let registry = Arc::new(Registry::new(connection.clone(), naming));
-        Docker { connection, archive, volumes, rootfs, processes, registry, swept: Arc::default() }
+        Docker { connection, archive, volumes, rootfs, processes, registry, networks, swept: Arc::default() }
     }
 
     /// Whether the engine answers within two seconds; the error says what was tried and what to do.
     pub async fn ping(&self) -> Result<()> {
         self.connection.ping().await
+    }
+
+    /// The networks of its teams.
+    pub fn networks(&self) -> &Networks {
+        &self.networks
     }
 
     /// Clears away, once, what a former server process left in the middle of its work.
@@ -166,6 +189,14 @@ impl Runtime for Docker {
     async fn remove_volume(&self, volume: &VolumeHandle) -> Result<()> {
         self.volumes.remove(volume).await?;
         self.rootfs.remove(volume).await
+    }
+
+    async fn forget_output(&self, container: &ContainerHandle) -> Result<()> {
+        self.processes.forget_output(container).await
+    }
+
+    async fn close(&self) {
+        self.networks.close().await;
     }
 
     fn engine_images(&self) -> Option<&dyn EngineImages> {

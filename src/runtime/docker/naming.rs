@@ -75,6 +75,26 @@ impl Naming {
         format!("ws-{}-binary.{digest}", self.short)
     }
 
+    /// Of a team's network.
+    pub fn network(&self, team: &str) -> String {
+        format!("ws-{}-team-{}", self.short, fingerprint(team.as_bytes(), 8))
+    }
+
+    /// Of its bridge, an interface of the engine's host: at most 15 characters.
+    pub fn bridge(&self, team: &str) -> String {
+        format!("{}{}", self.bridges(), fingerprint(team.as_bytes(), 5))
+    }
+
+    /// How the names of all our bridges begin.
+    pub fn bridges(&self) -> String {
+        format!("ws{}d-", &self.short[..6])
+    }
+
+    /// Of the table of packet filter rules for them.
+    pub fn table(&self) -> String {
+        format!("whistlestop-{}d", &self.short[..6])
+    }
+
     /// The repository that holds imported root file systems.
     pub fn repository(&self) -> String {
         format!("whistlestop-{}", self.short)
@@ -139,6 +159,7 @@ mod tests {
         let name = naming.volume(&handle).unwrap();
         assert_eq!(name.len(), "ws-12345678-3c01eba1".len());
         assert_eq!(naming.layer(&handle, Layer::Upper).unwrap(), format!("{name}.u"));
+        assert!(naming.bridge("a-team-with-a-long-name").len() <= 15);
         assert_ne!(name, Naming::new("another").volume(&handle).unwrap());
     }
 

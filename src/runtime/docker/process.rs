@@ -21,13 +21,14 @@ use super::binary::Binary;
 use super::connection::Connection;
 use super::container::{self, Privilege, Surroundings};
 use super::naming::{HANDLE, Naming};
+use super::network::Networks;
 use super::remains;
 use super::rootfs::Rootfs;
 use super::turn::Turns;
 use super::volume::Volumes;
 use crate::runtime::supervisor::frame::{self, Frame};
 use crate::runtime::supervisor::pid1;
-use crate::runtime::{Attached, ContainerHandle, ContainerSpec, Error, Exec, Input, Process, Result};
+use crate::runtime::{Attached, ContainerHandle, ContainerSpec, Error, Exec, Input, Isolation, Process, Result};
 
 /// How often a start begins anew when what was there turns out to be in the way.
 const MOST_ATTEMPTS: u32 = 4;
@@ -44,7 +45,8 @@ pub struct Processes {
     pub(super) volumes: Arc<Volumes>,
     pub(super) rootfs: Arc<Rootfs>,
     pub(super) binary: Binary,
-    pub(super) network: Option<String>,
+    pub(super) networks: Arc<Networks>,
+    pub(super) isolation: Isolation,
     /// Hands out starts in the order they were asked for.
     pub(super) starts: Semaphore,
     /// The engine cannot give what it has not got itself; found out once.
@@ -159,6 +161,19 @@ impl Processes {
         Ok(())
     }
 
+    /// Asks a finished container to give back the space of its output.
+    pub async fn forget_output(&self, handle: &ContainerHandle) -> Result<()> {
+        let name = self.naming.container(handle)?;
+        if !matches!(self.settled(handle, &name).await?, Found::Running) {
+            return Ok(());
+        }
+        let (raw, mut stdin) = self.run(&name, &["--exec"], true).await?;
+        let failed = |e: std::io::Error| Error::Failed(format!("the container's supervisor does not answer: {e}"));
+        stdin.write_all(&Frame::Forget.to_bytes()).await.map_err(failed)?;
+        stdin.flush().await.map_err(failed)?;
+        attachment::answer(raw).await.map_err(Error::Failed)
+    }
+
     async fn ask_to_stop(&self, name: &str, grace: Duration) -> Result<()> {
         let (raw, mut stdin) = self.run(name, &["--exec"], true).await?;
         let failed = |e: std::io::Error| Error::Failed(format!("the container's supervisor does not answer: {e}"));
@@ -194,6 +209,9 @@ impl Processes {
                 return Ok(Attempt::Exists);
             }
             return match self.connection.failure("create the step's container", &error) {
+                Error::NotFound(text) if text.contains("network") && self.networks.forget(&spec.team) => {
+                    Ok(Attempt::Again)
+                }
                 Error::NotFound(_) if self.rootfs.forget_imported(&spec.image) => Ok(Attempt::Again),
                 Error::NotFound(text) => Err(Error::Invalid(text)),
                 other => Err(other),
@@ -211,6 +229,9 @@ impl Processes {
                         "the engine cannot give all capabilities; privileged steps get all but SYS_RESOURCE"
                     );
                     self.privileged_refused.store(true, Ordering::Relaxed);
+                    return Ok(Attempt::Again);
+                }
+                if text.contains("network") && text.contains("not found") && self.networks.forget(&spec.team) {
                     return Ok(Attempt::Again);
                 }
                 if text.contains(container::SUPERVISOR) && self.binary.forget().await {
@@ -237,8 +258,9 @@ impl Processes {
         for (index, path) in container::hidden_mount_points(spec) {
             self.archive.make_directory(&volumes[index], &path).await?;
         }
-        let network = self.network.as_deref();
-        let around = Surroundings { naming: &self.naming, image, volumes, binary, network, privilege };
+        let network = if spec.hermetic { None } else { self.networks.of(&spec.team).await? };
+        let isolation = &self.isolation;
+        let around = Surroundings { naming: &self.naming, image, volumes, binary, network, privilege, isolation };
         Ok(container::body(handle, spec, around))
     }
 

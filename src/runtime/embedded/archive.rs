@@ -65,8 +65,8 @@ fn work(job: &Job) -> io::Result<()> {
 }
 
 fn unpack(path: &Path, rootless: bool) -> io::Result<()> {
-    // A umask would take bits from the modes in the archive.
-    nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    // For directories that the archive does not name; all others get the modes it says.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     let mut stdin = io::BufReader::with_capacity(128 << 10, io::stdin().lock());
     let mut archive = tar::Archive::new(&mut stdin);
     archive.set_preserve_permissions(true);

@@ -1,10 +1,11 @@
 //! What the server tells a container's supervisor: everything needed to build it, as one private file.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::runtime::{Limits, Process};
+use crate::runtime::{Limits, Privilege, Process};
 
 /// Where the server's own binary is found in a container for native resource types.
 pub const NATIVE_EXE: &str = "/.whistlestop/whistlestop";
@@ -44,6 +45,42 @@ pub enum Root {
     },
 }
 
+/// Which network a container has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Network {
+    /// The host's.
+    Host,
+    /// One of its own with nothing but loopback.
+    Loopback,
+    /// One of its own, leased: its namespace is passed as standard output.
+    Leased(Ipv4Addr),
+}
+
+/// How names are found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Names {
+    /// `/etc/resolv.conf`.
+    pub resolv: String,
+    /// `/etc/hosts`.
+    pub hosts: String,
+}
+
+/// How much a container may use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bounds {
+    /// Of processor and memory.
+    pub limits: Limits,
+    /// Processes and threads.
+    pub processes: Option<u64>,
+    /// Open files of each process.
+    pub open_files: Option<u64>,
+    /// Bytes of output of the first process.
+    pub output: Option<u64>,
+    /// The cgroup that its own is made in.
+    pub parent: String,
+}
+
 /// A container to build.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blueprint {
@@ -55,12 +92,16 @@ pub struct Blueprint {
     pub root: Root,
     /// Volumes, in the order in which they are mounted.
     pub mounts: Vec<Placed>,
-    /// All capabilities the host gives, no filter.
-    pub privileged: bool,
-    /// A network of its own with nothing but loopback.
-    pub hermetic: bool,
+    /// What it may do.
+    pub privilege: Privilege,
+    /// Programs cannot gain rights by set-user-id files.
+    pub no_new_privileges: bool,
+    /// Its network.
+    pub network: Network,
+    /// Texts of its `/etc/resolv.conf` and `/etc/hosts`.
+    pub names: Names,
     /// Bounds.
-    pub limits: Limits,
+    pub bounds: Bounds,
     /// Bound to [`NATIVE_EXE`].
     pub native_exe: Option<PathBuf>,
     /// The first process.

@@ -1,56 +1,82 @@
-//! Memory and CPU bounds, in whichever version of cgroups the host has and lets us write to.
-//!
-//! A container without bounds gets no cgroup: making and removing one costs more than the rest of its start.
+//! Bounds on memory, processor and processes, in whichever version of cgroups the host has and lets us write to.
 
 use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use super::blueprint::Blueprint;
-use crate::runtime::Limits;
+use super::blueprint::{Blueprint, Bounds};
+use crate::runtime::supervisor::memory::MemoryEvents;
 
 /// Lists, in the container's directory, the cgroups to be removed with it.
 const MADE: &str = "cgroups";
 /// The root that cgroups are mounted below.
-const MOUNT: &str = "/sys/fs/cgroup";
-/// The group that holds those of all containers.
-const PARENT: &str = "whistlestop";
-/// Processes in one bounded container.
-const MAX_PROCESSES: &str = "16384";
+pub const MOUNT: &str = "/sys/fs/cgroup";
 
 /// A control file and what to write to it.
 type Setting = (&'static str, Option<String>);
 
-/// Makes the container's cgroups and opens the files its processes join them by; empty where nothing is bounded or
-/// the host does not let us.
-pub fn join_files(dir: &Path, blueprint: &Blueprint) -> Vec<File> {
-    if blueprint.limits == Limits::default() {
-        return Vec::new();
-    }
-    let made = groups(&blueprint.hostname, &blueprint.limits);
-    let list: Vec<String> = made.iter().map(|g| g.display().to_string()).collect();
-    fs::write(dir.join(MADE), list.join("\n")).ok();
-    let files: Vec<File> =
-        made.iter().filter_map(|g| File::options().write(true).open(g.join("cgroup.procs")).ok()).collect();
-    if files.is_empty() {
-        eprintln!("cgroups cannot be written to, so the limits of this container have no effect");
-    }
-    files
+/// The cgroups of one container.
+#[derive(Default)]
+pub struct Groups {
+    /// The files its processes join them by.
+    pub join: Vec<File>,
+    /// Counts of what was ended for want of memory.
+    pub memory: Option<MemoryEvents>,
+    /// Each group, with the place below [`MOUNT`] where the container sees it.
+    pub seen: Vec<(PathBuf, PathBuf)>,
 }
 
-/// Removes what [`join_files`] made. The processes must have gone.
+/// Makes the container's cgroups; empty where nothing is bounded or the host does not let us.
+pub fn make(dir: &Path, blueprint: &Blueprint) -> Groups {
+    let bounds = &blueprint.bounds;
+    let made = groups(Path::new(MOUNT), &blueprint.hostname, bounds);
+    if made.is_empty() {
+        if bounds.limits != crate::runtime::Limits::default() {
+            eprintln!("cgroups cannot be written to, so the limits of this container have no effect");
+        }
+        return Groups::default();
+    }
+    let list: Vec<String> = made.iter().map(|(group, _)| group.display().to_string()).collect();
+    fs::write(dir.join(MADE), list.join("\n")).ok();
+    let open = |group: &PathBuf| File::options().write(true).open(group.join("cgroup.procs")).ok();
+    Groups {
+        join: made.iter().filter_map(|(group, _)| open(group)).collect(),
+        memory: bounds.limits.memory.and_then(|_| made.iter().find_map(|(group, _)| MemoryEvents::of(group))),
+        seen: made,
+    }
+}
+
+/// Removes what [`make`] made. The processes must have gone.
 pub fn remove(dir: &Path) {
     let Ok(list) = fs::read_to_string(dir.join(MADE)) else { return };
     for group in list.lines().filter(|l| l.starts_with(MOUNT)) {
-        fs::remove_dir(group).ok();
+        remove_group(Path::new(group)).ok();
     }
 }
 
-fn groups(name: &str, limits: &Limits) -> Vec<PathBuf> {
-    let root = Path::new(MOUNT);
-    if root.join("cgroup.controllers").exists() {
-        return unified(root, name, limits).into_iter().collect();
+/// Removes one group; those that processes made in it go first.
+pub fn remove_group(group: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(group)?.flatten() {
+        if entry.file_type().is_ok_and(|t| t.is_dir()) {
+            remove_group(&entry.path())?;
+        }
     }
-    let memory = limits.memory.map(|m| m.to_string());
+    fs::remove_dir(group)
+}
+
+/// Every group below `parent`, of whichever version.
+pub fn below(parent: &str) -> Vec<PathBuf> {
+    let mut places = vec![Path::new(MOUNT).join(parent)];
+    places.extend(["memory", "cpu", "pids"].iter().map(|controller| Path::new(MOUNT).join(controller).join(parent)));
+    let children = |place: &PathBuf| fs::read_dir(place).into_iter().flatten().flatten().map(|e| e.path());
+    places.iter().flat_map(children).filter(|path| path.is_dir()).collect()
+}
+
+fn groups(root: &Path, name: &str, bounds: &Bounds) -> Vec<(PathBuf, PathBuf)> {
+    if root.join("cgroup.controllers").exists() {
+        return unified(root, name, bounds).map(|group| (group, PathBuf::new())).into_iter().collect();
+    }
+    let memory = bounds.limits.memory.map(|m| m.to_string());
     let settings: [(&str, Vec<Setting>); 3] = [
         (
             "memory",
@@ -60,23 +86,23 @@ fn groups(name: &str, limits: &Limits) -> Vec<PathBuf> {
                 ("memory.memsw.limit_in_bytes", memory),
             ],
         ),
-        ("cpu", vec![("cpu.shares", limits.cpu.map(|c| c.to_string()))]),
-        ("pids", vec![("pids.max", Some(MAX_PROCESSES.to_owned()))]),
+        ("cpu", vec![("cpu.shares", bounds.limits.cpu.map(|c| c.to_string()))]),
+        ("pids", vec![("pids.max", bounds.processes.map(|p| p.to_string()))]),
     ];
     settings
         .into_iter()
         .filter(|(_, values)| values.iter().any(|(_, v)| v.is_some()))
         .filter_map(|(controller, values)| {
-            let group = root.join(controller).join(PARENT).join(name);
+            let group = root.join(controller).join(&bounds.parent).join(name);
             fs::create_dir_all(&group).ok()?;
             write_all(&group, &values);
-            Some(group)
+            Some((group, PathBuf::from(controller)))
         })
         .collect()
 }
 
-fn unified(root: &Path, name: &str, limits: &Limits) -> Option<PathBuf> {
-    let parent = root.join(PARENT);
+fn unified(root: &Path, name: &str, bounds: &Bounds) -> Option<PathBuf> {
+    let parent = root.join(&bounds.parent);
     let group = parent.join(name);
     fs::create_dir_all(&group).ok()?;
     for at in [root, &parent] {
@@ -85,12 +111,12 @@ fn unified(root: &Path, name: &str, limits: &Limits) -> Option<PathBuf> {
         }
     }
     // Docker's translation of shares to weights.
-    let weight = limits.cpu.map(|shares| (1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142).to_string());
+    let weight = bounds.limits.cpu.map(|shares| (1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142).to_string());
     let values = [
-        ("memory.max", limits.memory.map(|m| m.to_string())),
-        ("memory.swap.max", limits.memory.map(|_| "0".to_owned())),
+        ("memory.max", bounds.limits.memory.map(|m| m.to_string())),
+        ("memory.swap.max", bounds.limits.memory.map(|_| "0".to_owned())),
         ("cpu.weight", weight),
-        ("pids.max", Some(MAX_PROCESSES.to_owned())),
+        ("pids.max", bounds.processes.map(|p| p.to_string())),
     ];
     write_all(&group, &values);
     Some(group)
@@ -101,5 +127,48 @@ fn write_all(group: &Path, values: &[Setting]) {
         if let Some(value) = value {
             fs::write(group.join(file), value).ok();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::Limits;
+
+    fn bounds() -> Bounds {
+        Bounds {
+            limits: Limits { cpu: Some(512), memory: Some(1 << 20) },
+            processes: Some(100),
+            open_files: None,
+            output: None,
+            parent: "whistlestop-x".into(),
+        }
+    }
+
+    /// Both versions are plain files, so a directory will do to see what is written where.
+    fn written(root: &Path, file: &str) -> String {
+        fs::read_to_string(root.join(file)).unwrap_or_default()
+    }
+
+    #[test]
+    fn each_controller_of_the_first_version_has_its_own_group() {
+        let root = tempfile::tempdir().unwrap();
+        let made = groups(root.path(), "c1", &bounds());
+        assert_eq!(made.iter().map(|(_, seen)| seen.to_str().unwrap()).collect::<Vec<_>>(), ["memory", "cpu", "pids"]);
+        assert_eq!(written(root.path(), "memory/whistlestop-x/c1/memory.limit_in_bytes"), "1048576");
+        assert_eq!(written(root.path(), "cpu/whistlestop-x/c1/cpu.shares"), "512");
+        assert_eq!(written(root.path(), "pids/whistlestop-x/c1/pids.max"), "100");
+    }
+
+    #[test]
+    fn the_second_version_has_one_group_for_all() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("cgroup.controllers"), "cpu memory pids").unwrap();
+        let made = groups(root.path(), "c1", &bounds());
+        assert_eq!(made, [(root.path().join("whistlestop-x/c1"), PathBuf::new())]);
+        assert_eq!(written(root.path(), "whistlestop-x/c1/memory.max"), "1048576");
+        assert_eq!(written(root.path(), "whistlestop-x/c1/memory.swap.max"), "0");
+        assert_eq!(written(root.path(), "whistlestop-x/c1/cpu.weight"), "20");
+        assert_eq!(written(root.path(), "whistlestop-x/c1/pids.max"), "100");
     }
 }

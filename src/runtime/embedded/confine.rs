@@ -17,18 +17,38 @@ use seccompiler::{
     TargetArch, sock_filter,
 };
 
+use crate::runtime::Privilege;
+
 /// AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD NET_BIND_SERVICE NET_RAW SETFCAP SETGID SETPCAP SETUID
 /// SYS_CHROOT.
 const CAPABILITIES: u64 = 0xa804_25fb;
+const SYS_ADMIN: u64 = 1 << 21;
 
 /// How the processes of one container are confined.
 pub struct Confinement {
     /// Joined by each process; `None` if they stay where the supervisor is.
     pub user_namespace: Option<OwnedFd>,
+    /// Mounts that belong to that user namespace, for those who may mount.
+    pub mounts: Option<OwnedFd>,
     /// Open `cgroup.procs` files.
     pub cgroups: Vec<File>,
     /// `None` for privileged containers.
     pub filter: Option<BpfProgram>,
+    /// What is left of the capabilities; `None` for all.
+    pub capabilities: Option<u64>,
+    /// Open files of each process.
+    pub open_files: Option<u64>,
+    /// Programs cannot gain rights by set-user-id files.
+    pub no_new_privileges: bool,
+}
+
+/// Those of a container's root; `None` for all.
+pub fn capabilities(privilege: Privilege) -> Option<u64> {
+    match privilege {
+        Privilege::Usual => Some(CAPABILITIES),
+        Privilege::Fuse => Some(CAPABILITIES | SYS_ADMIN),
+        Privilege::All => None,
+    }
 }
 
 impl Confinement {
@@ -40,12 +60,35 @@ impl Confinement {
         }
         set_oom_score("0");
         if let Some(namespace) = &self.user_namespace {
+            // Beyond what the caller has itself only while it still has all its rights.
+            self.limit_files()?;
             setns(namespace.as_fd(), CloneFlags::CLONE_NEWUSER)?;
+        } else {
+            self.limit_files()?;
+        }
+        if let Some(mounts) = &self.mounts {
+            setns(mounts.as_fd(), CloneFlags::CLONE_NEWNS)?;
+        }
+        if self.no_new_privileges {
+            // SAFETY: plain integers.
+            unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
         }
         if let Some(filter) = &self.filter {
             install(filter)?;
-            limit_capabilities(CAPABILITIES)?;
         }
+        self.capabilities.map_or(Ok(()), limit_capabilities)
+    }
+
+    fn limit_files(&self) -> io::Result<()> {
+        let Some(most) = self.open_files else { return Ok(()) };
+        let resource = nix::sys::resource::Resource::RLIMIT_NOFILE;
+        // An ordinary user cannot go beyond what he has.
+        let (_, hard) = nix::sys::resource::getrlimit(resource)?;
+        let most = if nix::unistd::Uid::effective().is_root() { most } else { most.min(hard) };
+        nix::sys::resource::setrlimit(resource, most, most).or_else(|_| {
+            let most = most.min(hard);
+            nix::sys::resource::setrlimit(resource, most, most)
+        })?;
         Ok(())
     }
 }
@@ -56,15 +99,17 @@ pub fn set_oom_score(score: &str) {
     std::fs::write("/proc/self/oom_score_adj", score).ok();
 }
 
-/// A user namespace with the host's ids that none of the host's own objects belong to.
-pub fn separate_user_namespace() -> io::Result<OwnedFd> {
+/// A user namespace with the host's ids that none of the host's own objects belong to; and mounts that belong to it,
+/// if they are wanted.
+pub fn separate_user_namespace(with_mounts: bool) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
     let (mut ready, mut tell_ready) = pipe()?;
     let (mut wait, go) = pipe()?;
     // SAFETY: this process has one thread.
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Child => {
             drop(go);
-            if unshare(CloneFlags::CLONE_NEWUSER).is_ok() {
+            let mounts = if with_mounts { CloneFlags::CLONE_NEWNS } else { CloneFlags::empty() };
+            if unshare(CloneFlags::CLONE_NEWUSER | mounts).is_ok() {
                 tell_ready.write_all(b"x").ok();
                 // Ends when the parent has what it wants.
                 wait.read_to_end(&mut Vec::new()).ok();
@@ -79,11 +124,13 @@ pub fn separate_user_namespace() -> io::Result<OwnedFd> {
                 let map = b"0 0 1\n1 1 4294967294\n";
                 std::fs::write(format!("/proc/{child}/uid_map"), map)?;
                 std::fs::write(format!("/proc/{child}/gid_map"), map)?;
-                File::open(format!("/proc/{child}/ns/user"))
+                let user = File::open(format!("/proc/{child}/ns/user"))?;
+                let mounts = with_mounts.then(|| File::open(format!("/proc/{child}/ns/mnt"))).transpose()?;
+                Ok::<_, io::Error>((user.into(), mounts.map(OwnedFd::from)))
             })();
             drop(go);
             nix::sys::wait::waitpid(child, None)?;
-            Ok(opened?.into())
+            opened
         }
     }
 }
@@ -130,7 +177,7 @@ fn limit_capabilities(keep: u64) -> io::Result<()> {
 }
 
 /// Not `seccompiler::apply_filter`, which sets no_new_privs; Concourse leaves that off, so `sudo` works in steps.
-fn install(filter: &BpfProgram) -> io::Result<()> {
+pub fn install(filter: &BpfProgram) -> io::Result<()> {
     let program = libc::sock_fprog {
         len: u16::try_from(filter.len()).map_err(io::Error::other)?,
         filter: filter.as_ptr().cast_mut().cast(),
@@ -205,21 +252,39 @@ const NAMESPACES: u64 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWNET) as u64;
 
-/// The filter for unprivileged containers.
-pub fn filter() -> io::Result<BpfProgram> {
-    build().map_err(io::Error::other)
+/// What those need who may mount in their own user namespace.
+const MOUNTING: &[i64] = &[
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fsopen,
+    libc::SYS_fspick,
+    libc::SYS_mount,
+    libc::SYS_mount_setattr,
+    libc::SYS_move_mount,
+    libc::SYS_open_tree,
+    libc::SYS_pivot_root,
+    libc::SYS_setns,
+    libc::SYS_umount2,
+    libc::SYS_unshare,
+];
+
+/// The filter for containers without all rights.
+pub fn filter(with_mounts: bool) -> io::Result<BpfProgram> {
+    build(with_mounts).map_err(io::Error::other)
 }
 
-fn build() -> Result<BpfProgram, seccompiler::Error> {
+fn build(with_mounts: bool) -> Result<BpfProgram, seccompiler::Error> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        REFUSED.iter().chain(REFUSED_HERE).map(|call| (*call, Vec::new())).collect();
+    let refused = REFUSED.iter().chain(REFUSED_HERE).filter(|call| !(with_mounts && MOUNTING.contains(call)));
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = refused.map(|call| (*call, Vec::new())).collect();
     let mut with_namespace = Vec::new();
     for bit in (0..64).map(|n| 1u64 << n).filter(|bit| NAMESPACES & bit != 0) {
         let set = SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(bit), bit)?;
         with_namespace.push(SeccompRule::new(vec![set])?);
     }
-    rules.insert(libc::SYS_clone, with_namespace);
+    if !with_mounts {
+        rules.insert(libc::SYS_clone, with_namespace);
+    }
     // TIOCSTI would put words into the mouth of whoever shares the terminal; vsock reaches the hypervisor.
     let argument = |index, value| SeccompCondition::new(index, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value);
     rules.insert(libc::SYS_ioctl, vec![SeccompRule::new(vec![argument(1, libc::TIOCSTI)?])?]);
@@ -287,7 +352,7 @@ mod tests {
 
     #[test]
     fn the_filter_compiles_and_is_short_enough() {
-        let filter = filter().unwrap();
+        let filter = filter(false).unwrap();
         assert!(filter.len() < 1024, "{}", filter.len());
     }
 }

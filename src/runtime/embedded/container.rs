@@ -59,7 +59,7 @@ impl Directory {
     }
 
     /// Makes the directory anew and starts a supervisor. It can be connected to at once.
-    pub fn launch(&self, exe: &Path, blueprint: &Blueprint) -> io::Result<()> {
+    pub fn launch(&self, exe: &Path, blueprint: &Blueprint, network: Option<OwnedFd>) -> io::Result<()> {
         self.remove()?;
         fs::DirBuilder::new().mode(0o700).recursive(true).create(&self.0)?;
         let spec = serde_json::to_vec(blueprint)?;
@@ -71,7 +71,7 @@ impl Directory {
             .args(["supervise".as_ref(), "--container".as_ref(), self.0.as_os_str()])
             .env_clear()
             .stdin(Stdio::from(OwnedFd::from(listener)))
-            .stdout(Stdio::null())
+            .stdout(network.map_or_else(Stdio::null, Stdio::from))
             .spawn()?;
         // It forks and ends; somebody must take note of that.
         tokio::spawn(async move { child.wait().await });
@@ -105,6 +105,15 @@ impl Directory {
         )
     }
 
+    /// Gives back the space of the output, of a container that nobody serves any more.
+    pub fn forget_output(&self) -> io::Result<()> {
+        match File::options().write(true).open(self.0.join(init::SPOOL)) {
+            Ok(file) => file.set_len(0),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Ends every process of the container; returns when they are gone.
     pub fn kill(&self) -> io::Result<()> {
         let Ok(text) = fs::read_to_string(self.0.join(init::PID)) else { return Ok(()) };
@@ -113,9 +122,14 @@ impl Directory {
         let (Some(pid), Some(started)) = (pid, numbers.next().and_then(|n| n.parse::<u64>().ok())) else {
             return Ok(());
         };
+        Directory::kill_process(pid, Some(started))
+    }
+
+    /// Ends a supervisor with all its container; nothing if another process has its number by now.
+    pub fn kill_process(pid: i32, started: Option<u64>) -> io::Result<()> {
         let Some(process) = open_process(pid)? else { return Ok(()) };
         // Asked for only after it was opened: so this is about the process that was opened.
-        if init::start_time(pid) != Some(started) {
+        if started.is_none() || init::start_time(pid) != started {
             return Ok(());
         }
         // SAFETY: an open descriptor and plain integers.

@@ -7,20 +7,21 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::{ForkResult, Gid, Uid};
 
-use super::blueprint::Blueprint;
-use super::cgroup;
+use super::blueprint::{Blueprint, Network};
+use super::cgroup::{self, Groups};
 use super::confine::{self, Confinement};
 use super::rootfs::{self, Builder};
 use super::tree::keep;
+use crate::runtime::Privilege;
 use crate::runtime::supervisor::frame::Frame;
-use crate::runtime::supervisor::serve::{Supervisor, block_signals, create_record};
+use crate::runtime::supervisor::serve::{Supervisor, block_signals, close_to_others, create_record};
 use crate::runtime::supervisor::spool::Spool;
 
 /// The file that describes the container.
@@ -63,20 +64,23 @@ fn refuse(listener: &UnixListener, error: &io::Error) {
 }
 
 fn make(dir: &Path, listener: &UnixListener) -> io::Result<Side> {
+    let network = keep(1);
     detach()?;
     let spec = fs::read(dir.join(SPEC))?;
     let blueprint: Blueprint = serde_json::from_slice(&spec)?;
     let spool = Spool::create(&dir.join(SPOOL))?;
     let home = File::open(dir)?;
-    let cgroups = cgroup::join_files(dir, &blueprint);
+    let groups = cgroup::make(dir, &blueprint);
     let rootless = !rootfs::is_root();
     if rootless {
         own_user_namespace().map_err(|e| explain(&e))?;
     }
     let mut namespaces =
         CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWPID;
-    if blueprint.hermetic {
-        namespaces |= CloneFlags::CLONE_NEWNET;
+    match blueprint.network {
+        Network::Host => {}
+        Network::Loopback => namespaces |= CloneFlags::CLONE_NEWNET,
+        Network::Leased(_) => setns(network?.as_fd(), CloneFlags::CLONE_NEWNET)?,
     }
     unshare(namespaces).map_err(|e| explain(&e.into()))?;
     // Kernels without it show a step the path of its own cgroup.
@@ -94,7 +98,7 @@ fn make(dir: &Path, listener: &UnixListener) -> io::Result<Side> {
             drop(tell);
             // Nothing may run that a later server could not find and end.
             wait.read_exact(&mut [0])?;
-            let outside = Outside { dir, home, rootless, cgroups, spool, listener };
+            let outside = Outside { dir, home, rootless, groups, spool, listener };
             let error = match first_process(&blueprint, outside) {
                 Ok(error) | Err(error) => error,
             };
@@ -157,36 +161,53 @@ struct Outside<'a> {
     dir: &'a Path,
     home: File,
     rootless: bool,
-    cgroups: Vec<File>,
+    groups: Groups,
     spool: Spool,
     listener: &'a UnixListener,
 }
 
 fn first_process(blueprint: &Blueprint, outside: Outside<'_>) -> io::Result<io::Error> {
-    let Outside { dir, home, rootless, cgroups, spool, listener } = outside;
+    let Outside { dir, home, rootless, groups, spool, listener } = outside;
     let signals = block_signals()?;
     confine::set_oom_score("-999");
     nix::unistd::sethostname(&blueprint.hostname)?;
-    if blueprint.hermetic {
+    if blueprint.network == Network::Loopback {
         confine::raise_loopback()?;
     }
-    let tree = Builder { dir, staging: &blueprint.staging, rootless }.build(blueprint)?;
+    let tree = Builder { dir, staging: &blueprint.staging, rootless }.build(blueprint, &groups)?;
     rootfs::enter(&tree)?;
     drop(tree);
-    let user_namespace: Option<OwnedFd> = match blueprint.privileged || rootless {
-        true => None,
-        false => Some(confine::separate_user_namespace()?),
+    let all = blueprint.privilege == Privilege::All;
+    let with_mounts = blueprint.privilege == Privilege::Fuse;
+    let (user_namespace, mounts) = match all || rootless {
+        true => (None, None),
+        false => confine::separate_user_namespace(with_mounts).map(|(user, mounts)| (Some(user), mounts))?,
     };
-    let filter = if blueprint.privileged { None } else { Some(confine::filter()?) };
-    if !blueprint.privileged {
+    if !all {
         confine::leave_abstract_sockets();
     }
-    let confinement = Confinement { user_namespace, cgroups, filter };
+    close_to_others();
+    let confinement = Confinement {
+        user_namespace,
+        mounts,
+        cgroups: groups.join,
+        filter: if all { None } else { Some(confine::filter(with_mounts)?) },
+        capabilities: confine::capabilities(blueprint.privilege),
+        open_files: blueprint.bounds.open_files,
+        no_new_privileges: blueprint.no_new_privileges,
+    };
     discard(&[2])?;
     // From here on the process may have been started.
     let record = create_record(Path::new(&format!("/proc/self/fd/{}/{RECORD}", home.as_raw_fd())))?;
     listener.set_nonblocking(true)?;
     let listener = listener.try_clone()?;
-    let supervisor = Supervisor { spool, record, listener, confine: &|| confinement.enter() };
+    let supervisor = Supervisor {
+        spool,
+        record,
+        listener,
+        confine: &|| confinement.enter(),
+        most_output: blueprint.bounds.output,
+        memory: groups.memory,
+    };
     Ok(supervisor.run(&blueprint.process, signals, None))
 }

@@ -13,15 +13,21 @@ mod cgroup;
 mod confine;
 mod container;
 pub(super) mod init;
+mod probe;
 mod rootfs;
+mod strays;
 mod tree;
 mod volume;
 
 pub(super) use archive::run as run_archive;
+pub(super) use probe::run as run_probe;
+
 pub use blueprint::NATIVE_EXE;
+pub use probe::Found;
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -30,14 +36,15 @@ use async_trait::async_trait;
 use tokio::sync::OwnedMutexGuard;
 
 use self::archive::Job;
-use self::blueprint::{Blueprint, Layers, Placed, Root};
+use self::blueprint::{Blueprint, Bounds, Layers, Names, Network, Placed, Root};
 use self::container::{Directory, LOST, PATIENCE};
 use self::volume::{Created, Volumes};
+use super::network::{Leases, short};
 use super::supervisor::frame::Frame;
 use super::supervisor::link::{self, Frames};
 use super::{
-    Attached, ContainerHandle, ContainerSpec, Error, Exec, Image, Listing, Origin, Process, Result, Runtime, TarStream,
-    VolumeHandle,
+    Attached, ContainerHandle, ContainerSpec, Error, Exec, Image, Isolation, Listing, Origin, Privilege, Process,
+    Result, Runtime, TarStream, VolumeHandle,
 };
 
 /// Files and directories of the host that no step may see, besides those an operator names.
@@ -79,6 +86,8 @@ pub struct Options {
     pub allow_local: bool,
     /// More of the host that must not be seen; the state directory always belongs to it.
     pub masked: Vec<PathBuf>,
+    /// The operator's word on networks, rights and bounds.
+    pub isolation: Isolation,
 }
 
 /// The runtime that needs nothing but the kernel.
@@ -86,6 +95,7 @@ pub struct Embedded {
     state: PathBuf,
     options: Options,
     volumes: OnceLock<Volumes>,
+    leases: Arc<Leases>,
     /// Who is changing which container or volume.
     busy: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -109,7 +119,13 @@ impl Embedded {
     /// On this directory, which is made when it is first needed. Touches nothing of the system yet.
     pub fn new(state: PathBuf, options: Options) -> Result<Embedded> {
         let state = std::path::absolute(&state).map_err(failed("use", &state.display()))?;
-        Ok(Embedded { state, options, volumes: OnceLock::new(), busy: Mutex::default() })
+        let leases = Leases::new(options.isolation.network.clone(), &state);
+        Ok(Embedded { state, options, volumes: OnceLock::new(), leases, busy: Mutex::default() })
+    }
+
+    /// The networks of its containers.
+    pub fn leases(&self) -> &Leases {
+        &self.leases
     }
 
     fn volumes(&self) -> Result<&Volumes> {
@@ -132,6 +148,11 @@ impl Embedded {
         std::fs::create_dir_all(self.state.join("containers"))?;
         std::fs::create_dir_all(self.staging())?;
         Volumes::open(self.state.join("volumes"))
+    }
+
+    /// The cgroup that those of all its containers are in.
+    fn parent(&self) -> String {
+        format!("whistlestop-{}", short(&self.state.display().to_string()))
     }
 
     fn staging(&self) -> PathBuf {
@@ -160,7 +181,7 @@ impl Embedded {
             native_exe: Some(self.options.self_exe.clone()),
             ..self.blueprint(container, spec, true)?
         };
-        self.start_with(container, &blueprint).await
+        self.start_with(container, blueprint, None).await
     }
 
     fn host_root(&self, people: bool) -> Root {
@@ -175,6 +196,7 @@ impl Embedded {
 
     fn blueprint(&self, container: &ContainerHandle, spec: &ContainerSpec, native: bool) -> Result<Blueprint> {
         let volumes = self.volumes()?;
+        let isolation = &self.options.isolation;
         let root = match &spec.image {
             Image::Volume { volume, path } => {
                 let below = if path.is_empty() { "rootfs".to_owned() } else { format!("{path}/rootfs") };
@@ -203,18 +225,32 @@ impl Embedded {
         mounts.sort_by(|a, b| a.path.cmp(&b.path));
         Ok(Blueprint {
             staging: self.staging(),
+            names: Names { resolv: String::new(), hosts: String::new() },
             hostname: container.0.chars().take(64).collect(),
             root,
             mounts,
-            privileged: spec.privileged,
-            hermetic: spec.hermetic,
-            limits: spec.limits,
+            privilege: isolation.privilege(spec),
+            no_new_privileges: isolation.no_new_privileges,
+            network: if spec.hermetic { Network::Loopback } else { Network::Host },
+            bounds: Bounds {
+                limits: isolation.limits(spec),
+                processes: isolation.processes,
+                open_files: isolation.open_files,
+                output: isolation.output,
+                parent: self.parent(),
+            },
             native_exe: None,
             process: spec.process.clone(),
         })
     }
 
-    async fn start_with(&self, container: &ContainerHandle, blueprint: &Blueprint) -> Result<Attached> {
+    /// Makes what a blueprint says. A team says that the container gets a network of its own if it can.
+    async fn start_with(
+        &self,
+        container: &ContainerHandle,
+        blueprint: Blueprint,
+        team: Option<&str>,
+    ) -> Result<Attached> {
         let _turn = self.turn(format!("container {container}")).await;
         let directory = self.directory(container);
         let failed = failed("start container", container);
@@ -223,8 +259,14 @@ impl Embedded {
             if directory.may_have_started() {
                 return Ok(directory.replay(0));
             }
-            let (making, exe, blueprint) = (directory.clone(), self.options.self_exe.clone(), blueprint.clone());
-            blocking(move || making.launch(&exe, &blueprint)).await.map_err(&failed)?;
+            let (making, exe, leases) = (directory.clone(), self.options.self_exe.clone(), self.leases.clone());
+            let (name, team) = (container.0.clone(), team.map(str::to_owned));
+            blocking(move || {
+                let (blueprint, namespace) = connected(blueprint, &leases, &name, team.as_deref())?;
+                making.launch(&exe, &blueprint, namespace)
+            })
+            .await
+            .map_err(&failed)?;
             stream = directory.connect().await.map_err(&failed)?;
         }
         let Some(mut stream) = stream else { return Err(Error::Failed(LOST.into())) };
@@ -256,6 +298,36 @@ impl Embedded {
         archive::unpack_with(&self.options.self_exe, &job, tar).await?;
         self.volumes()?.publish(volume)
     }
+}
+
+/// The blueprint with its network: a lease for a team's step, if that can be had.
+fn connected(
+    mut blueprint: Blueprint,
+    leases: &Arc<Leases>,
+    name: &str,
+    team: Option<&str>,
+) -> io::Result<(Blueprint, Option<OwnedFd>)> {
+    let wanted = team.filter(|_| blueprint.network == Network::Host);
+    let refused = |why: String| {
+        io::Error::other(format!("--step-network own: this host cannot give steps a network of their own: {why}"))
+    };
+    let mut namespace = None;
+    if let Some(team) = wanted
+        && leases.ready().map_err(refused)?
+    {
+        let (descriptor, address) = leases.take(name, team, blueprint.privilege == Privilege::All)?;
+        blueprint.network = Network::Leased(address);
+        namespace = Some(descriptor);
+    }
+    let address = match blueprint.network {
+        Network::Leased(address) => Some(address),
+        _ => None,
+    };
+    blueprint.names = Names {
+        resolv: leases.policy().resolv(address.is_some()),
+        hosts: leases.policy().hosts(&blueprint.hostname, address),
+    };
+    Ok((blueprint, namespace))
 }
 
 async fn send(stream: &mut tokio::net::UnixStream, frame: &Frame) -> io::Result<()> {
@@ -301,7 +373,7 @@ impl Runtime for Embedded {
 
     async fn start(&self, container: &ContainerHandle, spec: &ContainerSpec) -> Result<Attached> {
         let blueprint = self.blueprint(container, spec, false)?;
-        self.start_with(container, &blueprint).await
+        self.start_with(container, blueprint, Some(&spec.team)).await
     }
 
     async fn attach(&self, container: &ContainerHandle, from: u64) -> Result<Attached> {
@@ -353,6 +425,25 @@ impl Runtime for Embedded {
         if layers.upper.is_some() { None } else { layers.lower.into_iter().next() }
     }
 
+    async fn forget_output(&self, container: &ContainerHandle) -> Result<()> {
+        let directory = self.directory(container);
+        let failed = failed("give back the output of container", container);
+        match directory.connect().await.map_err(&failed)? {
+            Some(stream) => link::ask(stream, Frame::Forget).await.map_err(&failed),
+            None => blocking(move || directory.forget_output()).await.map_err(&failed),
+        }
+    }
+
+    async fn size_of(&self, volume: &VolumeHandle) -> Result<Option<u64>> {
+        let path = self.volumes()?.path(volume);
+        Ok(blocking(move || volume::size(&path)).await)
+    }
+
+    async fn close(&self) {
+        let leases = self.leases.clone();
+        blocking(move || leases.close()).await;
+    }
+
     async fn list(&self) -> Result<Listing> {
         let state = self.state.display();
         let failed = failed("list", &state);
@@ -363,8 +454,9 @@ impl Runtime for Embedded {
 
     async fn remove_container(&self, container: &ContainerHandle) -> Result<()> {
         let _turn = self.turn(format!("container {container}")).await;
-        let directory = self.directory(container);
-        blocking(move || directory.remove()).await.map_err(failed("remove container", container))
+        let (directory, leases, name) = (self.directory(container), self.leases.clone(), container.0.clone());
+        let removed = blocking(move || directory.remove().inspect(|()| leases.give_back(&name))).await;
+        removed.map_err(failed("remove container", container))
     }
 
     async fn remove_volume(&self, volume: &VolumeHandle) -> Result<()> {

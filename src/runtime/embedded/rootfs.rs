@@ -11,7 +11,9 @@ use nix::sys::stat::{FchmodatFlags, Mode, fchmodat};
 use nix::unistd::{Uid, pivot_root};
 
 use super::blueprint::{Blueprint, Layers, NATIVE_EXE, Placed, Root};
+use super::cgroup::{self, Groups};
 use super::tree::{Tree, bind, make_read_only, mount_kind, place, set_attribute, set_attributes};
+use crate::runtime::Privilege;
 
 /// Device files every container has.
 const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom", "tty"];
@@ -44,13 +46,14 @@ pub struct Builder<'a> {
 
 impl Builder<'_> {
     /// Builds what `blueprint` says. Call [`enter`] with the result.
-    pub fn build(&self, blueprint: &Blueprint) -> io::Result<Tree> {
+    pub fn build(&self, blueprint: &Blueprint, groups: &Groups) -> io::Result<Tree> {
         // Nothing mounted here may show on the host.
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
         self.root(&blueprint.root, self.staging)?;
         let tree = Tree::open(self.staging)?;
         self.kernel(&tree, blueprint)?;
-        self.network_files(&tree, &blueprint.hostname)?;
+        bounds(&tree, groups, blueprint.privilege)?;
+        network_files(&tree, blueprint)?;
         tree.directory(Path::new("/scratch"))?;
         tree.directory(Path::new("/tmp"))?;
         if let Some(exe) = &blueprint.native_exe {
@@ -66,7 +69,12 @@ impl Builder<'_> {
             let target = tree.find(Path::new(&placed.path))?;
             set_attributes(&target, libc::MOUNT_ATTR_RDONLY, false)?;
         }
-        if !blueprint.privileged {
+        if blueprint.privilege != Privilege::All {
+            // Device files of an image or an input are only names.
+            set_attributes(&tree.find(Path::new("/"))?, libc::MOUNT_ATTR_NODEV, false)?;
+            for placed in &blueprint.mounts {
+                set_attributes(&tree.find(Path::new(&placed.path))?, libc::MOUNT_ATTR_NODEV, false)?;
+            }
             hide(&tree)?;
         }
         Ok(tree)
@@ -167,7 +175,8 @@ impl Builder<'_> {
         let safe = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
         mount_kind("proc", &tree.directory(Path::new("/proc"))?, safe, "")?;
         let sys = tree.directory(Path::new("/sys"))?;
-        if mount_kind("sysfs", &sys, safe | MsFlags::MS_RDONLY, "").is_err() {
+        let fixed = if blueprint.privilege == Privilege::All { MsFlags::empty() } else { MsFlags::MS_RDONLY };
+        if mount_kind("sysfs", &sys, safe | fixed, "").is_err() {
             // Not ours to mount where the network is not ours.
             bind(Path::new("/sys"), &sys, true)?;
             make_read_only(tree, Path::new("/sys"))?;
@@ -175,7 +184,7 @@ impl Builder<'_> {
         let dev = tree.directory(Path::new("/dev"))?;
         mount_kind("tmpfs", &dev, MsFlags::MS_NOSUID, "mode=755,size=65536k")?;
         let mut devices = DEVICES.to_vec();
-        if blueprint.privileged {
+        if blueprint.privilege != Privilege::Usual {
             devices.push("fuse");
         }
         for name in devices.iter().filter(|name| Path::new("/dev").join(name).exists()) {
@@ -202,17 +211,6 @@ impl Builder<'_> {
         // Not every kernel has message queues.
         mount_kind("mqueue", &queue, safe, "").ok();
         Ok(())
-    }
-
-    /// Name resolution as on the host, and a name of its own.
-    fn network_files(&self, tree: &Tree, hostname: &str) -> io::Result<()> {
-        let etc = |name: &str| Path::new("/etc").join(name);
-        if let Ok(resolv) = fs::read("/etc/resolv.conf") {
-            tree.write(&etc("resolv.conf"), 0o644, &resolv)?;
-        }
-        let hosts = format!("127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n127.0.1.1 {hostname}\n");
-        tree.write(&etc("hosts"), 0o644, hosts.as_bytes())?;
-        tree.write(&etc("hostname"), 0o644, format!("{hostname}\n").as_bytes())
     }
 
     /// Puts empty files and directories over what must not be seen, in the layer above it: no mount to undo.
@@ -308,6 +306,34 @@ impl Builder<'_> {
         bind(&path, &place, true)?;
         make_read_only(&host.tree, &path)
     }
+}
+
+/// How names are found, and a name of its own.
+fn network_files(tree: &Tree, blueprint: &Blueprint) -> io::Result<()> {
+    let etc = |name: &str| Path::new("/etc").join(name);
+    tree.write(&etc("resolv.conf"), 0o644, blueprint.names.resolv.as_bytes())?;
+    tree.write(&etc("hosts"), 0o644, blueprint.names.hosts.as_bytes())?;
+    tree.write(&etc("hostname"), 0o644, format!("{}\n", blueprint.hostname).as_bytes())
+}
+
+/// The container's own cgroups, for programs that ask how much they may use; nobody can write there.
+fn bounds(tree: &Tree, groups: &Groups, privilege: Privilege) -> io::Result<()> {
+    let at = Path::new(cgroup::MOUNT);
+    let Ok(top) = tree.find(at) else { return Ok(()) };
+    if privilege == Privilege::All {
+        // Engines that run in a step make groups of their own.
+        return bind(at, &top, true);
+    }
+    if groups.seen.iter().any(|(_, seen)| !seen.as_os_str().is_empty()) {
+        mount_kind("tmpfs", &top, MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC, "mode=755")?;
+    }
+    for (group, seen) in &groups.seen {
+        let path = at.join(seen);
+        let target = if seen.as_os_str().is_empty() { tree.find(&path)? } else { tree.directory(&path)? };
+        bind(group, &target, false)?;
+        make_read_only(tree, &path)?;
+    }
+    Ok(())
 }
 
 /// The host's files while they are put together piece by piece.

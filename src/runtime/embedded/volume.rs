@@ -164,6 +164,16 @@ impl Volumes {
     }
 }
 
+/// Bytes that a tree takes on the disk; `None` if it is not there.
+pub fn size(path: &Path) -> Option<u64> {
+    let meta = path.symlink_metadata().ok()?;
+    let mut total = meta.blocks() * 512;
+    if meta.is_dir() {
+        total += fs::read_dir(path).ok()?.flatten().filter_map(|entry| size(&entry.path())).sum::<u64>();
+    }
+    Some(total)
+}
+
 /// The names in a directory that are not private to this module.
 pub fn names(dir: &Path) -> io::Result<Vec<String>> {
     let entries = fs::read_dir(dir)?.flatten().filter_map(|e| e.file_name().into_string().ok());

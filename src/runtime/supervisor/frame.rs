@@ -30,6 +30,7 @@ mod kind {
     pub const EXEC: u8 = 33;
     pub const STOP: u8 = 34;
     pub const SIGNAL: u8 = 35;
+    pub const FORGET: u8 = 36;
 }
 
 /// One message.
@@ -43,7 +44,7 @@ pub enum Frame {
     Exited(Exit),
     /// There is no answer to be had any more (disk full, container could not be made); a last frame too.
     Lost(String),
-    /// Answer to [`Frame::Stop`] and [`Frame::Signal`].
+    /// Answer to [`Frame::Stop`], [`Frame::Signal`] and [`Frame::Forget`].
     Done,
     /// To the process: bytes for its standard input.
     Input(Bytes),
@@ -61,6 +62,8 @@ pub enum Frame {
     Stop(Duration),
     /// Request: this signal to the first process.
     Signal(i32),
+    /// Request: give the space of a finished process's output back.
+    Forget,
 }
 
 /// Bytes that are no frames.
@@ -127,6 +130,7 @@ impl Frame {
             Frame::Stop(grace) => {
                 put(out, kind::STOP, &u64::try_from(grace.as_millis()).unwrap_or(u64::MAX).to_le_bytes());
             }
+            Frame::Forget => put(out, kind::FORGET, &[]),
             Frame::Signal(signal) => put(out, kind::SIGNAL, &signal.to_le_bytes()),
         }
     }
@@ -163,6 +167,7 @@ impl Frame {
             kind::ATTACH => Frame::Attach(payload.try_get_u64_le().map_err(short)?),
             kind::EXEC => Frame::Exec(Box::new(json(kind, &payload)?)),
             kind::STOP => Frame::Stop(Duration::from_millis(payload.try_get_u64_le().map_err(short)?)),
+            kind::FORGET => Frame::Forget,
             kind::SIGNAL => Frame::Signal(payload.try_get_i32_le().map_err(short)?),
             _ => return Err(malformed("unknown kind")),
         })

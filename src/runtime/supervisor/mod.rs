@@ -12,6 +12,7 @@ mod client;
 mod descendants;
 pub mod frame;
 pub mod link;
+pub(super) mod memory;
 pub mod pid1;
 pub(super) mod process;
 mod program;
@@ -33,15 +34,18 @@ pub fn dispatch() -> Option<ExitCode> {
     let value = args.next();
     let value = value.as_deref().and_then(|v| v.to_str()).unwrap_or_default();
     let code = match (mode.to_str().unwrap_or_default(), value) {
-        ("--pid1", "") => pid1::run(),
+        ("--pid1", most) => pid1::run(most.parse().ok()),
         ("--exec", "") => pid1::exec(),
         ("--read", from) => from.parse().map_or(2, pid1::read),
         ("--container", dir) => super::embedded::init::run(dir),
+        ("--probe", dir) => super::embedded::run_probe(dir),
         ("--volume", job) => super::embedded::run_archive(job),
         _ => 2,
     };
     if code == 2 {
-        eprintln!("usage: supervise --pid1 | --exec | --read OFFSET | --container DIR | --volume JOB");
+        eprintln!(
+            "usage: supervise --pid1 [BYTES] | --exec | --read OFFSET | --container DIR | --volume JOB | --probe DIR"
+        );
     }
     Some(ExitCode::from(code))
 }

@@ -1,6 +1,6 @@
 //! The supervisor as process 1 of a container that someone else (Docker) has made, and its helper for `docker exec`.
 //!
-//! - `supervise --pid1` reads its launch spec from standard input ([`super::frame::launch`]), writes frames to
+//! - `supervise --pid1 [BYTES]` (its output is bounded to so many) reads its launch spec from standard input ([`super::frame::launch`]), writes frames to
 //!   standard output and spools them to a directory of its own in the container's layer.
 //! - `supervise --read OFFSET` (run in the same container) writes frames from byte OFFSET on until the exit frame.
 //! - `supervise --exec` copies: frames from its standard input to the supervisor, and back. The first frame is a
@@ -18,7 +18,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
 use super::frame::Frame;
-use super::serve::{Supervisor, block_signals, create_record};
+use super::memory::MemoryEvents;
+use super::serve::{Supervisor, block_signals, close_to_others, create_record};
 use super::spool::Spool;
 use crate::runtime::Process;
 
@@ -34,12 +35,13 @@ pub const UNREACHABLE: &str = "the container's supervisor cannot be reached";
 const MAX_LAUNCH: usize = 64 << 20;
 
 /// `--pid1`.
-pub fn run() -> u8 {
+pub fn run(most_output: Option<u64>) -> u8 {
+    close_to_others();
     let Some(process) = read_launch() else {
         eprintln!("{NEVER_LAUNCHED_TEXT}");
         return NEVER_LAUNCHED;
     };
-    let error = match supervise(&process) {
+    let error = match supervise(&process, most_output) {
         Ok(never_ends) => never_ends,
         Err(e) => {
             let lost = Frame::Lost(format!("the supervisor cannot work in this container: {e}"));
@@ -51,7 +53,7 @@ pub fn run() -> u8 {
     1
 }
 
-fn supervise(process: &Process) -> io::Result<io::Error> {
+fn supervise(process: &Process, most_output: Option<u64>) -> io::Result<io::Error> {
     // Concourse's containers all have it; a mount or a directory of the image in its place is fine.
     std::fs::create_dir_all("/scratch").ok();
     let dir = Path::new(RUN_DIR);
@@ -65,7 +67,8 @@ fn supervise(process: &Process) -> io::Result<io::Error> {
     let stdout = io::stdout().as_fd().try_clone_to_owned()?;
     super::process::set_nonblocking(&stdout)?;
     let signals = block_signals()?;
-    let supervisor = Supervisor { spool, record, listener, confine: &|| Ok(()) };
+    let memory = MemoryEvents::inside();
+    let supervisor = Supervisor { spool, record, listener, confine: &|| Ok(()), most_output, memory };
     Ok(supervisor.run(process, signals, Some(stdout)))
 }
 

@@ -38,6 +38,11 @@ impl Pump {
         self.running.pid
     }
 
+    /// Whether it has a terminal.
+    pub fn terminal(&self) -> bool {
+        self.running.terminal
+    }
+
     /// Bytes it has not taken yet.
     pub fn pending(&self) -> usize {
         self.pending.len()

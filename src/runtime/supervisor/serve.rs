@@ -20,10 +20,11 @@ use nix::unistd::Pid;
 use super::client::{Client, Role};
 use super::descendants;
 use super::frame::Frame;
+use super::memory::MemoryEvents;
 use super::process::{self, Surroundings};
 use super::pump::{CHUNK, Pump};
 use super::spool::Spool;
-use crate::runtime::{Exit, Process};
+use crate::runtime::{Exit, Process, Stream};
 
 /// How often SIGKILL is repeated: a process that forks as fast as it is killed may slip through once.
 const KILL_AGAIN: Duration = Duration::from_millis(20);
@@ -38,6 +39,10 @@ pub struct Supervisor<'a> {
     pub listener: UnixListener,
     /// Run in each new process: see [`Surroundings::confine`].
     pub confine: &'a dyn Fn() -> io::Result<()>,
+    /// Bytes that the first process may write; it is ended beyond.
+    pub most_output: Option<u64>,
+    /// Counts of what the kernel ended for want of memory.
+    pub memory: Option<MemoryEvents>,
 }
 
 /// Said instead of the exit of a process that someone other than the server told to end.
@@ -54,6 +59,12 @@ struct State<'a> {
     kill_at: Option<Instant>,
     /// Someone else told the container to end: an engine that shuts down, an operator. Our own server asks with a frame.
     told_to_end: bool,
+}
+
+/// Keeps this process's memory and descriptors from every other in its container, of whichever user.
+pub fn close_to_others() {
+    // SAFETY: plain integers.
+    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
 }
 
 /// Blocks the signals that [`Supervisor::run`] reads; call it before anything else can be interrupted.
@@ -221,7 +232,18 @@ impl State<'_> {
             let what = if e.kind() == io::ErrorKind::StorageFull { "the disk is full" } else { "the disk failed" };
             self.finish(Frame::Lost(format!("{what}: output of the process cannot be kept, so it was ended ({e})")));
             descendants::signal(Signal::SIGKILL, &self.visitors());
+        } else if let Some(most) = self.with.most_output.filter(|most| spool.payload() > *most) {
+            let text =
+                format!("the step wrote more than the {most} bytes that --max-step-output allows, so it was ended");
+            self.finish(Frame::Lost(text));
+            descendants::signal(Signal::SIGKILL, &self.visitors());
         } else if let Some(status) = main.finished() {
+            if let Some(text) = self.with.memory.as_ref().and_then(MemoryEvents::told) {
+                let end = if main.terminal() { "\r\n" } else { "\n" };
+                let stream = if main.terminal() { Stream::Stdout } else { Stream::Stderr };
+                // A word that does not fit on the disk any more is only a word.
+                spool.data(stream, format!("{text}{end}").as_bytes()).ok();
+            }
             // How a process ends that was told to says nothing of its work.
             self.finish(if self.told_to_end {
                 Frame::Lost(TOLD_TO_END.to_string())
@@ -276,6 +298,13 @@ impl State<'_> {
             Frame::Signal(number) => {
                 if let (Some(main), Ok(signal)) = (&self.main, Signal::try_from(number)) {
                     nix::sys::signal::kill(main.pid(), signal).ok();
+                }
+                self.clients[index].send(&Frame::Done);
+                self.clients[index].role = Role::Finished;
+            }
+            Frame::Forget => {
+                if self.exit.is_some() {
+                    self.with.spool.forget().ok();
                 }
                 self.clients[index].send(&Frame::Done);
                 self.clients[index].role = Role::Finished;

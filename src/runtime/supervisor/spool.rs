@@ -88,6 +88,18 @@ impl Spool {
         self.end
     }
 
+    /// Bytes of output.
+    pub fn payload(&self) -> u64 {
+        self.payload
+    }
+
+    /// Gives the space back: all of it is kept elsewhere.
+    pub fn forget(&mut self) -> io::Result<()> {
+        self.file.set_len(0)?;
+        (self.end, self.index) = (0, vec![(self.payload, 0)]);
+        Ok(())
+    }
+
     /// Reads bytes as they are; fewer than asked for at the end.
     pub fn read(&self, position: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let want = usize::try_from(self.end.saturating_sub(position)).unwrap_or(usize::MAX).min(buffer.len());
@@ -99,7 +111,7 @@ impl Spool {
         if from == 0 {
             return Ok(Cursor::default());
         }
-        let near = self.index.partition_point(|(payload, _)| *payload <= from) - 1;
+        let near = self.index.partition_point(|(payload, _)| *payload <= from).saturating_sub(1);
         let (mut payload, mut position) = self.index[near];
         let mut header = [0; HEADER];
         while position < self.end {

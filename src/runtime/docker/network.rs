@@ -1,0 +1,188 @@
+//! A network for each team, so that its steps see each other's and no other team's; and the walls around them.
+//!
+//! Walls are packet filter rules on the engine's own host. They can be put up where that is this host and we are root;
+//! elsewhere they are the engine's operator's business, which is said once and by `doctor`.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bollard::models::NetworkCreateRequest;
+use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptions};
+
+use super::connection::Connection;
+use super::naming::{Naming, TEAM};
+use super::turn::Turns;
+use crate::runtime::network::firewall::{self, Walls};
+use crate::runtime::network::{Policy, link};
+use crate::runtime::{Error, Result};
+
+/// The role of these networks among our objects.
+const PART: &str = "network";
+
+/// The networks of one installation.
+#[derive(Debug)]
+pub struct Networks {
+    connection: Arc<Connection>,
+    naming: Naming,
+    /// What the operator wants all to share instead.
+    fixed: Option<String>,
+    walls: Walls,
+    /// By team.
+    known: Mutex<HashMap<String, String>>,
+    /// Whether walls stand; the text says why not.
+    walled: Mutex<Option<std::result::Result<(), String>>>,
+    turns: Turns,
+}
+
+impl Networks {
+    /// Nothing is made before it is needed.
+    pub fn new(connection: Arc<Connection>, naming: Naming, fixed: Option<String>, policy: Policy) -> Self {
+        let walls = Walls {
+            table: naming.table(),
+            prefix: naming.bridges(),
+            deny: policy.deny,
+            allow_host: policy.allow_host,
+            port: policy.port,
+            leased: None,
+        };
+        Networks {
+            connection,
+            naming,
+            fixed,
+            walls,
+            known: Mutex::default(),
+            walled: Mutex::default(),
+            turns: Turns::default(),
+        }
+    }
+
+    /// The network of a team, made if it is not there.
+    pub async fn of(&self, team: &str) -> Result<Option<String>> {
+        if self.fixed.is_some() {
+            return Ok(self.fixed.clone());
+        }
+        let _turn = self.turns.take(team).await;
+        if let Some(known) = self.known().get(team) {
+            return Ok(Some(known.clone()));
+        }
+        let name = self.naming.network(team);
+        let client = self.connection.client().await?;
+        match client.inspect_network(&name, None::<InspectNetworkOptions>).await {
+            Ok(_) => {}
+            Err(error) => match self.connection.failure("look for the team's network", &error) {
+                Error::NotFound(_) => self.create(&client, &name, team).await?,
+                other => return Err(other),
+            },
+        }
+        self.wall(team);
+        self.known().insert(team.to_owned(), name.clone());
+        Ok(Some(name))
+    }
+
+    async fn create(&self, client: &bollard::Docker, name: &str, team: &str) -> Result<()> {
+        let mut labels = self.naming.part_labels(PART);
+        labels.insert(TEAM.to_owned(), team.to_owned());
+        let bridge = [("com.docker.network.bridge.name".to_owned(), self.naming.bridge(team))];
+        let request = NetworkCreateRequest {
+            name: name.to_owned(),
+            driver: Some("bridge".to_owned()),
+            options: Some(bridge.into()),
+            labels: Some(labels),
+            ..Default::default()
+        };
+        let Err(error) = client.create_network(request).await else { return Ok(()) };
+        // Another process of ours may have been faster.
+        if client.inspect_network(name, None::<InspectNetworkOptions>).await.is_ok() {
+            return Ok(());
+        }
+        let failure = self.connection.failure("make a network for the team", &error);
+        let text = failure.to_string();
+        if text.contains("predefined") || text.contains("non-overlapping") || text.contains("fully subnetted") {
+            return Err(Error::Failed(format!(
+                "{text}; the engine has no addresses left for another network: give it more with \
+                 \"default-address-pools\" in its daemon.json, or let all teams share one with --docker-network"
+            )));
+        }
+        Err(failure)
+    }
+
+    /// Forgets a network that turned out to be gone; false if it was not known.
+    pub fn forget(&self, team: &str) -> bool {
+        self.known().remove(team).is_some()
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, HashMap<String, String>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts the walls up, once a bridge shows that the engine's host is this one.
+    fn wall(&self, team: &str) {
+        let mut walled = self.walled.lock().unwrap_or_else(PoisonError::into_inner);
+        if walled.is_some() {
+            return;
+        }
+        let raised = if link::index(&self.naming.bridge(team)).is_err() {
+            Err("the Docker engine is not on this host, or in another network namespace".to_owned())
+        } else if !nix::unistd::Uid::effective().is_root() {
+            Err("the server does not run as root".to_owned())
+        } else {
+            self.walls.raise().map_err(|e| format!("the kernel's packet filter cannot be set up ({e})"))
+        };
+        if let Err(why) = &raised {
+            tracing::warn!(
+                why,
+                "steps are not kept from metadata addresses and from this host's listeners; forbid that on the engine's \
+                 host (whistlestop doctor says how)"
+            );
+        }
+        *walled = Some(raised);
+    }
+
+    /// Our table and the prefix of our bridges.
+    pub fn walls(&self) -> &Walls {
+        &self.walls
+    }
+
+    /// Names of this installation's networks that no container is on.
+    pub async fn idle(&self) -> Result<Vec<String>> {
+        let client = self.connection.client().await?;
+        let options = ListNetworksOptions { filters: Some(self.naming.part_filter(PART)) };
+        let listed = client.list_networks(Some(options)).await;
+        let listed = listed.map_err(|e| self.connection.failure("list networks", &e))?;
+        let mut idle = Vec::new();
+        for name in listed.into_iter().filter_map(|network| network.name) {
+            let network = client.inspect_network(&name, None::<InspectNetworkOptions>).await;
+            if network.is_ok_and(|n| n.containers.is_none_or(|c| c.is_empty())) {
+                idle.push(name);
+            }
+        }
+        Ok(idle)
+    }
+
+    /// Removes what no container is on, and the walls if nothing is left.
+    pub async fn close(&self) {
+        let Ok(idle) = self.idle().await else { return };
+        for name in idle {
+            self.remove(&name).await.ok();
+        }
+        let prefix = self.naming.bridges();
+        let left = link::names().unwrap_or_default().iter().any(|name| name.starts_with(&prefix));
+        if !left && firewall::table_exists(&self.walls.table) {
+            self.walls.lower().ok();
+            *self.walled.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+
+    /// Removes a network; one that a container is on stays, absent is fine.
+    pub async fn remove(&self, name: &str) -> Result<()> {
+        self.known().retain(|_, known| known != name);
+        let client = self.connection.client().await?;
+        match client.remove_network(name).await {
+            Ok(()) => Ok(()),
+            Err(error) => match self.connection.failure("remove a network", &error) {
+                Error::NotFound(_) => Ok(()),
+                other => Err(other),
+            },
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! How far the operator trusts steps: the same word for every runtime.
+
+use serde::{Deserialize, Serialize};
+
+use super::network::Policy;
+use super::{ContainerSpec, Limits};
+
+/// What `privileged: true` gives (Concourse: `--containerd-privileged-mode`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PrivilegedMode {
+    /// All the host has: root there in all but name.
+    #[default]
+    Full,
+    /// Enough to mount file systems of one's own, such as fuse-overlayfs, in a user namespace.
+    FuseOnly,
+    /// Nothing more.
+    Ignore,
+}
+
+/// What one container gets of that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Privilege {
+    /// Fourteen capabilities, filtered system calls, a user namespace of its own.
+    Usual,
+    /// These, and to mount and unmount in that user namespace.
+    Fuse,
+    /// Everything the host gives.
+    All,
+}
+
+/// The operator's word on isolation and bounds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Isolation {
+    /// Networks.
+    pub network: Policy,
+    /// What privileged means.
+    pub privileged: PrivilegedMode,
+    /// Programs cannot gain rights by set-user-id files (`sudo` does not work then; Concourse leaves it off).
+    pub no_new_privileges: bool,
+    /// Bounds for tasks that name none.
+    pub tasks: Limits,
+    /// Processes and threads in one container, at most.
+    pub processes: Option<u64>,
+    /// Open files of one process, at most; as the host's own where `None`.
+    pub open_files: Option<u64>,
+    /// Bytes that one process may write to its log; it is ended beyond.
+    pub output: Option<u64>,
+}
+
+impl Default for Isolation {
+    fn default() -> Self {
+        Isolation {
+            network: Policy::default(),
+            privileged: PrivilegedMode::default(),
+            no_new_privileges: false,
+            tasks: Limits::default(),
+            processes: Some(16_384),
+            open_files: None,
+            output: None,
+        }
+    }
+}
+
+impl Isolation {
+    /// Rights of a container.
+    pub fn privilege(&self, spec: &ContainerSpec) -> Privilege {
+        match (spec.privileged, self.privileged) {
+            (false, _) | (true, PrivilegedMode::Ignore) => Privilege::Usual,
+            (true, PrivilegedMode::FuseOnly) => Privilege::Fuse,
+            (true, PrivilegedMode::Full) => Privilege::All,
+        }
+    }
+
+    /// Bounds of a container: its own, else those for tasks.
+    pub fn limits(&self, spec: &ContainerSpec) -> Limits {
+        match spec.labels.get("type").is_some_and(|kind| kind == "task") {
+            true => {
+                Limits { cpu: spec.limits.cpu.or(self.tasks.cpu), memory: spec.limits.memory.or(self.tasks.memory) }
+            }
+            false => spec.limits,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::{Image, Process};
+
+    fn spec(kind: &str, privileged: bool, limits: Limits) -> ContainerSpec {
+        ContainerSpec {
+            team: "main".into(),
+            labels: [("type".to_owned(), kind.to_owned())].into(),
+            image: Image::Host,
+            privileged,
+            hermetic: false,
+            mounts: Vec::new(),
+            limits,
+            process: Process::default(),
+        }
+    }
+
+    #[test]
+    fn privileged_means_what_the_operator_says() {
+        for (mode, expected) in [
+            (PrivilegedMode::Full, Privilege::All),
+            (PrivilegedMode::FuseOnly, Privilege::Fuse),
+            (PrivilegedMode::Ignore, Privilege::Usual),
+        ] {
+            let isolation = Isolation { privileged: mode, ..Isolation::default() };
+            assert_eq!(isolation.privilege(&spec("task", true, Limits::default())), expected);
+            assert_eq!(isolation.privilege(&spec("task", false, Limits::default())), Privilege::Usual);
+        }
+    }
+
+    #[test]
+    fn defaults_are_for_tasks_that_name_none() {
+        let tasks = Limits { cpu: Some(512), memory: Some(1 << 30) };
+        let isolation = Isolation { tasks, ..Isolation::default() };
+        let own = Limits { cpu: None, memory: Some(1 << 20) };
+        assert_eq!(isolation.limits(&spec("task", false, own)), Limits { cpu: Some(512), memory: Some(1 << 20) });
+        assert_eq!(isolation.limits(&spec("get", false, Limits::default())), Limits::default());
+    }
+}

@@ -1,0 +1,198 @@
+//! Settings of the walls around steps, and of what is kept of them.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use ipnet::{IpNet, Ipv4Net};
+
+use crate::base::duration;
+use crate::engine::Retention;
+use crate::pipeline::parse_memory;
+use crate::runtime::Limits;
+use crate::runtime::isolation::{Isolation, PrivilegedMode};
+use crate::runtime::network::{HostEntry, Mode, Policy, parse_net};
+
+/// Which network steps get where Docker does not run them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum StepNetwork {
+    /// One of their own where this host lets us make it (as root), else the host's.
+    #[default]
+    Auto,
+    /// One of their own, or they do not start.
+    Own,
+    /// The host's, without walls.
+    Host,
+}
+
+/// What `privileged: true` gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Privileged {
+    /// All that the host has.
+    #[default]
+    Full,
+    /// Enough to mount file systems in a user namespace, such as fuse-overlayfs.
+    FuseOnly,
+    /// Nothing more than other steps have.
+    Ignore,
+}
+
+/// A share of the disk, or so many bytes of it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Watermark {
+    /// Bytes.
+    Bytes(u64),
+    /// Percent of the whole.
+    Percent(f64),
+}
+
+impl Watermark {
+    /// Bytes of a disk of this size.
+    pub fn of(self, whole: u64) -> u64 {
+        match self {
+            Watermark::Bytes(bytes) => bytes,
+            Watermark::Percent(percent) => (whole as f64 * percent / 100.0) as u64,
+        }
+    }
+}
+
+fn watermark(text: &str) -> Result<Watermark, String> {
+    if let Some(number) = text.strip_suffix('%') {
+        let percent = number.trim().parse::<f64>().ok().filter(|p| (0.0..=100.0).contains(p));
+        return percent.map(Watermark::Percent).ok_or_else(|| format!("'{text}' is no share of a disk, such as 5%"));
+    }
+    bytes(text).map(Watermark::Bytes)
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    parse_memory(text).map_err(|_| format!("'{text}' is no size, such as 500MB or 2GB"))
+}
+
+/// Settings about steps' containers.
+#[derive(Debug, Clone, Args)]
+pub struct Containment {
+    /// The network of steps that do not run in Docker
+    #[arg(long, value_enum, default_value_t)]
+    pub step_network: StepNetwork,
+    /// Networks that no step may reach (needs root on the host that runs them)
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = parse_net, default_value = "169.254.0.0/16,fd00:ec2::254")]
+    pub deny_networks: Vec<IpNet>,
+    /// A name server for steps in place of the host's; may be repeated
+    #[arg(long, value_name = "IP")]
+    pub dns_server: Vec<std::net::IpAddr>,
+    /// One more name in steps' /etc/hosts; may be repeated
+    #[arg(long, value_name = "NAME:IP")]
+    pub extra_host: Vec<HostEntry>,
+    /// Where addresses of steps come from that do not run in Docker
+    #[arg(long, value_name = "CIDR", default_value = "10.80.0.0/16")]
+    pub network_pool: Ipv4Net,
+    /// Let steps reach whatever listens on this host's addresses, and not only this server
+    #[arg(long)]
+    pub allow_host_access: bool,
+    /// The Docker network of all steps, in place of one for each team
+    #[arg(long, value_name = "NAME")]
+    pub docker_network: Option<String>,
+    /// What privileged steps get
+    #[arg(long, value_enum, default_value_t)]
+    pub privileged_mode: Privileged,
+    /// Keep programs in steps from gaining rights by set-user-id files (sudo does not work then)
+    #[arg(long)]
+    pub step_no_new_privileges: bool,
+    /// CPU shares of tasks that name none
+    #[arg(long, value_name = "SHARES")]
+    pub default_task_cpu_limit: Option<u64>,
+    /// Memory of tasks that name none
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    pub default_task_memory_limit: Option<u64>,
+    /// Processes and threads in one container, at most; 0 for no bound
+    #[arg(long, value_name = "N", default_value_t = 16_384)]
+    pub max_step_processes: u64,
+    /// Open files of each process in a step [default: as this server's or the engine's]
+    #[arg(long, value_name = "N")]
+    pub max_step_open_files: Option<u64>,
+    /// Output of one step, at most: it is ended beyond [default: no bound]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    pub max_step_output: Option<u64>,
+    /// How long containers of a job's last build stay for hijack when it did not succeed; 0 for until the next build
+    #[arg(long, value_name = "DURATION", default_value = "120h", value_parser = duration::parse)]
+    pub gc_failed_grace_period: Duration,
+    /// How long containers of one-off builds stay for hijack
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration::parse)]
+    pub gc_one_off_grace_period: Duration,
+    /// Free space on the disk below which no build starts, as a size or a share
+    #[arg(long, value_name = "SIZE|PERCENT", default_value = "1GB", value_parser = watermark)]
+    pub low_disk_watermark: Watermark,
+    /// Space for fetched versions that no build uses; the longest unused go first [default: no bound]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    pub max_cache_size: Option<u64>,
+}
+
+impl Containment {
+    /// For the runtimes. `port` is where the server listens, unless on loopback only.
+    pub fn isolation(&self, port: Option<u16>) -> Isolation {
+        Isolation {
+            network: Policy {
+                mode: match self.step_network {
+                    StepNetwork::Auto => Mode::Auto,
+                    StepNetwork::Own => Mode::Own,
+                    StepNetwork::Host => Mode::Host,
+                },
+                deny: self.deny_networks.clone(),
+                dns: self.dns_server.clone(),
+                hosts: self.extra_host.clone(),
+                pool: self.network_pool.trunc(),
+                allow_host: self.allow_host_access,
+                port,
+            },
+            privileged: match self.privileged_mode {
+                Privileged::Full => PrivilegedMode::Full,
+                Privileged::FuseOnly => PrivilegedMode::FuseOnly,
+                Privileged::Ignore => PrivilegedMode::Ignore,
+            },
+            no_new_privileges: self.step_no_new_privileges,
+            tasks: Limits { cpu: self.default_task_cpu_limit, memory: self.default_task_memory_limit },
+            processes: Some(self.max_step_processes).filter(|n| *n > 0),
+            open_files: self.max_step_open_files,
+            output: self.max_step_output,
+        }
+    }
+
+    /// For the collector.
+    pub fn retention(&self) -> Retention {
+        Retention {
+            failed: Some(self.gc_failed_grace_period).filter(|d| !d.is_zero()),
+            one_off: self.gc_one_off_grace_period,
+            caches: self.max_cache_size,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::Serve;
+
+    #[test]
+    fn the_operators_words_reach_the_runtime() {
+        let words =
+            ["--deny-networks", "10.0.0.0/8,169.254.0.0/16", "--extra-host", "db:10.9.9.9", "--privileged-mode"];
+        let more =
+            ["ignore", "--max-step-processes", "0", "--default-task-memory-limit", "1GB", "--dns-server", "9.9.9.9"];
+        let serve = Serve::from_args(words.iter().chain(&more)).unwrap();
+        let isolation = serve.containment.isolation(Some(8080));
+        assert_eq!(isolation.network.deny.len(), 2);
+        assert_eq!((isolation.processes, isolation.privileged), (None, PrivilegedMode::Ignore));
+        assert_eq!((isolation.tasks.memory, isolation.network.port), (Some(1 << 30), Some(8080)));
+        let usual = Serve::from_args::<_, &str>([]).unwrap().containment;
+        assert_eq!(usual.isolation(None), Isolation::default());
+        assert_eq!(usual.retention(), Retention::default());
+    }
+
+    #[test]
+    fn watermarks_are_sizes_or_shares() {
+        assert_eq!(watermark("5%").unwrap().of(1000), 50);
+        assert_eq!(watermark("2GB").unwrap().of(1000), 2 << 30);
+        for bad in ["5 %x", "101%", "-1%", "much"] {
+            assert!(watermark(bad).is_err(), "{bad}");
+        }
+    }
+}

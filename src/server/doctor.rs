@@ -1,0 +1,284 @@
+//! What this host isolates and what not, what follows, and what to do about it.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::Serve;
+use crate::engine::disk;
+use crate::runtime::docker::{Docker, EngineFacts};
+use crate::runtime::embedded::{Embedded, Found};
+
+/// How good a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// As it should be.
+    Good,
+    /// Something is less than it could be.
+    Note,
+    /// Steps cannot run, or walls are down that were asked for.
+    Bad,
+}
+
+/// One finding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What was looked at.
+    pub what: &'static str,
+    /// How good it is.
+    pub level: Level,
+    /// What was found.
+    pub found: String,
+    /// What follows from it; empty where all is well.
+    pub follows: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl Finding {
+    fn good(what: &'static str, found: impl Into<String>) -> Finding {
+        let (follows, remedy) = Default::default();
+        Finding { what, level: Level::Good, found: found.into(), follows, remedy }
+    }
+
+    fn less(what: &'static str, level: Level, found: impl Into<String>, follows: &str, remedy: &str) -> Finding {
+        Finding { what, level, found: found.into(), follows: follows.to_owned(), remedy: remedy.to_owned() }
+    }
+}
+
+/// What concerns both ways to run steps.
+pub fn of_host(serve: &Serve) -> Vec<Finding> {
+    let mut findings = vec![disk_room(serve), user()];
+    let resolv = serve.containment.isolation(None).network.resolv(true);
+    findings.push(match resolv.lines().find_map(|line| line.strip_prefix("nameserver ")) {
+        Some(server) => Finding::good("name servers", server),
+        None => Finding::less(
+            "name servers",
+            Level::Note,
+            "only on this host's loopback, or none",
+            "steps with a network of their own cannot find names",
+            "name one that they reach with --dns-server",
+        ),
+    });
+    findings
+}
+
+fn disk_room(serve: &Serve) -> Finding {
+    let place = serve.state_dir.ancestors().find(|p| p.exists()).unwrap_or(Path::new("."));
+    let Some((free, whole)) = disk::room(place) else {
+        return Finding::less("disk", Level::Note, "cannot be looked at", "", "");
+    };
+    let least = serve.containment.low_disk_watermark.of(whole);
+    let found = format!("{} MB free of {} MB at {}", free >> 20, whole >> 20, place.display());
+    match free < least {
+        true => Finding::less("disk", Level::Bad, found, "no build starts", "make room, or lower --low-disk-watermark"),
+        false => Finding::good("disk", found),
+    }
+}
+
+fn user() -> Finding {
+    if nix::unistd::Uid::effective().is_root() {
+        return Finding::good("user", "root");
+    }
+    Finding::less(
+        "user",
+        Level::Note,
+        "an ordinary user",
+        "without Docker, steps have no user but root, the host's network and no bounds on memory and processes",
+        "run the server as root, or give it a Docker engine",
+    )
+}
+
+/// What concerns containers of our own making.
+pub async fn of_embedded(embedded: &Embedded) -> Vec<Finding> {
+    let probed = match embedded.probe().await {
+        Ok(found) => found,
+        Err(error) => {
+            return vec![Finding::less(
+                "own containers",
+                Level::Bad,
+                error.to_string(),
+                "steps cannot run",
+                "use Docker",
+            )];
+        }
+    };
+    let mut findings = kernel(&probed);
+    findings.push(cgroups());
+    findings.push(match embedded.leases().shortcoming() {
+        None => Finding::good("network", "a network of its own for each step, behind nftables rules"),
+        Some(why) => Finding::less(
+            "network",
+            Level::Note,
+            format!("the host's: {why}"),
+            "steps reach this host's loopback, metadata addresses and each other",
+            "run as root with nf_tables in the kernel, or use Docker; --step-network own makes it an error",
+        ),
+    });
+    findings
+}
+
+fn kernel(probed: &Found) -> Vec<Finding> {
+    let allow = "run as root with CAP_SYS_ADMIN, allow user namespaces (sysctl user.max_user_namespaces, \
+                 kernel.apparmor_restrict_unprivileged_userns=0), or use Docker";
+    let needed = |what, found: &Option<String>, remedy: &str| match found {
+        None => Finding::good(what, "work"),
+        Some(why) => Finding::less(what, Level::Bad, why, "steps cannot run in containers of our own making", remedy),
+    };
+    vec![
+        needed("user namespaces", &probed.users, allow),
+        needed("namespaces", &probed.namespaces, allow),
+        needed(
+            "layers (overlayfs)",
+            &probed.overlay,
+            "load the module overlay, or keep the state on ext4, xfs or btrfs",
+        ),
+        needed("seccomp", &probed.seccomp, "use a kernel with CONFIG_SECCOMP_FILTER"),
+        Finding::good("idmapped mounts", "not needed: numbers of users are the same inside and outside"),
+    ]
+}
+
+fn cgroups() -> Finding {
+    let root = Path::new("/sys/fs/cgroup");
+    let writable = |path: &Path| nix::unistd::access(path, nix::unistd::AccessFlags::W_OK).is_ok();
+    let (version, place) = match root.join("cgroup.controllers").exists() {
+        true => ("2", root.to_owned()),
+        false => ("1", root.join("pids")),
+    };
+    if writable(&place) {
+        return Finding::good("cgroups", format!("version {version}"));
+    }
+    Finding::less(
+        "cgroups",
+        Level::Note,
+        format!("version {version}, and we cannot write there"),
+        "container_limits and bounds on processes have no effect: a fork bomb hits the whole host",
+        "run as root, or use Docker",
+    )
+}
+
+/// What concerns a Docker engine.
+pub async fn of_docker(docker: &Docker) -> Vec<Finding> {
+    match docker.facts().await {
+        Ok(facts) => engine(&facts, docker.is_local()),
+        Err(error) => {
+            let follows = "steps run in containers of our own making, unless --runtime docker was asked for";
+            let remedy = "start the engine, or point DOCKER_HOST at one";
+            vec![Finding::less("Docker", Level::Note, error.to_string(), follows, remedy)]
+        }
+    }
+}
+
+fn engine(facts: &EngineFacts, local: bool) -> Vec<Finding> {
+    let mut findings = vec![Finding::good("Docker", format!("{}, layers by {}", facts.version, facts.storage))];
+    findings.push(match flaws(&facts.runc) {
+        None => Finding::good("Docker's runc", facts.runc.clone()),
+        Some(flaws) => Finding::less(
+            "Docker's runc",
+            Level::Note,
+            facts.runc.clone(),
+            &format!("a step can break out of its container ({flaws})"),
+            "update runc to 1.2.8, 1.3.3 or later",
+        ),
+    });
+    let has = |word: &str| facts.security.iter().any(|s| s.contains(word));
+    if !has("seccomp") {
+        findings.push(Finding::less(
+            "Docker's seccomp",
+            Level::Note,
+            "off",
+            "steps may call whatever the kernel has",
+            "use an engine with seccomp",
+        ));
+    }
+    if !has("rootless") && !has("userns") {
+        findings.push(Finding::less(
+            "Docker's users",
+            Level::Note,
+            "root in a step is the host's root with fourteen capabilities",
+            "resources that ask /proc/self/uid_map take every step for privileged",
+            "run the engine rootless or with userns-remap",
+        ));
+    }
+    findings.push(match facts.bounds {
+        true => Finding::good("Docker's cgroups", format!("version {}", facts.cgroups)),
+        false => Finding::less(
+            "Docker's cgroups",
+            Level::Note,
+            format!("version {}, without bounds on memory or processes", facts.cgroups),
+            "container_limits have no effect",
+            "let the engine manage cgroups (a rootless one needs version 2 with delegation)",
+        ),
+    });
+    findings.push(match local && nix::unistd::Uid::effective().is_root() {
+        true => {
+            Finding::good("Docker's walls", "rules of ours keep steps from --deny-networks and this host's listeners")
+        }
+        false => Finding::less(
+            "Docker's walls",
+            Level::Note,
+            "the engine is elsewhere, or we are not root",
+            "steps reach metadata addresses and what listens on the engine's host",
+            "on its host: iptables -I DOCKER-USER -d 169.254.0.0/16 -j REJECT",
+        ),
+    });
+    findings
+}
+
+/// Known ways out of containers that this version still has.
+fn flaws(runc: &str) -> Option<&'static str> {
+    let version = runc.strip_prefix("runc ")?;
+    let mut numbers = version.split(['.', '-', '+', '~']).map_while(|n| n.parse::<u32>().ok());
+    let version = (numbers.next()?, numbers.next()?, numbers.next().unwrap_or(0));
+    match version {
+        v if v < (1, 1, 12) => Some("CVE-2024-21626, CVE-2025-31133"),
+        v if v < (1, 2, 8) || ((1, 3, 0)..(1, 3, 3)).contains(&v) => {
+            Some("CVE-2025-31133, CVE-2025-52565, CVE-2025-52881")
+        }
+        _ => None,
+    }
+}
+
+/// One line for the log.
+pub fn summary(findings: &[Finding]) -> String {
+    let less: Vec<String> = findings
+        .iter()
+        .filter(|f| f.level != Level::Good)
+        .map(|f| format!("{}: {}", f.what, f.found.lines().next().unwrap_or_default()))
+        .collect();
+    match less.is_empty() {
+        true => "every wall around steps stands".to_owned(),
+        false => format!("{} (whistlestop doctor says what follows)", less.join("; ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runcs_that_let_steps_out_are_known() {
+        for (runc, out) in [
+            ("runc 1.1.5+ds1", true),
+            ("runc 1.1.14", true),
+            ("runc 1.2.7", true),
+            ("runc 1.2.8", false),
+            ("runc 1.3.0", true),
+            ("runc 1.3.3", false),
+            ("runc 1.4.0-rc.1", false),
+            ("crun 1.8", false),
+            ("", false),
+        ] {
+            assert_eq!(flaws(runc).is_some(), out, "{runc}");
+        }
+    }
+
+    #[test]
+    fn the_summary_names_what_is_less() {
+        let good = Finding::good("disk", "plenty");
+        let less = Finding::less("network", Level::Note, "the host's", "", "");
+        assert_eq!(summary(std::slice::from_ref(&good)), "every wall around steps stands");
+        assert_eq!(summary(&[good, less]), "network: the host's (whistlestop doctor says what follows)");
+    }
+}
