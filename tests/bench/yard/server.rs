@@ -67,6 +67,12 @@ impl Server {
         }
     }
 
+    /// The walls around steps of a server that was ended by force.
+    fn lower_walls(&self) {
+        let worker = self.directory.path().join("worker");
+        whistlestop::runtime::network::Leases::new(Default::default(), &worker).walls().lower().ok();
+    }
+
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.child.id()
@@ -174,6 +180,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop();
         self.end_steps();
+        self.lower_walls();
     }
 }
 

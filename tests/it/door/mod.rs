@@ -1,8 +1,10 @@
 //! Through the front door: the real binary as a child process, real git servers, real Docker, a real browser.
 
 mod browser;
+mod chaos;
 mod chromium;
 mod demo;
+mod doctor;
 mod errors;
 mod image;
 mod push;

@@ -89,11 +89,12 @@ impl Scene {
         let types = tempfile::tempdir().unwrap();
         rootfs_type(types.path());
         // Containers of Docker reach this host under the address of their bridge only.
-        let ip = match runtime {
-            Runtime::Embedded => "127.0.0.1".to_owned(),
+        let (ip, access) = match runtime {
+            Runtime::Embedded => ("127.0.0.1".to_owned(), ["--step-network", "host"].as_slice()),
             Runtime::Docker => {
                 let format = "{{(index .IPAM.Config 0).Gateway}}";
-                run(types.path(), "docker", &["network", "inspect", "bridge", "--format", format]).await
+                let ip = run(types.path(), "docker", &["network", "inspect", "bridge", "--format", format]).await;
+                (ip, ["--allow-host-access"].as_slice())
             }
         };
         let listener = tokio::net::TcpListener::bind(format!("{ip}:0")).await.unwrap();
@@ -103,7 +104,8 @@ impl Scene {
         let router = Router::new().route("/", get(count)).with_state(counter.clone());
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         counting_type(types.path(), address);
-        let world = World::new(runtime, &["--resource-types", types.path().to_str().unwrap()]).await;
+        let flags = [["--resource-types", types.path().to_str().unwrap()].as_slice(), access].concat();
+        let world = World::new(runtime, &flags).await;
         world.pipeline("p", PUT).await;
         Scene { world, counter, moments, _types: types }
     }

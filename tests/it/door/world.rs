@@ -11,6 +11,8 @@ use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+use whistlestop::runtime::docker::{Docker, Options};
+use whistlestop::runtime::{Runtime as _, network};
 
 /// How long anything may take that is not itself measured.
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -141,6 +143,11 @@ impl World {
         world.fly(&login).await;
         world.sign_in().await;
         world
+    }
+
+    /// Its state directory.
+    pub fn state(&self) -> PathBuf {
+        self.state.clone()
     }
 
     /// `whistlestop serve` as this world runs it.
@@ -374,6 +381,8 @@ fn end_supervisors(state: &Path) {
 /// Ends what runs for a state directory, and removes what its installation has on the Docker engine.
 async fn clear(state: &Path) {
     end_supervisors(state);
+    let worker = std::path::absolute(state.join("worker")).unwrap();
+    network::Leases::new(network::Policy::default(), &worker).walls().lower().ok();
     let Ok(store) = whistlestop::store::Store::open(state) else { return };
     let Ok(Some(installation)) = store.read(|tx| tx.setting("installation")).await else { return };
     let label = format!("label=whistlestop.installation={installation}");
@@ -389,4 +398,5 @@ async fn clear(state: &Path) {
             Command::new("docker").args(remove).args(ids).output().await.ok();
         }
     }
+    Docker::connect(Options::new(installation)).close().await;
 }

@@ -25,11 +25,17 @@ pub trait Lab: Send + Sync {
     /// An image with busybox.
     async fn image(&self) -> Image;
 
+    /// The same installation with at most 60 processes in a container.
+    fn bounded(&self) -> Arc<dyn Runtime>;
+
     /// Whether users other than root can be had.
     fn has_users(&self) -> bool {
         true
     }
 }
+
+/// The attempts to get out, as part of the suite.
+pub use super::escape::*;
 
 /// Makes a test of every function of the suite; `$lab` is an async function that makes a [`Lab`].
 macro_rules! conformance {
@@ -50,28 +56,31 @@ macro_rules! conformance {
             exec_enters_finished_containers exec_has_a_terminal hang_up_reaches_the_process remove_can_be_repeated
             listing_is_whole big_output_is_intact hostname_is_the_handle dropping_output_detaches
             unprivileged_steps_have_fourteen_capabilities hermetic_has_loopback_only what_is_absent_is_not_found
+            the_supervisor_cannot_be_looked_into a_forged_record_hurts_nobody the_kernel_takes_no_orders
+            no_socket_and_no_file_of_the_host_is_there links_and_devices_in_archives_lead_nowhere
+            devices_cannot_be_made_or_brought links_in_inputs_do_not_move_mounts_out a_fork_bomb_stays_inside
         }
     };
 }
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
-fn unique() -> String {
+pub fn unique() -> String {
     format!("wt-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
-fn container() -> ContainerHandle {
+pub fn container() -> ContainerHandle {
     ContainerHandle(unique())
 }
 
-async fn volume(lab: &dyn Lab, origin: &Origin) -> VolumeHandle {
+pub async fn volume(lab: &dyn Lab, origin: &Origin) -> VolumeHandle {
     let handle = VolumeHandle(unique());
     lab.runtime().create_volume(&handle, "main", origin).await.unwrap();
     handle
 }
 
 /// A shell script as a container.
-async fn script(lab: &dyn Lab, text: &str) -> ContainerSpec {
+pub async fn script(lab: &dyn Lab, text: &str) -> ContainerSpec {
     ContainerSpec {
         team: "main".into(),
         labels: [("step".to_owned(), "test".to_owned())].into(),
@@ -84,11 +93,11 @@ async fn script(lab: &dyn Lab, text: &str) -> ContainerSpec {
     }
 }
 
-fn shell(text: &str) -> Process {
+pub fn shell(text: &str) -> Process {
     Process { path: "sh".into(), args: vec!["-c".into(), text.into()], dir: "/tmp".into(), ..Process::default() }
 }
 
-fn mount(volume: &VolumeHandle, path: &str) -> Mount {
+pub fn mount(volume: &VolumeHandle, path: &str) -> Mount {
     Mount { volume: volume.clone(), path: path.into(), read_only: false }
 }
 
@@ -103,7 +112,7 @@ fn header() -> tar::Header {
 
 /// All that a process has said.
 #[derive(Debug, Default)]
-struct Said {
+pub struct Said {
     out: Vec<u8>,
     err: Vec<u8>,
     total: u64,
@@ -112,11 +121,19 @@ struct Said {
 }
 
 impl Said {
-    fn text(&self) -> String {
+    pub fn exit(&self) -> Option<&Exit> {
+        self.exit.as_ref()
+    }
+
+    pub fn lost(&self) -> Option<&str> {
+        self.lost.as_deref()
+    }
+
+    pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.out).into_owned()
     }
 
-    fn status(&self) -> i32 {
+    pub fn status(&self) -> i32 {
         match &self.exit {
             Some(Exit::Status(status)) => *status,
             other => panic!("no status but {other:?}, lost {:?}", self.lost),
@@ -146,7 +163,7 @@ impl Said {
     }
 }
 
-async fn next(attached: &mut Attached) -> Output {
+pub async fn next(attached: &mut Attached) -> Output {
     let next = tokio::time::timeout(Duration::from_secs(60), attached.recv()).await;
     next.expect("output within a minute").expect("an end before the channel closes")
 }
@@ -158,24 +175,39 @@ async fn read_from(attached: &mut Attached, from: u64) -> Said {
     said
 }
 
-async fn read_all(mut attached: Attached) -> Said {
+pub async fn read_all(mut attached: Attached) -> Said {
     read_from(&mut attached, 0).await
 }
 
-async fn read_until(attached: &mut Attached, said: &mut Said, text: &str) {
+pub async fn read_until(attached: &mut Attached, said: &mut Said, text: &str) {
     while !said.text().contains(text) {
         assert!(said.take(next(attached).await), "ended before {text:?}: {said:?}");
     }
 }
 
-async fn run(lab: &dyn Lab, spec: &ContainerSpec) -> Said {
+pub async fn run(lab: &dyn Lab, spec: &ContainerSpec) -> Said {
     let handle = container();
     let said = read_all(lab.runtime().start(&handle, spec).await.unwrap()).await;
     lab.runtime().remove_container(&handle).await.unwrap();
     said
 }
 
-fn tar_of(files: &[(&str, &str)]) -> TarStream {
+/// Files with their modes; a name that ends in a slash is a directory.
+pub fn tar_with(files: &[(String, String, u32)]) -> TarStream {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, text, mode) in files {
+        let mut header = header();
+        header.set_mode(*mode);
+        header.set_size(text.len() as u64);
+        if name.ends_with('/') {
+            header.set_entry_type(tar::EntryType::Directory);
+        }
+        builder.append_data(&mut header, name, text.as_bytes()).unwrap();
+    }
+    Box::pin(std::io::Cursor::new(builder.into_inner().unwrap()))
+}
+
+pub fn tar_of(files: &[(&str, &str)]) -> TarStream {
     let mut builder = tar::Builder::new(Vec::new());
     for (name, text) in files {
         let mut header = self::header();
@@ -185,7 +217,7 @@ fn tar_of(files: &[(&str, &str)]) -> TarStream {
     Box::pin(std::io::Cursor::new(builder.into_inner().unwrap()))
 }
 
-async fn names_in(mut stream: TarStream) -> Vec<(String, String)> {
+pub async fn names_in(mut stream: TarStream) -> Vec<(String, String)> {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).await.unwrap();
     let mut archive = tar::Archive::new(&bytes[..]);
@@ -462,7 +494,7 @@ pub async fn start_twice_is_one_process(lab: &dyn Lab) {
     two.remove_container(&handle).await.unwrap();
 }
 
-async fn finish(mut exec: Exec) -> Said {
+pub async fn finish(mut exec: Exec) -> Said {
     exec.input.send(Input::Close).await.unwrap();
     read_from(&mut exec.output, 0).await
 }

@@ -93,6 +93,7 @@ impl World {
 
     /// The supervisor's volume and the images stay in real life.
     async fn tidy(&self) {
+        self.docker.close().await;
         let filters = || HashMap::from([("label".to_string(), vec![format!("whistlestop.installation={}", self.id)])]);
         let options = bollard::query_parameters::ListContainersOptions {
             all: true,

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use whistlestop::runtime::embedded::{Embedded, NATIVE_EXE, Options};
 use whistlestop::runtime::{
-    Attached, ContainerHandle, ContainerSpec, Error, Exit, Image, Limits, Mount, Origin, Output, Process, Runtime,
-    VolumeHandle, WindowSize,
+    Attached, ContainerHandle, ContainerSpec, Error, Exit, Image, Isolation, Limits, Mount, Origin, Output, Process,
+    Runtime, VolumeHandle, WindowSize,
 };
 
 use super::conformance::{Lab, busybox_image};
+use super::inside;
 
 struct EmbeddedLab {
     state: tempfile::TempDir,
@@ -19,11 +20,16 @@ struct EmbeddedLab {
 }
 
 fn open(state: PathBuf) -> Arc<Embedded> {
+    open_with(state, Isolation::default())
+}
+
+fn open_with(state: PathBuf, isolation: Isolation) -> Arc<Embedded> {
     let options = Options {
         allow_host_rootfs: true,
         allow_local: false,
         self_exe: env!("CARGO_BIN_EXE_whistlestop").into(),
         masked: Vec::new(),
+        isolation,
     };
     Arc::new(Embedded::new(state, options).unwrap())
 }
@@ -51,6 +57,11 @@ impl Lab for EmbeddedLab {
         self.image.clone()
     }
 
+    fn bounded(&self) -> Arc<dyn Runtime> {
+        let isolation = Isolation { processes: Some(60), ..Isolation::default() };
+        open_with(self.state.path().join("state"), isolation)
+    }
+
     fn has_users(&self) -> bool {
         nix::unistd::Uid::effective().is_root()
     }
@@ -66,10 +77,20 @@ impl Drop for EmbeddedLab {
                 nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).ok();
             }
         }
+        self.runtime.leases().walls().lower().ok();
     }
 }
 
 conformance!(lab);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_sees_what_it_saw_on_concourse() {
+    let lab = lab().await;
+    inside::a_task_sees_what_it_saw_on_concourse(&lab, DIFFERENCES).await;
+}
+
+/// See [`inside`].
+const DIFFERENCES: &[inside::Difference] = &[];
 
 fn spec(image: Image, text: &str) -> ContainerSpec {
     ContainerSpec {
@@ -195,6 +216,7 @@ async fn the_host_needs_the_operators_word() {
         allow_local: false,
         self_exe: env!("CARGO_BIN_EXE_whistlestop").into(),
         masked: Vec::new(),
+        isolation: Default::default(),
     };
     let runtime = Embedded::new(state.path().to_path_buf(), options).unwrap();
     let handle = ContainerHandle("refused".into());
@@ -234,10 +256,14 @@ async fn memory_is_bounded_where_cgroups_can_be_written() {
     let mut hungry = spec(lab.image.clone(), "tail -c 200000000 /dev/zero | wc -c; echo after");
     hungry.limits = Limits { cpu: Some(512), memory: Some(32 << 20) };
     let (text, _) = collect(lab.runtime.start(&handle, &hungry).await.unwrap()).await;
-    assert!(!text.contains("200000000"), "{text}");
-    assert!(v1.join("whistlestop/bounded").exists());
+    assert!(
+        !text.contains("200000000") && text.contains("out of memory: the step reached its limit of 32 MiB"),
+        "{text}"
+    );
+    let group =
+        std::fs::read_dir(v1).unwrap().flatten().map(|e| e.path().join("bounded")).find(|p| p.exists()).unwrap();
     lab.runtime.remove_container(&handle).await.unwrap();
-    assert!(!v1.join("whistlestop/bounded").exists());
+    assert!(!group.exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -295,6 +321,7 @@ async fn a_full_disk_ends_the_step_and_says_so() {
             let (text, end) = collect(runtime.start(&handle, &quiet).await.unwrap()).await;
             assert_eq!((text.as_str(), end), ("goes on\n", ended(0)));
             runtime.remove_container(&handle).await.unwrap();
+            runtime.close().await;
         });
     };
     tokio::task::spawn_blocking(move || std::thread::spawn(run).join().unwrap()).await.unwrap();

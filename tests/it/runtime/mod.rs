@@ -4,3 +4,6 @@
 mod conformance;
 mod docker;
 mod embedded;
+mod escape;
+mod inside;
+mod walls;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::runtime::conformance::{Lab, busybox_image};
+use crate::runtime::inside;
 
 struct DockerLab {
     world: Option<World>,
@@ -33,6 +34,11 @@ impl Lab for DockerLab {
         Arc::new(self.world().restarted())
     }
 
+    fn bounded(&self) -> Arc<dyn Runtime> {
+        let isolation = whistlestop::runtime::Isolation { processes: Some(60), ..Default::default() };
+        Arc::new(Docker::connect(Options { isolation, ..options(&self.world().id) }))
+    }
+
     async fn image(&self) -> Image {
         self.image.clone()
     }
@@ -53,3 +59,17 @@ impl Drop for DockerLab {
 }
 
 conformance!(lab);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_sees_what_it_saw_on_concourse() {
+    let lab = lab().await;
+    inside::a_task_sees_what_it_saw_on_concourse(&lab, DIFFERENCES).await;
+}
+
+/// See [`inside`].
+const DIFFERENCES: &[inside::Difference] = &[
+    ("mknod", "", "the engine has no user namespaces here; which devices work is said by its device rules"),
+    ("mounts", "+/.whistlestop", "our program, from a volume (Concourse: /tmp/gdn-init)"),
+    ("status", "-CapInh", "engines since 20.10.14 leave nothing inheritable (CVE-2022-24769)"),
+    ("status", "+CapInh", "engines since 20.10.14 leave nothing inheritable (CVE-2022-24769)"),
+];

@@ -1,0 +1,104 @@
+//! kill -9 of whatever, at any moment: no build without an end, and nothing left behind.
+//!
+//! A few rounds in the usual run; `WHISTLESTOP_CHAOS=1000` for as many as wanted.
+
+use std::path::Path;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::world::{Runtime, World, binary, ended};
+
+const ROUNDS: u64 = 6;
+const PIPELINE: &str = r#"
+jobs:
+- name: j
+  plan:
+  - task: one
+    config: &task
+      platform: linux
+      rootfs_uri: host:///
+      outputs: [{name: out}]
+      run: {path: sh, args: [-c, "for i in 1 2 3 4 5 6; do echo line $i; sleep 0.03; done; echo x > out/x"]}
+  - task: two
+    config: {<<: *task, inputs: [{name: out}]}
+"#;
+
+/// Numbers that look like chance and are the same each time.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, most: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % most
+    }
+}
+
+/// Processes whose command line holds all of these words, and their children.
+fn processes(words: &[&str], children: bool) -> Vec<i32> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
+        let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        if words.iter().all(|word| line.contains(word)) {
+            if !children {
+                found.push(pid);
+            }
+            let path = format!("/proc/{pid}/task/{pid}/children");
+            let below = std::fs::read_to_string(path).unwrap_or_default();
+            found.extend(below.split_whitespace().filter_map(|p| p.parse::<i32>().ok()).filter(|_| children));
+        }
+    }
+    found
+}
+
+fn entries(path: &Path) -> usize {
+    std::fs::read_dir(path).map_or(0, Iterator::count)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_is_killed_every_build_ends_and_nothing_is_left() {
+    let rounds = std::env::var("WHISTLESTOP_CHAOS").ok().and_then(|n| n.parse().ok()).unwrap_or(ROUNDS);
+    let mut world = World::new(Runtime::Embedded, &["--allow-host-rootfs"]).await;
+    world.pipeline("p", PIPELINE).await;
+    let mut dice = Dice(20_261_123);
+    let worker = world.state().join("worker").display().to_string();
+    for round in 0..rounds {
+        let build = world.trigger("p", "j").await;
+        tokio::time::sleep(Duration::from_millis(dice.below(500))).await;
+        match dice.below(4) {
+            0 | 1 => {
+                world.kill().await;
+                world.start().await;
+            }
+            2 => processes(&["supervise", "--container", &worker], false).into_iter().take(1).for_each(end),
+            _ => processes(&["supervise", "--container", &worker], true).into_iter().take(1).for_each(end),
+        }
+        let status = world.finish(build).await;
+        assert!(["succeeded", "failed", "errored"].contains(&status.as_str()), "round {round}: {status}");
+    }
+    // A last good build makes what the others kept removable.
+    let build = world.trigger("p", "j").await;
+    assert_eq!(world.finish(build).await, "succeeded", "{}", world.log());
+    let containers = world.state().join("worker/containers");
+    super::world::until("the collector is done", Duration::from_secs(90), async || {
+        (entries(&containers) == 0).then_some(())
+    })
+    .await;
+    assert_eq!(processes(&["supervise", "--container", &worker], false).len(), 0);
+    world.kill().await;
+    let mut command = binary();
+    command.args(["doctor", "--json", "--runtime", "embedded", "--state-dir"]).arg(world.state());
+    let report = ended(command).await.stdout;
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    let strays = report["strays"].as_array().unwrap();
+    // A server that was killed leaves the walls up: they are what keeps its steps in.
+    let left: Vec<_> = strays.iter().filter(|s| !matches!(s["kind"].as_str(), Some("packet filter"))).collect();
+    assert!(left.is_empty(), "{report}");
+}
+
+fn end(pid: i32) {
+    kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
+}

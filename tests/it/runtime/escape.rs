@@ -1,0 +1,180 @@
+//! Attempts to get out of a container, on every runtime. Each is what a defence of ours stops: without it the test fails.
+
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::path::Path;
+
+use whistlestop::runtime::{ContainerSpec, Origin, TarStream};
+
+use super::conformance::{Lab, container, mount, names_in, read_all, run, script, volume};
+
+/// Runs a script as the root of a container with further mounts.
+async fn tries(lab: &dyn Lab, text: &str, change: impl FnOnce(&mut ContainerSpec)) -> String {
+    let mut spec = script(lab, text).await;
+    change(&mut spec);
+    run(lab, &spec).await.text()
+}
+
+/// What one line of a hostile script says if nothing was achieved.
+fn nothing(achieved: &str) {
+    assert!(!achieved.contains("achieved"), "{achieved}");
+}
+
+pub async fn the_supervisor_cannot_be_looked_into(lab: &dyn Lab) {
+    // Its memory holds what other processes of the container must not change: where output goes, how it ended.
+    let text = "cat /proc/1/environ >/dev/null 2>&1 && echo achieved environ; \
+                head -c 1 /proc/1/maps 2>/dev/null | grep -q . && echo achieved maps; \
+                ls /proc/1/fd >/dev/null 2>&1 && ls -l /proc/1/fd/ 2>/dev/null | grep -q spool && echo achieved spool; \
+                kill -9 1; kill -STOP 1; sleep 0.1; echo still here";
+    let said = tries(lab, text, |_| {}).await;
+    nothing(&said);
+    assert!(said.contains("still here"), "{said}");
+}
+
+pub async fn a_forged_record_hurts_nobody(lab: &dyn Lab) {
+    // Where the spool can be reached at all, it is the step's own; the server must survive whatever it reads there.
+    let text = "cd /.whistlestop-run 2>/dev/null || exit 7; head -c 100000 /dev/urandom > spool; head -c 100 /dev/urandom > exit; exit 7";
+    let runtime = lab.runtime();
+    let handle = container();
+    let first = read_all(runtime.start(&handle, &script(lab, text).await).await.unwrap()).await;
+    assert!(first.exit().is_some() || first.lost().is_some());
+    if let Ok(attached) = lab.reopened().attach(&handle, 0).await {
+        let again = read_all(attached).await;
+        assert!(again.exit().is_some() || again.lost().is_some());
+    }
+    runtime.remove_container(&handle).await.unwrap();
+    assert_eq!(run(lab, &script(lab, "echo goes on").await).await.text(), "goes on\n");
+}
+
+pub async fn the_kernel_takes_no_orders(lab: &dyn Lab) {
+    let text = "for f in /proc/sysrq-trigger /proc/sys/kernel/core_pattern /proc/sys/kernel/modprobe /sys/kernel/uevent_helper \
+                /proc/sys/vm/panic_on_oom /proc/1/oom_score_adj /sys/power/state; do \
+                (echo x > $f) 2>/dev/null && echo achieved $f; done; \
+                for g in /sys/fs/cgroup /sys/fs/cgroup/*; do for f in release_agent notify_on_release pids.max memory.max cgroup.procs; do \
+                [ -e $g/$f ] && (echo 1 > $g/$f) 2>/dev/null && echo achieved $g/$f; done; [ -e $g/cgroup.procs ] && mkdir $g/own 2>/dev/null && echo achieved $g/own; done; \
+                dmesg >/dev/null 2>&1 && echo achieved dmesg; head -c 1 /proc/kcore 2>/dev/null | grep -q . && echo achieved kcore; \
+                mount -o remount,rw /sys 2>/dev/null && echo achieved remount; chroot /proc/1/root true 2>/dev/null; \
+                date -s 2020-01-01 >/dev/null 2>&1 && echo achieved clock; hostname other 2>/dev/null && echo achieved hostname; true";
+    nothing(&tries(lab, text, |_| {}).await);
+}
+
+pub async fn no_socket_and_no_file_of_the_host_is_there(lab: &dyn Lab) {
+    let secret = tempfile::tempdir().unwrap();
+    std::fs::write(secret.path().join("secret"), "achieved").unwrap();
+    let path = secret.path().join("secret").display().to_string();
+    // An abstract socket of the host, as some daemons have that trust whoever is root.
+    let name = format!("whistlestop-test-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let _listener = UnixListener::bind_addr(&address).unwrap();
+    let text = format!(
+        "cat {path} /proc/1/root{path} /proc/self/root{path} /proc/*/root{path} /proc/*/cwd{path} 2>/dev/null; \
+         for s in /var/run/docker.sock /run/docker.sock /run/containerd/containerd.sock /run/systemd/private; do \
+         [ -e $s ] && echo achieved $s; done; grep -q {name} /proc/net/unix && echo achieved abstract; \
+         ls -d /proc/[0-9]* | wc -l"
+    );
+    let said = tries(lab, &text, |_| {}).await;
+    nothing(&said);
+    let processes: usize = said.trim().parse().unwrap();
+    assert!(processes < 10, "processes of others can be seen: {processes}");
+}
+
+fn archive(fill: impl FnOnce(&mut tar::Builder<Vec<u8>>)) -> TarStream {
+    let mut builder = tar::Builder::new(Vec::new());
+    fill(&mut builder);
+    Box::pin(std::io::Cursor::new(builder.into_inner().unwrap()))
+}
+
+fn special(kind: tar::EntryType, mode: u32) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(kind);
+    header.set_mode(mode);
+    header.set_size(0);
+    header.set_uid(0);
+    header.set_gid(0);
+    header
+}
+
+pub async fn links_and_devices_in_archives_lead_nowhere(lab: &dyn Lab) {
+    let outside = tempfile::tempdir().unwrap();
+    let target = outside.path().join("target");
+    std::fs::write(&target, "achieved").unwrap();
+    let handle = volume(lab, &Origin::Empty).await;
+    let runtime = lab.runtime();
+    for kind in [tar::EntryType::Link, tar::EntryType::Symlink] {
+        let linked = archive(|builder| {
+            builder.append_link(&mut special(kind, 0o644), "link", &target).unwrap();
+        });
+        // Whether it is refused or leads nowhere is the runtime's choice.
+        runtime.stream_in(&handle, "", linked).await.ok();
+        if let Ok(stream) = runtime.stream_out(&handle, "link").await {
+            assert!(!names_in(stream).await.iter().any(|(_, text)| text.contains("achieved")));
+        }
+        let through = archive(|builder| {
+            let mut header = special(tar::EntryType::Regular, 0o644);
+            header.set_size(1);
+            builder.append_data(&mut header, "link", &b"x"[..]).unwrap();
+        });
+        runtime.stream_in(&handle, "", through).await.ok();
+        assert_eq!(std::fs::read_to_string(&target).unwrap(), "achieved", "written through a link");
+    }
+    // The kernel's log, as a file of an archive.
+    let device = archive(|builder| {
+        let mut header = special(tar::EntryType::Char, 0o666);
+        header.set_device_major(1).unwrap();
+        header.set_device_minor(11).unwrap();
+        builder.append_data(&mut header, "kmsg", &b""[..]).unwrap();
+    });
+    runtime.stream_in(&handle, "", device).await.ok();
+    let said = tries(lab, "[ -c /v/kmsg ] && head -c 1 /v/kmsg >/dev/null 2>&1 && echo achieved; true", |spec| {
+        spec.mounts = vec![mount(&handle, "/v")];
+    });
+    nothing(&said.await);
+}
+
+pub async fn devices_cannot_be_made_or_brought(lab: &dyn Lab) {
+    // The kernel's log: harmless to read, and of the host.
+    let text = "mknod /tmp/kmsg c 1 11 2>/dev/null; mknod /v/kmsg c 1 11 2>/dev/null; mknod /v/disk b 254 0 2>/dev/null; \
+                for f in /tmp/kmsg /v/kmsg /v/disk; do head -c 1 $f >/dev/null 2>&1 && [ -e $f ] && echo achieved $f; done; true";
+    let handle = volume(lab, &Origin::Empty).await;
+    nothing(&tries(lab, text, |spec| spec.mounts = vec![mount(&handle, "/v")]).await);
+}
+
+pub async fn links_in_inputs_do_not_move_mounts_out(lab: &dyn Lab) {
+    let outside = tempfile::tempdir().unwrap();
+    let input = volume(lab, &Origin::Empty).await;
+    let links = archive(|builder| {
+        builder.append_link(&mut special(tar::EntryType::Symlink, 0o777), "out", outside.path()).unwrap();
+        builder
+            .append_link(&mut special(tar::EntryType::Symlink, 0o777), "up", Path::new("../../../../../.."))
+            .unwrap();
+    });
+    // Engines refuse such links already here.
+    lab.runtime().stream_in(&input, "", links).await.ok();
+    let output = volume(lab, &Origin::Empty).await;
+    let mut spec = script(lab, "echo x > /in/out/made; echo x > /in/up/tmp/made; ls /in/out").await;
+    spec.mounts = vec![mount(&input, "/in"), mount(&output, "/in/out")];
+    // A mount on a link is made where it leads within the container, or refused.
+    let handle = container();
+    if let Ok(attached) = lab.runtime().start(&handle, &spec).await {
+        read_all(attached).await;
+    }
+    lab.runtime().remove_container(&handle).await.unwrap();
+    assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
+}
+
+pub async fn a_fork_bomb_stays_inside(lab: &dyn Lab) {
+    // What can be had is had, and then no more; the container can still be removed, and others go on.
+    let runtime = lab.runtime();
+    let handle = container();
+    let bomb = "i=0; while [ $i -lt 400 ]; do sleep 1000 & i=$((i+1)); done 2>/dev/null; echo $(ls -d /proc/[0-9]* | wc -l); wait";
+    let mut spec = script(lab, bomb).await;
+    spec.labels.insert("type".into(), "task".into());
+    let attached = lab.bounded().start(&handle, &spec).await.unwrap();
+    let mut attached = attached;
+    let said = super::conformance::next(&mut attached).await;
+    let other = run(lab, &script(lab, "echo goes on").await).await.text();
+    assert_eq!(other, "goes on\n");
+    runtime.remove_container(&handle).await.unwrap();
+    let text = format!("{said:?}");
+    assert!(!text.contains("40") || text.contains("Lost"), "all of the bomb's processes were made: {text}");
+}

@@ -1,0 +1,272 @@
+//! Networks of steps of the embedded runtime, in a small world of network namespaces that is seen by nobody else: a
+//! host with our runtime, and far away a machine that serves. Each wall is shown to matter by taking it down.
+
+use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use nix::sched::{CloneFlags, setns, unshare};
+use whistlestop::runtime::embedded::{Embedded, Options};
+use whistlestop::runtime::network::{Mode, Policy, firewall, link};
+use whistlestop::runtime::{ContainerHandle, ContainerSpec, Image, Isolation, Limits, Output, Process, Runtime};
+
+use super::conformance::busybox_image;
+
+/// The far machine, and this host's address on the way there.
+const FAR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
+const NEAR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+
+/// The host.
+struct Host {
+    state: tempfile::TempDir,
+    runtime: Arc<Embedded>,
+}
+
+/// Runs `test` on a host of its own; needs root, as the walls do.
+fn on_a_host<F: Future<Output = ()>>(policy: Policy, test: impl FnOnce(Host) -> F + Send + 'static) {
+    assert!(nix::unistd::Uid::effective().is_root(), "run as root: networks of their own are made by root only");
+    let run = move || {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        ip("link set lo up");
+        far_machine();
+        ip(&format!("route add default via {FAR}"));
+        let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        tokio.block_on(async {
+            let state = tempfile::tempdir().unwrap();
+            let runtime = open(state.path(), policy);
+            let volume = whistlestop::runtime::VolumeHandle("image".into());
+            runtime.create_volume(&volume, "main", &whistlestop::runtime::Origin::Empty).await.unwrap();
+            runtime.stream_in(&volume, "", busybox_image()).await.unwrap();
+            test(Host { state, runtime }).await;
+        });
+    };
+    // A thread of its own, and not one that other tests use again.
+    std::thread::spawn(run).join().unwrap();
+}
+
+fn open(state: &Path, policy: Policy) -> Arc<Embedded> {
+    let isolation = Isolation { network: Policy { mode: Mode::Own, ..policy }, ..Isolation::default() };
+    let options = Options {
+        allow_host_rootfs: false,
+        allow_local: false,
+        self_exe: env!("CARGO_BIN_EXE_whistlestop").into(),
+        masked: Vec::new(),
+        isolation,
+    };
+    Arc::new(Embedded::new(state.join("state"), options).unwrap())
+}
+
+fn ip(words: &str) {
+    let done = Command::new("ip").args(words.split(' ')).output().expect("the ip program");
+    assert!(done.status.success(), "ip {words}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// Serves on its own address who asks, on the metadata address a secret, and names.
+fn far_machine() {
+    let namespace = link::namespace().unwrap();
+    link::join(&namespace, "up0", "198.51.100.0/30".parse().unwrap(), 1500).unwrap();
+    let (ready, wait) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET).unwrap();
+        ip(&format!("addr add {METADATA}/32 dev eth0"));
+        let names = UdpSocket::bind((FAR, 53)).unwrap();
+        std::thread::spawn(move || answer_names(&names));
+        let secret = TcpListener::bind((METADATA, 80)).unwrap();
+        std::thread::spawn(move || secret.incoming().flatten().for_each(|mut s| drop(s.write_all(b"secret\n"))));
+        let who = TcpListener::bind((FAR, 7000)).unwrap();
+        ready.send(()).unwrap();
+        who.incoming().flatten().for_each(|mut stream| {
+            let peer = stream.peer_addr().unwrap().ip();
+            drop(writeln!(stream, "{peer}"));
+        });
+    });
+    wait.recv().unwrap();
+}
+
+/// Every name is 203.0.113.7.
+fn answer_names(socket: &UdpSocket) {
+    let mut buffer = [0; 512];
+    while let Ok((n, from)) = socket.recv_from(&mut buffer) {
+        let question = &buffer[..n];
+        let end = 12 + question[12..].iter().position(|b| *b == 0).unwrap() + 5;
+        let is_a = question[end - 3] == 1;
+        let mut answer = question[..end].to_vec();
+        answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0]);
+        if is_a {
+            answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 203, 0, 113, 7]);
+        }
+        socket.send_to(&answer, from).unwrap();
+    }
+}
+
+fn spec(team: &str, text: &str) -> ContainerSpec {
+    ContainerSpec {
+        team: team.into(),
+        labels: Default::default(),
+        image: Image::Volume { volume: whistlestop::runtime::VolumeHandle("image".into()), path: String::new() },
+        privileged: false,
+        hermetic: false,
+        mounts: Vec::new(),
+        limits: Limits::default(),
+        process: Process {
+            path: "sh".into(),
+            args: vec!["-c".into(), text.into()],
+            dir: "/tmp".into(),
+            ..Process::default()
+        },
+    }
+}
+
+impl Host {
+    async fn says(&self, spec: ContainerSpec) -> String {
+        let handle = ContainerHandle("step".into());
+        let mut attached = self.runtime.start(&handle, &spec).await.unwrap();
+        let mut text = Vec::new();
+        while let Some(Output::Data { bytes, .. }) = attached.recv().await {
+            text.extend_from_slice(&bytes);
+        }
+        self.runtime.remove_container(&handle).await.unwrap();
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    async fn step(&self, text: &str) -> String {
+        self.says(spec("main", text)).await
+    }
+
+    /// What a step gets from there.
+    async fn from(&self, address: Ipv4Addr, port: u16) -> String {
+        self.step(&format!("nc -w 2 {address} {port} </dev/null 2>/dev/null || echo refused")).await
+    }
+
+    /// Nothing of ours is left.
+    async fn end(self) {
+        self.runtime.close().await;
+        // The kernel takes a namespace down some time after its last process has gone.
+        while firewall::table_exists(&self.runtime.leases().walls().table) {
+            tokio::task::yield_now().await;
+            self.runtime.close().await;
+        }
+        assert!(!link::names().unwrap().iter().any(|name| name.starts_with("ws")));
+        drop(self.state);
+    }
+}
+
+#[test]
+fn steps_reach_the_network_under_the_hosts_address_and_names_are_found() {
+    let policy = Policy { dns: vec![FAR.into()], hosts: vec!["db:10.9.8.7".parse().unwrap()], ..Policy::default() };
+    on_a_host(policy, |host| async move {
+        assert_eq!(host.from(FAR, 7000).await, format!("{NEAR}\n"));
+        let found = host.step("nslookup example.com; cat /etc/hosts; ip -o -4 addr show dev eth0").await;
+        assert!(found.contains("203.0.113.7"), "{found}");
+        assert!(found.contains("10.9.8.7 db\n") && found.contains(" step\n"), "{found}");
+        assert!(found.contains("inet 10.80."), "{found}");
+        host.end().await;
+    });
+}
+
+#[test]
+fn metadata_addresses_are_denied() {
+    on_a_host(Policy::default(), |host| async move {
+        assert_eq!(host.from(METADATA, 80).await, "refused\n");
+        host.end().await;
+    });
+    on_a_host(Policy { deny: Vec::new(), ..Policy::default() }, |host| async move {
+        assert_eq!(host.from(METADATA, 80).await, "secret\n", "the address cannot be reached anyway");
+        host.end().await;
+    });
+}
+
+/// Something that listens on all addresses of the host, such as an engine's API; the first port it gets.
+fn listener(address: Ipv4Addr) -> u16 {
+    let listener = TcpListener::bind((address, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || listener.incoming().flatten().for_each(|mut s| drop(s.write_all(b"host\n"))));
+    port
+}
+
+#[test]
+fn listeners_of_the_host_are_out_of_reach_but_for_the_server() {
+    let gateway = "ip route | sed -n 's/default via \\([0-9.]*\\).*/\\1/p'";
+    let tries = |address: &str, port: u16| format!("nc -w 2 {address} {port} </dev/null 2>/dev/null || echo refused");
+    on_a_host(Policy::default(), move |host| async move {
+        let (open, loopback) = (listener(Ipv4Addr::UNSPECIFIED), listener(Ipv4Addr::LOCALHOST));
+        for address in [format!("$({gateway})"), NEAR.to_string()] {
+            assert_eq!(host.step(&tries(&address, open)).await, "refused\n", "{address}");
+        }
+        assert_eq!(host.step(&tries("127.0.0.1", loopback)).await, "refused\n");
+        assert_eq!(host.step(&tries(&format!("$({gateway})"), loopback)).await, "refused\n");
+        // Another server on this state directory that is open at that port.
+        let policy = Policy { port: Some(open), ..Policy::default() };
+        let served = Host { runtime: open_on(&host, policy), state: tempfile::tempdir().unwrap() };
+        assert_eq!(served.step(&tries(&NEAR.to_string(), open)).await, "host\n");
+        let policy = Policy { allow_host: true, ..Policy::default() };
+        let trusting = Host { runtime: open_on(&host, policy), state: tempfile::tempdir().unwrap() };
+        assert_eq!(trusting.step(&tries(&NEAR.to_string(), open)).await, "host\n");
+        drop((served, trusting));
+        host.end().await;
+    });
+}
+
+fn open_on(host: &Host, policy: Policy) -> Arc<Embedded> {
+    open(host.state.path(), policy)
+}
+
+#[test]
+fn another_containers_listeners_are_out_of_reach() {
+    on_a_host(Policy::default(), |host| async move {
+        let handle = ContainerHandle("victim".into());
+        let listens = "ip -o -4 addr show dev eth0 | sed 's/.*inet \\([0-9.]*\\).*/\\1/'; echo theirs | nc -l -p 9000; sleep 1000";
+        let mut attached = host.runtime.start(&handle, &spec("other", listens)).await.unwrap();
+        let Some(Output::Data { bytes, .. }) = attached.recv().await else { panic!("no address") };
+        let address: Ipv4Addr = String::from_utf8_lossy(&bytes).trim().parse().unwrap();
+        assert_eq!(host.from(address, 9000).await, "refused\n");
+        host.runtime.leases().walls().lower().unwrap();
+        assert_eq!(host.from(address, 9000).await, "theirs\n", "it cannot be reached anyway");
+        host.runtime.leases().walls().raise().unwrap();
+        host.runtime.remove_container(&handle).await.unwrap();
+        host.end().await;
+    });
+}
+
+#[test]
+fn hermetic_steps_reach_nothing() {
+    on_a_host(Policy::default(), |host| async move {
+        let tries = format!("nc -w 2 {FAR} 7000 </dev/null 2>/dev/null || echo refused; ls /sys/class/net");
+        let open = spec("main", &tries);
+        assert_eq!(host.says(ContainerSpec { hermetic: true, ..open.clone() }).await, "refused\nlo\n");
+        assert_eq!(host.says(open).await, format!("{NEAR}\neth0\nlo\n"));
+        host.end().await;
+    });
+}
+
+#[test]
+fn a_team_gets_its_networks_again_and_no_other_team_does() {
+    on_a_host(Policy::default(), |host| async move {
+        let address = "ip -o -4 addr show dev eth0 | sed 's/.*inet \\([0-9.]*\\).*/\\1/'";
+        let first = host.says(spec("a", address)).await;
+        assert_eq!(host.says(spec("a", address)).await, first);
+        assert_ne!(host.says(spec("b", address)).await, first);
+        let privileged = ContainerSpec { privileged: true, ..spec("a", address) };
+        let theirs = host.says(privileged).await;
+        assert_ne!(theirs, first);
+        assert_ne!(host.says(spec("a", address)).await, theirs, "what a privileged step could change is used again");
+        host.end().await;
+    });
+}
+
+#[test]
+fn nobody_speaks_under_another_address() {
+    on_a_host(Policy::default(), |host| async move {
+        // A raw packet needs a right that steps have; what it claims is looked at where it arrives.
+        let forged = format!(
+            "ping -c 1 -w 1 -I 10.80.77.77 {FAR} >/dev/null 2>&1 && echo sent; ip addr add 10.80.77.77/32 dev eth0 2>&1"
+        );
+        let said = host.step(&forged).await;
+        assert!(!said.contains("sent") && said.contains("not permitted"), "{said}");
+        host.end().await;
+    });
+}
