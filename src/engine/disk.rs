@@ -30,18 +30,26 @@ impl std::fmt::Debug for Watch {
 
 /// Runs the pass until the stop is asked for.
 pub async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
-    each_wake(Look(shared), Wake::default(), PERIOD, shutdown).await;
+    each_wake(Look { shared, engine: None }, Wake::default(), PERIOD, shutdown).await;
 }
 
-struct Look(Arc<Shared>);
+struct Look {
+    shared: Arc<Shared>,
+    /// Where the runtime's engine keeps everything, once that is known.
+    engine: Option<PathBuf>,
+}
 
 #[async_trait]
 impl Pass for Look {
     const NAME: &'static str = "disk";
 
     async fn once(&mut self) -> crate::store::Result<Option<Duration>> {
-        let shared = &self.0;
-        let watch = shared.settings.watch.clone();
+        let shared = &self.shared;
+        let mut watch = shared.settings.watch.clone();
+        if self.engine.is_none() {
+            self.engine = shared.runtime.disk().await;
+        }
+        watch.places.extend(self.engine.clone());
         let held = shared.hold.why().is_some();
         let full = tokio::task::spawn_blocking(move || watch.full(held)).await.unwrap_or_default();
         if let Some(why) = &full {

@@ -333,6 +333,11 @@ pub trait Runtime: Send + Sync {
         Ok(None)
     }
 
+    /// Where on this host it keeps what steps write, if that is not below the state directory.
+    async fn disk(&self) -> Option<PathBuf> {
+        None
+    }
+
     /// The server ends: what only helps running containers and is not needed by any goes.
     async fn close(&self) {}
 

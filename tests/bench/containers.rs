@@ -73,7 +73,7 @@ async fn embedded(state: &Path, mode: Mode) -> Arc<Embedded> {
     let options = Options {
         allow_host_rootfs: false,
         allow_local: false,
-        self_exe: binary().into(),
+        self_exe: binary(),
         masked: Vec::new(),
         isolation: Isolation { network, ..Isolation::default() },
     };
@@ -151,7 +151,7 @@ async fn kept(runtime: &Arc<Embedded>, state: &Path) {
 async fn beside_docker(runtime: &Arc<Embedded>) {
     let options = docker::Options {
         network: Some("bridge".into()),
-        binary: Some(binary().into()),
+        binary: Some(binary()),
         ..docker::Options::new(format!("bench-{}", std::process::id()))
     };
     let engine = Docker::connect(options);

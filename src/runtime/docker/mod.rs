@@ -195,6 +195,11 @@ impl Runtime for Docker {
         self.processes.forget_output(container).await
     }
 
+    async fn disk(&self) -> Option<PathBuf> {
+        let root = PathBuf::from(self.facts().await.ok()?.root);
+        (self.connection.is_local() && root.exists()).then_some(root)
+    }
+
     async fn close(&self) {
         self.networks.close().await;
     }

@@ -38,6 +38,8 @@ pub struct Confinement {
     pub capabilities: Option<u64>,
     /// Open files of each process.
     pub open_files: Option<u64>,
+    /// Processes in the container, where there is no cgroup to count them: the kernel counts those of a user namespace.
+    pub processes: Option<u64>,
     /// Programs cannot gain rights by set-user-id files.
     pub no_new_privileges: bool,
 }
@@ -69,6 +71,7 @@ impl Confinement {
         if let Some(mounts) = &self.mounts {
             setns(mounts.as_fd(), CloneFlags::CLONE_NEWNS)?;
         }
+        self.limit_processes();
         if self.no_new_privileges {
             // SAFETY: plain integers.
             unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
@@ -77,6 +80,13 @@ impl Confinement {
             install(filter)?;
         }
         self.capabilities.map_or(Ok(()), limit_capabilities)
+    }
+
+    fn limit_processes(&self) {
+        let Some(most) = self.processes else { return };
+        let resource = nix::sys::resource::Resource::RLIMIT_NPROC;
+        // A tighter bound of the server's own stays.
+        nix::sys::resource::setrlimit(resource, most, most).ok();
     }
 
     fn limit_files(&self) -> io::Result<()> {

@@ -194,6 +194,7 @@ fn first_process(blueprint: &Blueprint, outside: Outside<'_>) -> io::Result<io::
         filter: if all { None } else { Some(confine::filter(with_mounts)?) },
         capabilities: confine::capabilities(blueprint.privilege),
         open_files: blueprint.bounds.open_files,
+        processes: if rootless { blueprint.bounds.processes } else { None },
         no_new_privileges: blueprint.no_new_privileges,
     };
     discard(&[2])?;

@@ -54,9 +54,12 @@ enum Verdict {
     Masquerade,
 }
 
+/// Puts one expression into a message.
+type Expression = Box<dyn Fn(&mut Message)>;
+
 /// One rule that is being put together: expressions in their order.
 #[derive(Default)]
-struct Rule(Vec<Box<dyn Fn(&mut Message)>>);
+struct Rule(Vec<Expression>);
 
 impl Rule {
     fn expression(mut self, name: &'static str, fill: impl Fn(&mut Message) + 'static) -> Rule {

@@ -98,7 +98,9 @@ impl Leases {
         if self.policy.mode == Mode::Host {
             return Ok(false);
         }
-        let raised = self.raised.get_or_init(|| self.raise());
+        let raised = self.raised.get_or_init(|| {
+            self.raise().inspect_err(|why| tracing::warn!(why, "steps share this host's network: no walls around them"))
+        });
         match (raised, self.policy.mode) {
             (Ok(()), _) => Ok(true),
             (Err(_), Mode::Auto) => Ok(false),

@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::io::AsyncReadExt;
 use whistlestop::runtime::{
-    Attached, ContainerHandle, ContainerSpec, Error, Exec, Exit, Image, Input, Limits, Mount, Origin, Output, Process,
-    Runtime, Stream, TarStream, VolumeHandle, WindowSize,
+    Attached, ContainerHandle, ContainerSpec, Error, Exec, Exit, Image, Input, Isolation, Limits, Mount, Origin,
+    Output, Process, Runtime, Stream, TarStream, VolumeHandle, WindowSize,
 };
 
 /// A runtime under test.
@@ -25,8 +25,8 @@ pub trait Lab: Send + Sync {
     /// An image with busybox.
     async fn image(&self) -> Image;
 
-    /// The same installation with at most 60 processes in a container.
-    fn bounded(&self) -> Arc<dyn Runtime>;
+    /// The same installation under another word of the operator.
+    fn with(&self, isolation: Isolation) -> Arc<dyn Runtime>;
 
     /// Whether users other than root can be had.
     fn has_users(&self) -> bool {
@@ -35,6 +35,7 @@ pub trait Lab: Send + Sync {
 }
 
 /// The attempts to get out, as part of the suite.
+pub use super::bounds::*;
 pub use super::escape::*;
 
 /// Makes a test of every function of the suite; `$lab` is an async function that makes a [`Lab`].
@@ -59,6 +60,9 @@ macro_rules! conformance {
             the_supervisor_cannot_be_looked_into a_forged_record_hurts_nobody the_kernel_takes_no_orders
             no_socket_and_no_file_of_the_host_is_there links_and_devices_in_archives_lead_nowhere
             devices_cannot_be_made_or_brought links_in_inputs_do_not_move_mounts_out a_fork_bomb_stays_inside
+            memory_that_runs_out_is_told output_is_bounded open_files_and_new_rights_are_bounded
+            privileged_is_what_the_operator_says names_are_added
+            a_finished_container_gives_its_output_back_and_can_be_entered
         }
     };
 }
@@ -123,6 +127,10 @@ pub struct Said {
 impl Said {
     pub fn exit(&self) -> Option<&Exit> {
         self.exit.as_ref()
+    }
+
+    pub fn errors(&self) -> String {
+        String::from_utf8_lossy(&self.err).into_owned()
     }
 
     pub fn lost(&self) -> Option<&str> {

@@ -5,6 +5,7 @@ mod image;
 mod step;
 mod suite;
 mod volume;
+mod walls;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;

@@ -34,8 +34,7 @@ impl Lab for DockerLab {
         Arc::new(self.world().restarted())
     }
 
-    fn bounded(&self) -> Arc<dyn Runtime> {
-        let isolation = whistlestop::runtime::Isolation { processes: Some(60), ..Default::default() };
+    fn with(&self, isolation: whistlestop::runtime::Isolation) -> Arc<dyn Runtime> {
         Arc::new(Docker::connect(Options { isolation, ..options(&self.world().id) }))
     }
 

@@ -1,0 +1,85 @@
+//! Networks on an engine: a wall between teams, and what no step reaches.
+
+use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::AsFd;
+use std::sync::mpsc::channel;
+
+use nix::sched::{CloneFlags, setns};
+use whistlestop::runtime::Isolation;
+use whistlestop::runtime::network::{Policy, link};
+
+use super::*;
+
+/// An engine seen by a server with this word on networks.
+fn with(world: &World, policy: Policy) -> Docker {
+    let isolation = Isolation { network: policy, ..Isolation::default() };
+    Docker::connect(Options { isolation, ..options(&world.id) })
+}
+
+async fn says(docker: &Docker, team: &str, script: &str) -> String {
+    let handle = ContainerHandle(format!("asks-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+    let spec = ContainerSpec { team: team.into(), hermetic: false, ..sh(script) };
+    let told = read(docker.start(&handle, &spec).await.unwrap()).await;
+    docker.remove_container(&handle).await.unwrap();
+    told.stdout
+}
+
+fn tries(address: &str, port: u16) -> String {
+    format!("nc -w 2 {address} {port} </dev/null 2>/dev/null || echo refused")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn teams_do_not_reach_each_other() {
+    let world = World::new().await;
+    let victim = world.container("victim");
+    let listens = "ip -o -4 addr show dev eth0 | sed 's/.*inet \\([0-9.]*\\).*/\\1/'; while true; do echo theirs | nc -l -p 9000; done";
+    let spec = ContainerSpec { team: "a".into(), hermetic: false, ..sh(listens) };
+    let mut attached = world.docker.start(&victim, &spec).await.unwrap();
+    let Some(Output::Data { bytes, .. }) = attached.recv().await else { panic!("no address") };
+    let address = String::from_utf8_lossy(&bytes).trim().to_owned();
+    assert_eq!(says(&world.docker, "a", &tries(&address, 9000)).await, "theirs\n");
+    assert_eq!(says(&world.docker, "b", &tries(&address, 9000)).await, "refused\n");
+    world.docker.remove_container(&victim).await.unwrap();
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn listeners_of_the_host_are_out_of_reach_but_for_the_server() {
+    let world = World::new().await;
+    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || listener.incoming().flatten().for_each(|mut s| drop(s.write_all(b"host\n"))));
+    let text = tries("$(ip route | sed -n 's/default via \\([0-9.]*\\).*/\\1/p')", port);
+    assert_eq!(says(&world.docker, "a", &text).await, "refused\n");
+    let trusting = with(&world, Policy { allow_host: true, ..Policy::default() });
+    assert_eq!(says(&trusting, "a", &text).await, "host\n");
+    let serving = with(&world, Policy { port: Some(port), ..Policy::default() });
+    assert_eq!(says(&serving, "a", &text).await, "host\n");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn denied_networks_are_out_of_reach() {
+    // A machine beyond this host, in a namespace of its own on addresses that are set aside for such.
+    let (near, far) = (format!("wsf{}", std::process::id()), Ipv4Addr::new(203, 0, 113, 2));
+    let namespace = link::namespace().unwrap();
+    link::join(&namespace, &near, "203.0.113.0/30".parse().unwrap(), 1400).unwrap();
+    let (ready, wait) = channel();
+    let held = namespace.as_fd().try_clone_to_owned().unwrap();
+    std::thread::spawn(move || {
+        setns(held.as_fd(), CloneFlags::CLONE_NEWNET).unwrap();
+        drop(held);
+        let listener = TcpListener::bind((far, 7000)).unwrap();
+        ready.send(()).unwrap();
+        listener.incoming().flatten().take(1).for_each(|mut s| drop(s.write_all(b"secret\n")));
+    });
+    wait.recv().unwrap();
+    let world = World::new().await;
+    let denied = with(&world, Policy { deny: vec!["203.0.113.0/24".parse().unwrap()], ..Policy::default() });
+    assert_eq!(says(&denied, "a", &tries(&far.to_string(), 7000)).await, "refused\n");
+    let open = with(&world, Policy::default());
+    assert_eq!(says(&open, "a", &tries(&far.to_string(), 7000)).await, "secret\n", "it cannot be reached anyway");
+    world.end().await;
+    link::remove(&near).unwrap();
+}
