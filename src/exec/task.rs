@@ -21,8 +21,8 @@ use crate::runtime::{ContainerSpec, Exit, Limits, Mount, Output, Process, Volume
 
 /// Terminals of tasks are this large (Concourse: 500 × 500).
 const TERMINAL: WindowSize = WindowSize { columns: 500, rows: 500 };
-/// Output of a busy step is put together for this long before it is told; longer than followers pause, so that they
-/// wait for it and not it for them.
+/// Output of a busy step is put together for this long before it is told; longer than the
+/// pause between two announcements to followers, so that none of it waits once more.
 const TOGETHER: Duration = Duration::from_millis(25);
 
 /// Runs the step.
@@ -51,8 +51,9 @@ pub async fn run(plan: &Plan, task: &TaskPlan, scope: &Scope) -> Result<LeafResu
         )));
     }
     let places = Places::of(plan, task, &config, scope)?;
-    let image = image::of_task(&plan.id, task, config.image_resource.as_ref(), &config.rootfs_uri, scope).await?;
-    let spec = places.spec(task, &config, image, scope).await?;
+    let image = image::of_task(&plan.id, task, config.image_resource.as_ref(), &config.rootfs_uri, scope);
+    let around = tokio::try_join!(image, places.mounts(task, scope))?;
+    let spec = places.spec(task, &config, around, scope)?;
     let exit = process(plan, task, &config, &spec, left, scope).await;
     // Outputs are there for later steps also when the task has failed.
     let artifacts = places.artifacts();
@@ -252,24 +253,28 @@ impl Places {
         Ok(Places { directory, places })
     }
 
-    /// Makes the volumes and puts the container together.
-    async fn spec(
-        &self,
-        task: &TaskPlan,
-        config: &TaskConfig,
-        image: Rootfs,
-        scope: &Scope,
-    ) -> Result<ContainerSpec, Stop> {
+    /// Makes the volumes, all at once.
+    async fn mounts(&self, task: &TaskPlan, scope: &Scope) -> Result<Vec<Mount>, Stop> {
         let runtime = scope.world.runtime();
-        let mut mounts = Vec::new();
-        for place in &self.places {
+        let volumes = self.places.iter().map(async |place| {
             let mut note = place.note.clone();
             if let Some(path) = &place.cache {
                 note.parent = scope.world.task_cache(&task.name, path).await?;
             }
             let volume = make_volume(scope, &*runtime, note).await?;
-            mounts.push(Mount { volume, path: place.path.clone(), read_only: false });
-        }
+            Ok::<_, Stop>(Mount { volume, path: place.path.clone(), read_only: false })
+        });
+        futures_util::future::try_join_all(volumes).await
+    }
+
+    /// Puts the container together.
+    fn spec(
+        &self,
+        task: &TaskPlan,
+        config: &TaskConfig,
+        (image, mut mounts): (Rootfs, Vec<Mount>),
+        scope: &Scope,
+    ) -> Result<ContainerSpec, Stop> {
         mounts.sort_by(|a, b| a.path.cmp(&b.path));
         let mut env = image.env.clone();
         env.extend(scope.world.build().for_task());

@@ -1,11 +1,14 @@
 //! Volumes: plain local ones, and copy-on-write children as overlay mounts over them.
 //!
-//! A child named `x` is three engine volumes: `x.u` (what it changes), `x.w` (the kernel's scratch) and `x` itself,
-//! made last with the overlay's options, so that `x` exists only when all of it does. The engine does not know that
-//! the parents' directories are in use; our caller counts that.
+//! Where the engine's directory can be reached, a child is one volume: what it changes and the kernel's scratch lie
+//! beside its mount point, in the directory that the engine removes with it, since a volume costs the engine a write
+//! that is synced. Elsewhere a child named `x` is three volumes: `x.u` (what it changes), `x.w` (the kernel's scratch)
+//! and `x` itself, made last with the overlay's options, so that `x` exists only when all of it does. The engine does
+//! not know that the parents' directories are in use; our caller counts that.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bollard::models::{Volume, VolumeCreateRequest};
@@ -20,6 +23,10 @@ use crate::runtime::{Error, Origin, Result, VolumeHandle};
 /// Longer chains are copied once: each layer costs every lookup of a file, and the kernel takes a page of options.
 const MOST_LAYERS: usize = 30;
 const MOST_OPTION_BYTES: usize = 3_600;
+
+/// In the directory of a child whose layers lie beside its mount point.
+const UPPER: &str = "u";
+const WORK: &str = "w";
 
 /// The directories a volume's content is made of, topmost first; one for a plain volume.
 type Layers = Vec<String>;
@@ -63,17 +70,41 @@ impl Volumes {
             }
             lowers = vec![self.flatten(volume, team, parent).await?];
         }
-        let upper = self.make_layer(volume, team, Layer::Upper);
-        let work = self.make_layer(volume, team, Layer::Work);
-        let (upper, work) = tokio::try_join!(upper, work)?;
+        let beside = self.volumes_directory(&lowers).map(|directory| directory.join(&name));
+        let (upper, work) = match &beside {
+            Some(own) => (own.join(UPPER).display().to_string(), own.join(WORK).display().to_string()),
+            None => {
+                let upper = self.make_layer(volume, team, Layer::Upper);
+                let work = self.make_layer(volume, team, Layer::Work);
+                tokio::try_join!(upper, work)?
+            }
+        };
         let options = HashMap::from([
             ("type".to_string(), "overlay".to_string()),
             ("device".to_string(), "overlay".to_string()),
             ("o".to_string(), format!("lowerdir={},upperdir={upper},workdir={work}", lowers.join(":"))),
         ]);
-        let made = self.make(name, self.labels(volume, team, None), options).await?;
-        self.remember(volume, layers_of(&made));
+        let made = layers_of(&self.make(name, self.labels(volume, team, None), options).await?);
+        // Also when the volume was there: a crash may have come between it and its directories.
+        if let Some(own) = beside
+            && made.first() == Some(&upper)
+        {
+            make_directories(&own, Path::new(&lowers[0])).map_err(|e| {
+                Error::Failed(format!("cannot make the directories of the volume '{volume}' in {}: {e}", own.display()))
+            })?;
+        }
+        self.remember(volume, made);
         Ok(())
+    }
+
+    /// Where the engine keeps its volumes, if this process can write there.
+    fn volumes_directory(&self, lowers: &Layers) -> Option<PathBuf> {
+        if !self.connection.is_local() || !nix::unistd::geteuid().is_root() {
+            return None;
+        }
+        // `VOLUMES/NAME/_data` or `VOLUMES/NAME/u`
+        let nearest = Path::new(lowers.first()?);
+        nearest.is_dir().then(|| nearest.parent()?.parent().map(Path::to_owned)).flatten()
     }
 
     /// Copies the parent into one directory. A copy a crash left unfinished is thrown away.
@@ -91,8 +122,11 @@ impl Volumes {
         let name = self.naming.volume(volume)?;
         let _turn = self.turns.take(&volume.0).await;
         self.delete(&name).await?;
-        self.layers.lock().unwrap_or_else(PoisonError::into_inner).remove(volume);
-        for layer in Layer::ALL {
+        let layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner).remove(volume);
+        let own = |top: &String| Path::new(top).parent().is_some_and(|directory| directory.ends_with(&name));
+        let beside = layers.is_some_and(|layers| layers.first().is_some_and(own));
+        let others: &[Layer] = if beside { &[Layer::Base] } else { &Layer::ALL };
+        for layer in others.iter().copied() {
             self.delete(&self.naming.layer(volume, layer)?).await?;
         }
         Ok(())
@@ -203,6 +237,23 @@ impl Volumes {
             },
         }
     }
+}
+
+/// The directories of a child; what is seen at its top has owner and mode of its parent's.
+fn make_directories(own: &Path, parent: &Path) -> std::io::Result<()> {
+    let top = parent.metadata()?;
+    for name in [UPPER, WORK] {
+        let directory = own.join(name);
+        match std::fs::create_dir(&directory) {
+            Ok(()) => {
+                std::os::unix::fs::chown(&directory, Some(top.uid()), Some(top.gid()))?;
+                std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(top.mode() & 0o7777))?;
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// What a child of this volume has below it.
