@@ -3,7 +3,7 @@
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 
 use crate::engine::feed::Follower;
 use crate::front::{Answer, Call, Failure, Permit};
@@ -24,14 +24,11 @@ pub async fn stream(permit: Permit, call: Call) -> Answer {
         text => text.parse::<i64>().map_err(|_| Failure::bare(StatusCode::BAD_REQUEST))?.saturating_add(1).max(0),
     };
     let follower = call.app.feed.follow(build, from);
-    let shutdown = call.app.shutdown.clone();
-    let body = stream::unfold((At::Following(follower, from), shutdown), |(at, shutdown)| async move {
-        let (bytes, at) = tokio::select! {
-            next = next(at) => next,
-            () = shutdown.asked() => return None,
-        };
-        Some((Ok::<_, std::convert::Infallible>(bytes), (at, shutdown)))
+    let body = stream::unfold(At::Following(follower, from), |at| async {
+        let (bytes, at) = next(at).await;
+        Some((Ok::<_, std::convert::Infallible>(bytes), at))
     });
+    let body = body.take_until(call.app.shutdown.token().cancelled_owned());
     let mut response = Response::new(Body::from_stream(body));
     for (name, value) in [
         (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),

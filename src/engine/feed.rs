@@ -9,10 +9,10 @@
 //! event 0, the stored events follow from 1, the last status comes after them.
 
 mod follower;
+mod pace;
 mod tail;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -67,22 +67,12 @@ pub struct Feed {
     tails: Arc<Mutex<HashMap<BuildId, Arc<Tail>>>>,
     /// A log was opened or closed, or a build without an open one has changed.
     moved: Arc<Notify>,
-    /// From where on the followers' common beat is counted.
-    epoch: tokio::time::Instant,
-    groups: Arc<AtomicU32>,
 }
 
 impl Feed {
     /// Over a store.
     pub fn new(store: Store, clock: Arc<dyn Clock>) -> Feed {
-        Feed {
-            store,
-            clock,
-            tails: Arc::default(),
-            moved: Arc::default(),
-            epoch: tokio::time::Instant::now(),
-            groups: Arc::default(),
-        }
+        Feed { store, clock, tails: Arc::default(), moved: Arc::default() }
     }
 
     /// Opens the log of a build for writing, going on after what is stored. Repeated calls give the same log.
@@ -134,18 +124,6 @@ impl Feed {
         }
         self.tails.lock().unwrap_or_else(PoisonError::into_inner).remove(&build);
         self.moved.notify_waiters();
-    }
-
-    /// The next of a group's moments, which come every `period`.
-    fn beat(&self, period: Duration, group: u32) -> tokio::time::Instant {
-        let first = self.epoch + period * group / follower::GROUPS;
-        let passed = first.elapsed().as_nanos() / period.as_nanos();
-        first + period * u32::try_from(passed + 1).unwrap_or(u32::MAX)
-    }
-
-    /// The group of the next follower.
-    fn group(&self) -> u32 {
-        self.groups.fetch_add(1, Ordering::Relaxed) % follower::GROUPS
     }
 
     fn tail(&self, build: BuildId) -> Option<Arc<Tail>> {

@@ -4,23 +4,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::Instant;
 
 use super::tail::Found;
 use super::{Feed, Frame};
 use crate::base::id::BuildId;
 use crate::event::{Event, Origin};
 
-/// Between two batches to one follower of a busy build: what comes in between goes together. Costs 10 ms on average
-/// and spares a thousand followers most of their wake-ups. Followers pause until common moments, so that they come to
-/// the same place and share one batch; a few groups of them, since to write to a thousand at once takes long.
-const PAUSE: Duration = Duration::from_millis(20);
-/// Groups of followers, each with moments of its own.
-pub(super) const GROUPS: u32 = 5;
-/// So many batches go out without a pause after a quiet time: a short build is seen without delay.
-const CREDIT: u32 = 8;
-/// Those of one group come within this, and before the next group.
-const TOGETHER: Duration = Duration::from_millis(3);
 /// A follower looks at the build's row at least this often, in case a bell was lost with a crash of a pass.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -31,7 +20,6 @@ pub struct Batch {
     pub first_event: i64,
     /// The events.
     pub frames: Vec<Frame>,
-    made: Instant,
     joined: OnceLock<Bytes>,
 }
 
@@ -41,11 +29,6 @@ pub struct Follower {
     build: BuildId,
     /// Number of the next event to give, as on the wire.
     next: i64,
-    group: u32,
-    /// Batches that may still go out without a pause.
-    credit: u32,
-    /// More is there already: no pause, the reader is behind.
-    behind: bool,
     done: bool,
 }
 
@@ -59,8 +42,7 @@ struct Row {
 
 impl Follower {
     pub(super) fn new(feed: Feed, build: BuildId, from: i64) -> Follower {
-        let group = feed.group();
-        Follower { feed, build, group, next: from.max(0), credit: CREDIT, behind: true, done: false }
+        Follower { feed, build, next: from.max(0), done: false }
     }
 
     /// The next events; waits for them while the build goes on. `None` after the last, or if there is no such build.
@@ -68,16 +50,7 @@ impl Follower {
         if self.done {
             return None;
         }
-        if !std::mem::take(&mut self.behind) {
-            match self.credit.checked_sub(1) {
-                Some(left) => self.credit = left,
-                None => tokio::time::sleep_until(self.feed.beat(PAUSE, self.group)).await,
-            }
-        }
-        let asked = Instant::now();
         let batch = self.find().await;
-        let quiet = u32::try_from(asked.elapsed().as_millis() / PAUSE.as_millis()).unwrap_or(CREDIT);
-        self.credit = self.credit.saturating_add(quiet).min(CREDIT);
         match &batch {
             Some(batch) => self.next = batch.first_event + i64::try_from(batch.frames.len()).unwrap_or(0),
             None => self.done = true,
@@ -93,12 +66,9 @@ impl Follower {
             {
                 let version = tail.version();
                 match tail.read(self.next - 1) {
-                    Found::Frames { batch, more } => {
-                        self.behind = more;
-                        return Some(batch);
-                    }
+                    Found::Frames(batch) => return Some(batch),
                     Found::Nothing => {
-                        let _ = tokio::time::timeout(LOOK, tail.wait(version)).await;
+                        tail.wait(version).await;
                         continue;
                     }
                     Found::Stored | Found::Ended => {}
@@ -131,10 +101,7 @@ impl Follower {
         if row.started.is_some() {
             let from = self.next - 1;
             match tail.as_ref().map(|t| t.read(from)) {
-                Some(Found::Frames { batch, more }) => {
-                    self.behind = more;
-                    return Some(Some(batch));
-                }
+                Some(Found::Frames(batch)) => return Some(Some(batch)),
                 Some(Found::Nothing) => {}
                 Some(Found::Stored | Found::Ended) | None => {
                     if let Some(batch) = self.stored(from).await {
@@ -193,8 +160,6 @@ impl Follower {
             .map(|(i, json)| Frame::new(chunk.first_event + i64::try_from(i).unwrap_or(0) + 1, json))
             .collect();
         let first_event = chunk.first_event + i64::try_from(skip).unwrap_or(0) + 1;
-        // Whoever reads from the store is behind.
-        self.behind = true;
         (!frames.is_empty()).then(|| Batch::new(first_event, frames))
     }
 
@@ -228,12 +193,7 @@ fn status_batch(number: i64, status: &str, time: i64) -> Arc<Batch> {
 
 impl Batch {
     pub(super) fn new(first_event: i64, frames: Vec<Frame>) -> Arc<Batch> {
-        Arc::new(Batch { first_event, frames, made: Instant::now(), joined: OnceLock::new() })
-    }
-
-    /// Whether others of a follower's group are just being given it.
-    pub(super) fn is_fresh(&self) -> bool {
-        self.made.elapsed() < TOGETHER
+        Arc::new(Batch { first_event, frames, joined: OnceLock::new() })
     }
 
     /// All frames as one piece for the wire, put together once for all followers.

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
+use super::pace::{Announce, Pace};
 use super::{Batch, CHUNK, Frame, INTERVAL};
 use crate::base::clock::Time;
 use crate::base::id::BuildId;
@@ -13,8 +15,8 @@ use crate::event::{Event, Origin};
 use crate::store::Store;
 use crate::store::log::Chunk;
 
-/// Batches that followers may share: some for each group of them.
-const SHARED: usize = 12;
+/// Batches that followers may share: the newest, and some for those who come later and catch up.
+const SHARED: usize = 8;
 /// Stored frames are kept in memory up to this many bytes, for followers that are nearly up to date.
 const KEEP: usize = 1024 * 1024;
 
@@ -56,7 +58,10 @@ struct Inner {
     fresh: Marks,
     known: Marks,
     ended: bool,
-    /// Counts changes, so that a waiter cannot miss one.
+    /// Followers are given what comes before this number.
+    told: i64,
+    pace: Pace,
+    /// Counts announcements, so that a waiter cannot miss one.
     version: u64,
 }
 
@@ -86,8 +91,8 @@ pub struct Tail {
 
 /// What a follower finds at its position.
 pub enum Found {
-    /// Frames in memory, and whether there are more.
-    Frames { batch: Arc<Batch>, more: bool },
+    /// Frames in memory.
+    Frames(Arc<Batch>),
     /// Older than what is in memory: look in the store.
     Stored,
     /// Nothing yet.
@@ -98,7 +103,7 @@ pub enum Found {
 
 impl Tail {
     pub fn new(build: BuildId, stored: i64, known: Marks) -> Tail {
-        let inner = Inner { first: stored, stored, known, ..Inner::default() };
+        let inner = Inner { first: stored, stored, told: stored, known, ..Inner::default() };
         Tail {
             build,
             inner: Mutex::new(inner),
@@ -113,7 +118,7 @@ impl Tail {
     }
 
     /// Appends an event; one that happens once and has happened is left out.
-    pub fn push(&self, origin: &Origin, event: &Event, time: Time, end: Option<u64>) {
+    pub fn push(self: &Arc<Self>, origin: &Origin, event: &Event, time: Time, end: Option<u64>) {
         let mut inner = self.lock();
         match (event, end) {
             (Event::Log(_), Some(end)) => {
@@ -145,9 +150,20 @@ impl Tail {
         inner.kept += frame.0.len();
         inner.unstored += frame.0.len();
         inner.frames.push_back(frame);
-        inner.version += 1;
+        let announce = inner.pace.event(Instant::now());
         drop(inner);
-        self.grown.notify_waiters();
+        match announce {
+            Announce::Now => self.changed(),
+            Announce::At(moment) => {
+                let tail = self.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep_until(moment).await;
+                    tail.lock().pace.announced(Instant::now());
+                    tail.changed();
+                });
+            }
+            Announce::Due => {}
+        }
         self.wanted.notify_one();
     }
 
@@ -161,9 +177,12 @@ impl Tail {
         self.lock().known.ends.get(plan).copied().unwrap_or(0)
     }
 
-    /// Wakes followers.
+    /// Wakes followers, for all there is.
     pub fn changed(&self) {
-        self.lock().version += 1;
+        let mut inner = self.lock();
+        inner.told = inner.next();
+        inner.version += 1;
+        drop(inner);
         self.grown.notify_waiters();
     }
 
@@ -218,35 +237,31 @@ impl Tail {
             return Found::Stored;
         }
         let skip = usize::try_from(from - inner.first).unwrap_or(usize::MAX);
+        let told = usize::try_from(inner.told - from).unwrap_or(0);
         let mut size = 0;
         let fits = |f: &&Frame| {
             size += f.0.len();
             size <= CHUNK || size == f.0.len()
         };
-        let count = inner.frames.iter().skip(skip).take_while(fits).count();
+        let count = inner.frames.iter().skip(skip).take(told).take_while(fits).count();
         if count == 0 {
             return if inner.ended { Found::Ended } else { Found::Nothing };
         }
-        let mut more = skip + count < inner.frames.len();
-        // A little less than there is, if others at the same place have just been given it: they stay together.
-        let shares = |b: &&Arc<Batch>| b.first_event == from + 1 && (b.frames.len() == count || b.is_fresh());
-        let shared = inner.recent.iter().find(shares).cloned();
-        more &= shared.as_ref().is_none_or(|b| b.frames.len() >= count);
-        let batch = shared.unwrap_or_else(|| {
+        let shared = inner.recent.iter().find(|b| b.first_event == from + 1 && b.frames.len() == count).cloned();
+        Found::Frames(shared.unwrap_or_else(|| {
             let batch = Batch::new(from + 1, inner.frames.iter().skip(skip).take(count).cloned().collect());
             inner.recent.truncate(SHARED - 1);
             inner.recent.push_front(batch.clone());
             batch
-        });
-        Found::Frames { batch, more }
+        }))
     }
 
-    /// Counts changes; for [`Tail::wait`].
+    /// Counts announcements; for [`Tail::wait`].
     pub fn version(&self) -> u64 {
         self.lock().version
     }
 
-    /// Waits until something has changed since `version`.
+    /// Waits until something was announced since `version`.
     pub async fn wait(&self, version: u64) {
         let notified = self.grown.notified();
         tokio::pin!(notified);
