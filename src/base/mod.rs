@@ -7,6 +7,7 @@ pub mod duration;
 pub mod error;
 pub mod hold;
 pub mod id;
+pub mod outgoing;
 pub mod secret;
 pub mod shutdown;
 pub mod stream;

@@ -7,7 +7,8 @@ use std::sync::{Arc, RwLock};
 pub const REDACTED: &str = "((redacted))";
 
 /// Holds a secret. `Debug` hides it, there is no `Display`; only [`Secret::expose`] shows it.
-#[derive(Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Default, serde::Deserialize)]
+#[serde(transparent)]
 pub struct Secret<T>(T);
 
 impl<T> Secret<T> {
