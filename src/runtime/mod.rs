@@ -16,7 +16,7 @@ pub mod network;
 pub mod stray;
 pub mod supervisor;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
@@ -259,6 +259,9 @@ pub struct EngineImage {
     pub user: Option<String>,
     /// Its entry point and command.
     pub command: Vec<String>,
+    /// Small files to lie beside `rootfs/` when its files are wanted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
 }
 
 /// An engine's own image store: what Docker has and the embedded runtime has not.
@@ -266,6 +269,9 @@ pub struct EngineImage {
 pub trait EngineImages: Send + Sync {
     /// The digest a reference (`host/repository:tag`) has in its registry now; nothing is pulled.
     async fn digest(&self, reference: &str, auth: Option<&RegistryAuth>) -> Result<String>;
+
+    /// The image of a reference (`host/repository@sha256:…`) if it is in the store; nothing is pulled.
+    async fn find(&self, reference: &str) -> Result<Option<EngineImage>>;
 
     /// Makes sure the image is in the store; `progress` gets lines for the build log. `reference` should name a digest.
     async fn pull(
@@ -277,6 +283,77 @@ pub trait EngineImages: Send + Sync {
 
     /// Its root file system as a tar stream, for those who need it as files.
     async fn export(&self, id: &str) -> Result<TarStream>;
+}
+
+/// What is known of an unpacked layer besides its files.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownLayer {
+    /// Bytes of its files.
+    pub bytes: u64,
+    /// Teams that have shown that they may have it; `*` is everybody.
+    pub teams: BTreeSet<String>,
+    /// Repositories with the digest it has there, `host/name@sha256:…`.
+    pub origins: BTreeSet<String>,
+}
+
+/// An image that was loaded from a file, for use without a network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedImage {
+    /// `host/repository:tag`.
+    pub name: String,
+    /// Its manifest's digest.
+    pub digest: String,
+    /// Its manifest and its configuration, as they are written.
+    pub manifest: String,
+    /// See `manifest`.
+    pub config: String,
+    /// The digests of its layers, unpacked, the lowest first.
+    pub layers: Vec<String>,
+    /// Whether all its layers are there.
+    pub whole: bool,
+}
+
+/// Layers of images, each unpacked once for all who use it: what runtimes have whose volumes are directories of their
+/// own. A layer is named by the digest of its archive without compression.
+///
+/// Whoever may name a layer's digest is not yet allowed to have its files: the caller compares [`KnownLayer`].
+#[async_trait]
+pub trait ImageLayers: Send + Sync {
+    /// Keeps layers from collection as long as the answer lives, whether they are there yet or not.
+    fn hold(&self, layers: &[String]) -> Box<dyn Send + Sync>;
+
+    /// What is known of a layer, if it is there.
+    async fn find(&self, layer: &str) -> Result<Option<KnownLayer>>;
+
+    /// Unpacks a layer, compressed in whatever way, and adds what is known. Where it is there already the content is
+    /// only compared. Content of another digest is refused, and nothing of it stays.
+    async fn add(&self, layer: &str, content: TarStream, known: KnownLayer) -> Result<()>;
+
+    /// Adds to what is known of a layer.
+    async fn admit(&self, layer: &str, known: KnownLayer) -> Result<()>;
+
+    /// Makes a volume of `team`, or finds it: `rootfs/` is made of the layers, the lowest first, and beside it lie
+    /// `files`, by name.
+    async fn compose(
+        &self,
+        volume: &VolumeHandle,
+        team: &str,
+        layers: &[String],
+        files: &[(String, Vec<u8>)],
+    ) -> Result<()>;
+
+    /// The saved image of that name, if it is whole.
+    async fn saved(&self, name: &str) -> Result<Option<SavedImage>>;
+
+    /// All saved images, by name.
+    async fn all_saved(&self) -> Result<Vec<SavedImage>>;
+
+    /// Writes a saved image down, in place of the one of that name. Its layers stay until it is forgotten, so this
+    /// comes before they are added (`whole` is false then) and after.
+    async fn save(&self, image: &SavedImage) -> Result<()>;
+
+    /// Forgets a saved image; whether there was one.
+    async fn forget(&self, name: &str) -> Result<bool>;
 }
 
 /// A place that runs containers.
@@ -343,6 +420,11 @@ pub trait Runtime: Send + Sync {
 
     /// The engine's image store, where there is one.
     fn engine_images(&self) -> Option<&dyn EngineImages> {
+        None
+    }
+
+    /// Layers of images, where the runtime keeps them itself.
+    fn image_layers(&self) -> Option<&dyn ImageLayers> {
         None
     }
 }

@@ -50,6 +50,10 @@ impl EngineImages for Registry {
         digest.ok_or_else(|| Error::Failed(format!("the registry tells no digest of {reference}")))
     }
 
+    async fn find(&self, reference: &str) -> Result<Option<EngineImage>> {
+        Ok(self.inspect(reference).await?.map(|found| engine_image(reference, found)))
+    }
+
     async fn pull(
         &self,
         reference: &str,
@@ -166,6 +170,7 @@ fn engine_image(reference: &str, found: ImageInspect) -> EngineImage {
         digest: named.or_else(|| digests.iter().find_map(of_repository)).or_else(any).unwrap_or_default(),
         env: config.env.unwrap_or_default(),
         user: config.user.filter(|user| !user.is_empty()),
+        files: Default::default(),
         command: entrypoint.into_iter().chain(config.cmd.unwrap_or_default()).collect(),
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio_util::io::StreamReader;
 
 use super::blueprint::Layers;
-use super::{init, rootfs};
+use super::{init, layer, rootfs};
 use crate::runtime::{Error, Result, TarStream};
 
 /// What the child is to do.
@@ -30,6 +30,9 @@ pub struct Job {
     pub path: String,
     /// Whether the archive is read from standard input, or else written to standard output.
     pub unpack: bool,
+    /// The archive is a layer of an image; what was unpacked is told on standard output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer: Option<layer::Rules>,
 }
 
 const NOT_FOUND: u8 = 3;
@@ -61,6 +64,10 @@ fn work(job: &Job) -> io::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)?;
     rootfs::enter_volume(&job.layers, &job.staging, rootless)?;
     let path = Path::new("/").join(job.path.trim_start_matches('/'));
+    if let Some(rules) = job.layer {
+        let summary = layer::unpack(io::stdin().lock(), rules, rootless).map_err(|e| cause(&e))?;
+        return Ok(io::stdout().write_all(&serde_json::to_vec(&summary)?)?);
+    }
     if job.unpack { unpack(&path, rootless) } else { pack(&path) }
 }
 
@@ -122,7 +129,7 @@ fn spawn(exe: &Path, job: &Job) -> Result<Child> {
     Command::new(exe)
         .args(["supervise", "--volume", &text])
         .stdin(if job.unpack { Stdio::piped() } else { Stdio::null() })
-        .stdout(if job.unpack { Stdio::null() } else { Stdio::piped() })
+        .stdout(if job.unpack && job.layer.is_none() { Stdio::null() } else { Stdio::piped() })
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
@@ -145,8 +152,26 @@ async fn ended(mut child: Child) -> Result<()> {
 }
 
 /// Unpacks `tar` as `job` says.
-pub async fn unpack_with(exe: &Path, job: &Job, mut tar: TarStream) -> Result<()> {
+pub async fn unpack_with(exe: &Path, job: &Job, tar: TarStream) -> Result<()> {
     let mut child = spawn(exe, job)?;
+    feed(&mut child, tar).await?;
+    ended(child).await
+}
+
+/// Unpacks a layer as `job` says, and tells what was in it.
+pub async fn unpack_layer(exe: &Path, job: &Job, tar: TarStream) -> Result<layer::Summary> {
+    let mut child = spawn(exe, job)?;
+    feed(&mut child, tar).await?;
+    let mut told = Vec::new();
+    if let Some(stdout) = &mut child.stdout {
+        stdout.read_to_end(&mut told).await.map_err(|e| Error::Failed(e.to_string()))?;
+    }
+    ended(child).await?;
+    serde_json::from_slice(&told).map_err(|e| Error::Failed(format!("unpacking a layer told nothing: {e}")))
+}
+
+/// Passes the archive on to the child.
+async fn feed(child: &mut Child, mut tar: TarStream) -> Result<()> {
     let Some(mut stdin) = child.stdin.take() else { return Err(Error::Failed("no pipe to the child".into())) };
     let mut buffer = BytesMut::with_capacity(128 << 10);
     loop {
@@ -163,7 +188,7 @@ pub async fn unpack_with(exe: &Path, job: &Job, mut tar: TarStream) -> Result<()
         }
     }
     drop(stdin);
-    ended(child).await
+    Ok(())
 }
 
 /// Packs as `job` says. An error on the way ends the stream with an error, never as if it were whole.

@@ -13,6 +13,8 @@ mod cgroup;
 mod confine;
 mod container;
 pub(super) mod init;
+mod layer;
+mod layers;
 mod probe;
 mod rootfs;
 mod strays;
@@ -43,8 +45,8 @@ use super::network::{Leases, short};
 use super::supervisor::frame::Frame;
 use super::supervisor::link::{self, Frames};
 use super::{
-    Attached, ContainerHandle, ContainerSpec, Error, Exec, Image, Isolation, Listing, Origin, Privilege, Process,
-    Result, Runtime, TarStream, VolumeHandle,
+    Attached, ContainerHandle, ContainerSpec, Error, Exec, Image, ImageLayers, Isolation, Listing, Origin, Privilege,
+    Process, Result, Runtime, TarStream, VolumeHandle,
 };
 
 /// Files and directories of the host that no step may see, besides those an operator names.
@@ -88,6 +90,8 @@ pub struct Options {
     pub masked: Vec<PathBuf>,
     /// The operator's word on networks, rights and bounds.
     pub isolation: Isolation,
+    /// What a layer of an image may unpack to.
+    pub most_image_bytes: u64,
 }
 
 /// The runtime that needs nothing but the kernel.
@@ -96,6 +100,10 @@ pub struct Embedded {
     options: Options,
     volumes: OnceLock<Volumes>,
     leases: Arc<Leases>,
+    /// Whether no other process uses the directory.
+    alone: bool,
+    /// Layers that must not be collected now.
+    holds: layers::Holds,
     /// Who is changing which container or volume.
     busy: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -120,7 +128,20 @@ impl Embedded {
     pub fn new(state: PathBuf, options: Options) -> Result<Embedded> {
         let state = std::path::absolute(&state).map_err(failed("use", &state.display()))?;
         let leases = Leases::new(options.isolation.network.clone(), &state);
-        Ok(Embedded { state, options, volumes: OnceLock::new(), leases, busy: Mutex::default() })
+        Ok(Embedded {
+            state,
+            options,
+            alone: true,
+            volumes: OnceLock::new(),
+            leases,
+            holds: layers::Holds::default(),
+            busy: Mutex::default(),
+        })
+    }
+
+    /// As [`Embedded::new`], beside a server that may use the directory: what looks half made may be its work.
+    pub fn beside(state: PathBuf, options: Options) -> Result<Embedded> {
+        Ok(Embedded { alone: false, ..Embedded::new(state, options)? })
     }
 
     /// The networks of its containers.
@@ -147,7 +168,11 @@ impl Embedded {
         std::fs::DirBuilder::new().mode(0o700).recursive(true).create(&self.state)?;
         std::fs::create_dir_all(self.state.join("containers"))?;
         std::fs::create_dir_all(self.staging())?;
-        Volumes::open(self.state.join("volumes"))
+        std::fs::create_dir_all(self.layers_dir())?;
+        if self.alone {
+            layers::sweep(&self.layers_dir())?;
+        }
+        Volumes::open(self.state.join("volumes"), self.layers_dir(), self.alone)
     }
 
     /// The cgroup that those of all its containers are in.
@@ -286,7 +311,7 @@ impl Embedded {
 
     fn job(&self, volume: &VolumeHandle, path: &str, unpack: bool) -> Result<Job> {
         let layers = self.volumes()?.layers(volume)?;
-        Ok(Job { layers, staging: self.staging(), path: path.to_owned(), unpack })
+        Ok(Job { layers, staging: self.staging(), path: path.to_owned(), unpack, layer: None })
     }
 
     /// Fills a new volume with a copy of its parent, where layers cannot be had.
@@ -294,7 +319,7 @@ impl Embedded {
         let Origin::CopyOf(parent) = origin else { return Ok(()) };
         let tar = archive::pack_with(&self.options.self_exe, &self.job(parent, "", false)?).await?;
         let layers = self.volumes()?.draft_layers(volume);
-        let job = Job { layers, staging: self.staging(), path: String::new(), unpack: true };
+        let job = Job { layers, staging: self.staging(), path: String::new(), unpack: true, layer: None };
         archive::unpack_with(&self.options.self_exe, &job, tar).await?;
         self.volumes()?.publish(volume)
     }
@@ -422,7 +447,10 @@ impl Runtime for Embedded {
 
     fn local_path(&self, volume: &VolumeHandle) -> Option<PathBuf> {
         let layers = self.volumes().ok()?.layers(volume).ok()?;
-        if layers.upper.is_some() { None } else { layers.lower.into_iter().next() }
+        match layers.lower.as_slice() {
+            [only] if layers.upper.is_none() => Some(only.clone()),
+            _ => None,
+        }
     }
 
     async fn forget_output(&self, container: &ContainerHandle) -> Result<()> {
@@ -462,6 +490,12 @@ impl Runtime for Embedded {
     async fn remove_volume(&self, volume: &VolumeHandle) -> Result<()> {
         let _turn = self.turn(format!("volume {volume}")).await;
         let (volumes, volume) = (self.volumes()?.clone(), volume.clone());
-        blocking(move || volumes.remove(&volume)).await
+        let was_image = volumes.is_image(&volume);
+        blocking(move || volumes.remove(&volume)).await?;
+        if was_image { self.collect_layers().await } else { Ok(()) }
+    }
+
+    fn image_layers(&self) -> Option<&dyn ImageLayers> {
+        Some(self)
     }
 }

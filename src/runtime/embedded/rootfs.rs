@@ -86,6 +86,11 @@ impl Builder<'_> {
             Root::Volume(layers, path) => {
                 let volume = match (&layers.upper, layers.lower.as_slice()) {
                     (None, [only]) => only.clone(),
+                    // An image: its layers are joined below the container's own, without a mount between.
+                    (None, several) if path == "rootfs" => {
+                        let parts = several.iter().map(|layer| layer.join(path)).filter(|part| part.is_dir());
+                        return self.overlay_over(&parts.collect::<Vec<_>>(), &upper, target);
+                    }
                     _ => {
                         let staging = self.dir.join("image");
                         fs::create_dir_all(&staging)?;

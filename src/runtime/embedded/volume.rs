@@ -11,11 +11,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::blueprint::Layers;
-use super::rootfs;
+use super::{layers, rootfs};
 use crate::runtime::{Error, Origin, Result, VolumeHandle};
 
 /// Parents a child may have before it is made a plain copy: each costs look-ups, and mount options are limited.
 const MAX_PARENTS: usize = 60;
+/// The same with the layers of an image counted, of which Docker allows 127.
+const MAX_LAYERS: usize = 190;
 const META: &str = "volume.json";
 
 #[derive(Serialize, Deserialize)]
@@ -23,6 +25,12 @@ struct Meta {
     team: String,
     /// The chain of parents, the nearest first.
     parents: Vec<VolumeHandle>,
+    /// Layers of the image below them, the topmost first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    image: Vec<String>,
+    /// Its own files are a layer as well and never change: it was composed of an image.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    sealed: bool,
 }
 
 /// What is left to do for a new volume.
@@ -38,6 +46,8 @@ pub enum Created {
 #[derive(Debug, Clone)]
 pub struct Volumes {
     dir: PathBuf,
+    /// Where layers of images are.
+    layers: PathBuf,
 }
 
 fn failed(what: &str, error: &io::Error) -> Error {
@@ -51,16 +61,16 @@ fn failed(what: &str, error: &io::Error) -> Error {
 
 impl Volumes {
     /// Opens the directory; what a crash left half made or half removed goes.
-    pub fn open(dir: PathBuf) -> io::Result<Volumes> {
+    pub fn open(dir: PathBuf, layers: PathBuf, sweep: bool) -> io::Result<Volumes> {
         fs::create_dir_all(&dir)?;
         // A step's root may leave set-user-id programs in a volume; no other user of the host may come near them.
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o700))?;
         for entry in fs::read_dir(&dir)?.flatten() {
-            if entry.file_name().to_string_lossy().starts_with('.') {
+            if sweep && entry.file_name().to_string_lossy().starts_with('.') {
                 remove_tree(&entry.path())?;
             }
         }
-        Ok(Volumes { dir })
+        Ok(Volumes { dir, layers })
     }
 
     /// Where a volume is.
@@ -84,17 +94,21 @@ impl Volumes {
         if self.path(volume).exists() {
             return Ok(Created::Done);
         }
-        let mut parents = Vec::new();
+        let (mut parents, mut image) = (Vec::new(), Vec::new());
         if let Origin::CopyOf(parent) = origin {
+            let meta = self.meta(parent)?;
             parents.push(parent.clone());
-            parents.extend(self.meta(parent)?.parents);
+            parents.extend(meta.parents);
+            image = meta.image;
         }
-        let copy = !parents.is_empty() && (parents.len() > MAX_PARENTS || rootfs::on_overlay(&self.dir));
+        let long = parents.len() > MAX_PARENTS || parents.len() + image.len() > MAX_LAYERS;
+        let copy = !parents.is_empty() && (long || rootfs::on_overlay(&self.dir));
         let template = parents.first().map(|parent| self.path(parent).join("data"));
         if copy {
-            parents.clear();
+            (parents, image) = (Vec::new(), Vec::new());
         }
-        self.write_draft(volume, &Meta { team: team.to_owned(), parents }, template.as_deref())
+        let meta = Meta { team: team.to_owned(), parents, image, sealed: false };
+        self.write_draft(volume, &meta, template.as_deref())
             .map_err(|e| failed(&format!("make volume {volume}"), &e))?;
         if copy {
             return Ok(Created::Copy);
@@ -135,15 +149,44 @@ impl Volumes {
         Layers { upper: None, lower: vec![self.draft(volume).join("data")] }
     }
 
+    /// Begins a volume that is composed of an image's layers, the topmost first, and of what is put into the
+    /// directory that is returned. [`Volumes::publish`] makes it one. `None` if it is there already.
+    pub fn compose(&self, volume: &VolumeHandle, team: &str, image: Vec<String>) -> Result<Option<PathBuf>> {
+        if self.path(volume).exists() {
+            return Ok(None);
+        }
+        let meta = Meta { team: team.to_owned(), parents: Vec::new(), image, sealed: true };
+        self.write_draft(volume, &meta, None).map_err(|e| failed(&format!("make volume {volume}"), &e))?;
+        Ok(Some(self.draft(volume).join("data")))
+    }
+
+    /// The layers of images that volumes are made of.
+    pub fn image_layers(&self) -> io::Result<std::collections::HashSet<String>> {
+        let mut found = std::collections::HashSet::new();
+        // Drafts count: their layers must not go while they are composed.
+        for entry in fs::read_dir(&self.dir)?.flatten() {
+            let text = fs::read(entry.path().join(META)).unwrap_or_default();
+            found.extend(serde_json::from_slice::<Meta>(&text).map(|meta| meta.image).unwrap_or_default());
+        }
+        Ok(found)
+    }
+
+    /// Whether a volume is composed of an image's layers.
+    pub fn is_image(&self, volume: &VolumeHandle) -> bool {
+        self.meta(volume).is_ok_and(|meta| !meta.image.is_empty())
+    }
+
     /// The directories that make up a volume.
     pub fn layers(&self, volume: &VolumeHandle) -> Result<Layers> {
         let meta = self.meta(volume)?;
         let data = |v: &VolumeHandle| self.path(v).join("data");
-        if meta.parents.is_empty() {
-            return Ok(Layers { upper: None, lower: vec![data(volume)] });
+        let image = meta.image.iter().map(|layer| layers::files(&self.layers, layer));
+        let below: Vec<PathBuf> = meta.parents.iter().map(data).chain(image).collect();
+        if meta.sealed || below.is_empty() {
+            return Ok(Layers { upper: None, lower: [data(volume)].into_iter().chain(below).collect() });
         }
         let upper = (data(volume), self.path(volume).join("work"));
-        Ok(Layers { upper: Some(upper), lower: meta.parents.iter().map(data).collect() })
+        Ok(Layers { upper: Some(upper), lower: below })
     }
 
     /// All volumes.
@@ -216,7 +259,7 @@ mod tests {
     #[test]
     fn a_child_lists_its_parents_nearest_first() {
         let dir = tempfile::tempdir().unwrap();
-        let volumes = Volumes::open(dir.path().join("volumes")).unwrap();
+        let volumes = Volumes::open(dir.path().join("volumes"), dir.path().join("layers"), true).unwrap();
         volumes.create(&handle("a"), "main", &Origin::Empty).unwrap();
         volumes.create(&handle("b"), "main", &Origin::CopyOf(handle("a"))).unwrap();
         volumes.create(&handle("c"), "main", &Origin::CopyOf(handle("b"))).unwrap();
@@ -232,7 +275,7 @@ mod tests {
     #[test]
     fn create_and_remove_can_be_repeated() {
         let dir = tempfile::tempdir().unwrap();
-        let volumes = Volumes::open(dir.path().to_path_buf()).unwrap();
+        let volumes = Volumes::open(dir.path().to_path_buf(), PathBuf::new(), true).unwrap();
         volumes.create(&handle("a"), "main", &Origin::Empty).unwrap();
         fs::write(volumes.path(&handle("a")).join("data/file"), "x").unwrap();
         volumes.create(&handle("a"), "main", &Origin::Empty).unwrap();
@@ -248,7 +291,7 @@ mod tests {
         fs::create_dir_all(dir.path().join(".new-x/data")).unwrap();
         fs::create_dir_all(dir.path().join(".gone-y/work/work")).unwrap();
         fs::set_permissions(dir.path().join(".gone-y/work/work"), fs::Permissions::from_mode(0o000)).unwrap();
-        Volumes::open(dir.path().to_path_buf()).unwrap();
+        Volumes::open(dir.path().to_path_buf(), PathBuf::new(), true).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }

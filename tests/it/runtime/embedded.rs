@@ -30,6 +30,7 @@ fn open_with(state: PathBuf, isolation: Isolation) -> Arc<Embedded> {
         self_exe: env!("CARGO_BIN_EXE_whistlestop").into(),
         masked: Vec::new(),
         isolation,
+        most_image_bytes: 1 << 30,
     };
     Arc::new(Embedded::new(state, options).unwrap())
 }
@@ -220,6 +221,7 @@ async fn the_host_needs_the_operators_word() {
         self_exe: env!("CARGO_BIN_EXE_whistlestop").into(),
         masked: Vec::new(),
         isolation: Default::default(),
+        most_image_bytes: 1 << 30,
     };
     let runtime = Embedded::new(state.path().to_path_buf(), options).unwrap();
     let handle = ContainerHandle("refused".into());

@@ -7,4 +7,5 @@ mod docker;
 mod embedded;
 mod escape;
 mod inside;
+pub mod layers;
 mod walls;

@@ -55,6 +55,7 @@ fn open(state: &Path, policy: Policy) -> Arc<Embedded> {
         allow_local: false,
         self_exe: env!("CARGO_BIN_EXE_whistlestop").into(),
         masked: Vec::new(),
+        most_image_bytes: 1 << 30,
         isolation,
     };
     Arc::new(Embedded::new(state.join("state"), options).unwrap())
