@@ -14,8 +14,10 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::native::mirror::{HOST_FILE, TYPE_FILE};
+use super::registry::Registries;
 use super::{Env, Failure, Mirror, Native, Request, SCRIPTS, Script, native};
 use crate::base::clock::{Clock, System};
+use crate::base::outgoing::{NetworkError, Outgoing};
 use crate::base::version::Version;
 
 /// The hidden command's name.
@@ -30,6 +32,8 @@ pub struct Settings {
     pub host_rootfs: bool,
     /// `mirror_self` copies this root file system, if it may not give the host's.
     pub bundle: Option<PathBuf>,
+    /// Where requests to registries may go.
+    pub registries: Registries,
 }
 
 impl Settings {
@@ -49,6 +53,9 @@ pub fn arguments(name: &str, script: Script, directory: &str, settings: &Setting
     args.extend(settings.allow_local.then(|| "--allow-local-git".to_owned()));
     args.extend(settings.host_rootfs.then(|| "--allow-host-rootfs".to_owned()));
     args.extend(settings.bundle.iter().map(|dir| format!("--mirror={}", dir.display())));
+    args.extend(settings.registries.mirror.iter().map(|mirror| format!("--registry-mirror={mirror}")));
+    let denied = settings.registries.outgoing.denied().iter().map(ToString::to_string).collect::<Vec<_>>();
+    args.push(format!("--deny-networks={}", denied.join(",")));
     args.extend([name.to_owned(), script.name().to_owned(), directory.to_owned()]);
     args
 }
@@ -103,12 +110,23 @@ fn parse(args: &[OsString]) -> Result<Call, String> {
             Some("--allow-local-git") => settings.allow_local = true,
             Some("--allow-host-rootfs") => settings.host_rootfs = true,
             Some(text) if text.starts_with("--mirror=") => settings.bundle = Some(text["--mirror=".len()..].into()),
+            Some(text) if text.starts_with("--registry-mirror=") => {
+                settings.registries.mirror = Some(text["--registry-mirror=".len()..].into());
+            }
+            Some(text) if text.starts_with("--deny-networks=") => {
+                settings.registries.outgoing = networks(&text["--deny-networks=".len()..])?;
+            }
             _ => rest.push(arg),
         }
     }
     let script = rest.get(1).and_then(|a| a.to_str()).and_then(Script::find).ok_or_else(usage)?;
     let name = rest.first().and_then(|a| a.to_str()).ok_or_else(usage)?.to_owned();
     Ok(Call { name, script, directory: rest.get(2).map(PathBuf::from), settings, contained: false })
+}
+
+fn networks(list: &str) -> Result<Outgoing, String> {
+    let networks = list.split(',').filter(|network| !network.is_empty()).map(str::parse);
+    networks.collect::<Result<_, _>>().map(Outgoing::new).map_err(|error: NetworkError| error.to_string())
 }
 
 static TERMINATED: AtomicBool = AtomicBool::new(false);
@@ -147,6 +165,7 @@ fn run(call: &Call) -> Result<(), String> {
         build: &build,
         now: System.now(),
         privileged,
+        registries: call.settings.registries.clone(),
         mirror: if call.contained { contained_mirror() } else { call.settings.mirror() },
     };
     let answer = answer(native, call, &request, &mut env).map_err(|failure| failure.to_string())?;
@@ -201,8 +220,19 @@ mod tests {
     fn arguments_are_read_as_they_were_written() {
         for settings in [
             Settings::default(),
-            Settings { allow_local: true, host_rootfs: true, bundle: None },
-            Settings { allow_local: false, host_rootfs: false, bundle: Some("/types/mock/rootfs".into()) },
+            Settings { allow_local: true, host_rootfs: true, ..Settings::default() },
+            Settings { bundle: Some("/types/mock/rootfs".into()), ..Settings::default() },
+            Settings {
+                registries: Registries {
+                    mirror: Some("http://127.0.0.1:5".into()),
+                    outgoing: Outgoing::new(vec!["10.0.0.0/8".parse().unwrap()]),
+                },
+                ..Settings::default()
+            },
+            Settings {
+                registries: Registries { outgoing: Outgoing::new(Vec::new()), ..Registries::default() },
+                ..Settings::default()
+            },
         ] {
             for script in [Script::Check, Script::In, Script::Out] {
                 let args: Vec<OsString> =

@@ -4,10 +4,12 @@
 //! log on standard error). A *native* type implements it in this binary and runs without a container; every
 //! other type is *contained*: its image runs the scripts.
 
+pub mod base_type;
 pub mod bundle;
 pub mod child;
 pub mod contained;
 pub mod native;
+pub mod registry;
 
 use std::fmt;
 use std::io::Write;
@@ -18,6 +20,7 @@ use serde_json::{Map, Value};
 
 use crate::base::clock::Time;
 use crate::base::version::{MetadataField, Version};
+use registry::Registries;
 
 /// Where the scripts of a type lie in its image.
 pub const SCRIPTS: &str = "/opt/resource";
@@ -132,6 +135,8 @@ pub struct Env<'a> {
     pub privileged: bool,
     /// What a type that gives itself away as an image (`mock` with `mirror_self`) may give.
     pub mirror: Mirror<'a>,
+    /// What the operator has set about registries of images.
+    pub registries: Registries,
 }
 
 /// What `mirror_self` puts beside the scripts.

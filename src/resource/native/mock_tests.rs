@@ -17,6 +17,7 @@ fn env<'a>(log: &'a mut Vec<u8>, build: &'a BTreeMap<String, String>) -> Env<'a>
         now: Time(0),
         privileged: false,
         mirror: Mirror::Nothing,
+        registries: Default::default(),
     }
 }
 

@@ -3,11 +3,12 @@
 pub mod git;
 pub mod mirror;
 pub mod mock;
+pub mod registry_image;
 pub mod time;
 
 use super::Native;
 
-static ALL: [&dyn Native; 3] = [&git::Git, &mock::Mock, &time::TimeType];
+static ALL: [&dyn Native; 4] = [&git::Git, &mock::Mock, &registry_image::RegistryImage, &time::TimeType];
 
 /// Every native type, by name.
 pub fn all() -> &'static [&'static dyn Native] {
@@ -28,6 +29,6 @@ mod tests {
         for native in all() {
             assert_eq!(find(native.name()).map(Native::name), Some(native.name()));
         }
-        assert!(find("registry-image").is_none());
+        assert!(find("docker-image").is_none());
     }
 }

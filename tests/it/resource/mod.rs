@@ -1,5 +1,7 @@
 //! Native types as programs: the hidden command, and the binary placed in an image.
 
+mod registry;
+
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::Path;

@@ -416,6 +416,7 @@ mod tests {
             now: Time(0),
             privileged: false,
             mirror: Mirror::Nothing,
+            registries: Default::default(),
         };
         let answer = f(&mut Session::open(&source, &mut env).unwrap());
         (answer, String::from_utf8(log).unwrap())

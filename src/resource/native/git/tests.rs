@@ -97,6 +97,7 @@ impl World {
             now: Time(0),
             privileged: false,
             mirror: Mirror::Nothing,
+            registries: Default::default(),
         });
         (answer, String::from_utf8_lossy(&log).into_owned())
     }
@@ -340,6 +341,7 @@ fn a_cancelled_script_ends_its_git() {
         now: Time(0),
         privileged: false,
         mirror: Mirror::Nothing,
+        registries: Default::default(),
     };
     let request = Request { source: world.source(&json!({"uri": uri})), ..Request::default() };
     assert_eq!(Git.check(&request, &mut env).unwrap_err().to_string(), "interrupted");

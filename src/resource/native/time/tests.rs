@@ -24,6 +24,7 @@ fn with_env<T>(now: Time, f: impl FnOnce(&mut Env<'_>) -> T) -> T {
         now,
         privileged: false,
         mirror: Mirror::Nothing,
+        registries: Default::default(),
     })
 }
 

@@ -1,0 +1,109 @@
+//! Images that the operator has loaded from files: they answer before any registry does.
+
+use std::collections::HashMap;
+
+use super::check::{chosen, is_wanted, version};
+use super::image::Description;
+use super::semver::{Constraint, Semver};
+use super::source::{Kind, Source};
+use crate::base::version::Version;
+use crate::resource::registry::{Error, Repository, Result, manifest};
+use crate::runtime::SavedImage;
+
+/// `host/repository:tag` as two parts.
+fn split(name: &str) -> Option<(&str, &str)> {
+    name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'))
+}
+
+/// The versions of a source among the saved images; nothing if none is of its repository.
+pub fn versions(kind: Kind, source: &Source, saved: &[SavedImage]) -> Result<Vec<Version>> {
+    let repository = Repository::parse(&source.repository)?.to_string();
+    let of_repository: HashMap<&str, &str> = saved
+        .iter()
+        .filter(|image| image.whole)
+        .filter_map(|image| {
+            let (name, tag) = split(&image.name)?;
+            (name == repository).then_some((tag, image.digest.as_str()))
+        })
+        .collect();
+    let mut tags: Vec<(String, String)> =
+        of_repository.iter().map(|(tag, digest)| ((*tag).to_owned(), (*digest).to_owned())).collect();
+    tags.sort();
+    if !source.tag.0.is_empty() {
+        let found = tags.iter().filter(|(tag, _)| *tag == source.tag.0);
+        return Ok(found.map(|(tag, digest)| version(kind, tag, digest)).collect());
+    }
+    if !source.tag_regex.is_empty() {
+        let regex = regex::Regex::new(&source.tag_regex)
+            .map_err(|e| Error::Invalid(format!("invalid regex pattern in source.tag_regex: {e}")))?;
+        let found = tags.iter().filter(|(tag, _)| regex.is_match(tag));
+        return Ok(found.map(|(tag, digest)| version(kind, tag, digest)).collect());
+    }
+    let constraint = match source.semver_constraint.as_str() {
+        "" => None,
+        text => Some(Constraint::parse(text).map_err(Error::Invalid)?),
+    };
+    let suffix = format!("-{}", source.variant);
+    let read = |tag: &str| {
+        let bare = if source.variant.is_empty() { tag } else { tag.strip_suffix(&suffix)? };
+        let version = Semver::parse(bare)?;
+        let meets = constraint.as_ref().is_none_or(|c| c.allows(&version));
+        (meets && is_wanted(source, &version)).then_some(version)
+    };
+    let bare = if source.variant.is_empty() { "latest" } else { &source.variant };
+    let known: Vec<_> = tags.into_iter().filter(|(tag, _)| tag == bare || read(tag).is_some()).collect();
+    Ok(chosen(&known, read, bare, constraint.is_none()))
+}
+
+/// The saved image of a repository with this digest.
+pub fn find(repository: &str, digest: &str, saved: &[SavedImage]) -> Option<SavedImage> {
+    let repository = Repository::parse(repository).ok()?.to_string();
+    let of = |image: &&SavedImage| {
+        image.whole && image.digest == digest && split(&image.name).is_some_and(|(name, _)| name == repository)
+    };
+    saved.iter().find(of).cloned()
+}
+
+/// What its registry would have said of it.
+pub fn description(saved: &SavedImage) -> Result<Description> {
+    Ok(Description {
+        manifest: manifest::read("manifest", saved.manifest.as_bytes())?,
+        config: manifest::read("configuration", saved.config.as_bytes())?,
+        config_text: saved.config.clone().into_bytes(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn saved_images_answer_for_their_repository() {
+        let image = |name: &str, digest: &str| SavedImage {
+            name: name.into(),
+            digest: digest.into(),
+            whole: !digest.is_empty(),
+            ..SavedImage::default()
+        };
+        let saved = [
+            image("index.docker.io/library/busybox:latest", "a"),
+            image("index.docker.io/library/busybox:1.36.1", "b"),
+            image("index.docker.io/library/busybox:1.37.0", ""),
+            image("127.0.0.1:5000/x:latest", "c"),
+        ];
+        let tags = |value: serde_json::Value| {
+            let source = Source::read(Kind::Registry, value.as_object().unwrap()).unwrap();
+            let versions = versions(Kind::Registry, &source, &saved).unwrap();
+            versions.into_iter().map(|v| v.0["tag"].clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(tags(json!({"repository": "busybox", "tag": "latest"})), ["latest"]);
+        assert_eq!(tags(json!({"repository": "busybox"})), ["1.36.1", "latest"]);
+        assert_eq!(tags(json!({"repository": "busybox", "tag_regex": "^1"})), ["1.36.1"]);
+        assert_eq!(tags(json!({"repository": "127.0.0.1:5000/x"})), ["latest"]);
+        assert!(tags(json!({"repository": "alpine"})).is_empty());
+        assert_eq!(find("docker.io/busybox", "b", &saved).unwrap().name, saved[1].name);
+        assert!(find("alpine", "b", &saved).is_none());
+    }
+}
