@@ -18,6 +18,8 @@ use crate::event::{Event, Origin};
 use crate::exec::{BuildEnv, Bundle, CachedFetch, CheckScope, ContainerNote, LeafResult, NativeHost, VolumeNote};
 use crate::exec::{World, WorldError};
 use crate::plan::PlanId;
+use crate::resource::base_type::BaseType;
+use crate::resource::registry::Registries;
 use crate::resource::{Native, native};
 use crate::runtime::{ContainerHandle, EngineImage, Runtime, VolumeHandle};
 use crate::store::build::Build;
@@ -179,6 +181,14 @@ impl World for Ledger {
 
     async fn bundle(&self, kind: &str) -> Result<Option<Bundle>> {
         self.shared.bundle(kind).await.map_err(WorldError)
+    }
+
+    fn registries(&self) -> &Registries {
+        &self.shared.settings.registries
+    }
+
+    fn base_type(&self, kind: &str) -> Option<BaseType> {
+        self.shared.settings.base_types.find(kind)
     }
 
     fn allow_local(&self) -> bool {

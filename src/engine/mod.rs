@@ -28,7 +28,9 @@ use crate::base::hold::Hold;
 use crate::base::shutdown::Shutdown;
 use crate::base::wake::Wake;
 use crate::exec::{Bundle, NativeHost};
+use crate::resource::base_type::BaseTypes;
 use crate::resource::bundle;
+use crate::resource::registry::Registries;
 use crate::runtime::Runtime;
 use crate::schedule::due::Intervals;
 use crate::store::Store;
@@ -63,6 +65,10 @@ pub struct Settings {
     pub allow_local_git: bool,
     /// Steps may run on the host's own files.
     pub allow_host_rootfs: bool,
+    /// Where requests to registries may go.
+    pub registries: Registries,
+    /// Images of types that nobody has declared.
+    pub base_types: BaseTypes,
     /// Clones of native checks and unpacked bundles.
     pub cache_dir: PathBuf,
     /// How often resources are checked (Concourse: 1m).

@@ -32,9 +32,10 @@ pub async fn run(plan: &Plan, check: &CheckPlan, scope: &Scope) -> Result<LeafRe
         None => TIMEOUT,
     };
     let source = filled(&check.source, scope).await?;
-    let scripts = match registry::serves_type(&check.kind, &check.image, scope) {
-        true => None,
-        false => Some(image::of_type(&plan.id, &check.image, scope).await?),
+    let served = registry::kind(&check.kind, &check.image, scope).await?;
+    let scripts = match served {
+        Some(_) => None,
+        None => Some(image::of_type(&plan.id, &check.image, scope).await?),
     };
     let kind = scripts.as_ref().map_or(check.kind.as_str(), |(_, kind)| kind.as_str());
     let build = world.build();
@@ -51,7 +52,10 @@ pub async fn run(plan: &Plan, check: &CheckPlan, scope: &Scope) -> Result<LeafRe
     let request = Request { source, params: None, version: from };
     world.begin_check(history.id).await?;
     let question = Question { plan, name: &check.name, request, key: &key, left };
-    let answer = ask(question, scripts.map(|(s, _)| s), scope).await;
+    let answer = match served {
+        Some(kind) => registry::check(kind, &question.request, plan, left, scope).await,
+        None => ask(question, scripts.map(|(s, _)| s), scope).await,
+    };
     match answer {
         Ok(Ok(versions)) => {
             world.end_check(history.id, Ok(versions)).await?;
@@ -116,7 +120,7 @@ async fn ask(
     scope: &Scope,
 ) -> Result<Result<Vec<Version>, String>, Stop> {
     match scripts {
-        None => Ok(Ok(registry::check(&question.request, scope).await?)),
+        None => Err(Stop::Error("nothing answers this check".to_owned())),
         Some(Scripts::Native(native)) => in_server(native, question, scope).await,
         Some(scripts) => {
             let answer = scripts
@@ -160,7 +164,7 @@ async fn in_server(
         .map(|(k, v)| (k.to_owned(), v.to_owned()))
         .collect();
     let (cache, allow_local, now) = (world.check_cache(key), world.allow_local(), world.now());
-    let flag = cancelled.clone();
+    let (flag, registries) = (cancelled.clone(), world.registries().clone());
     let mut task = tokio::task::spawn_blocking(move || {
         let mut log = Vec::new();
         if let Err(error) = std::fs::create_dir_all(&cache) {
@@ -177,6 +181,7 @@ async fn in_server(
                 now,
                 privileged: false,
                 mirror: Mirror::Nothing,
+                registries,
             },
         );
         (answer.map_err(|failure| failure.to_string()), log)

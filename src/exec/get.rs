@@ -11,7 +11,6 @@ use super::{image, registry};
 use crate::base::stream::Stream;
 use crate::base::version::Version;
 use crate::event::{Event, Origin};
-use crate::pipeline::Object;
 use crate::plan::{GetPlan, Plan, PlanId};
 use crate::resource::contained::{directory, parse_response};
 use crate::resource::{Request, Script};
@@ -28,8 +27,12 @@ pub async fn run(plan: &Plan, get: &GetPlan, scope: &Scope) -> Result<LeafResult
     let version = wanted(get, scope).await?;
     let source = filled(&get.source, scope).await?;
     let params = filled_params(get.params.as_ref(), scope).await?;
-    let engine = registry::serves(get, scope);
-    let scripts = if engine { None } else { Some(image::of_type(&plan.id, &get.image, scope).await?) };
+    let served = registry::kind(&get.kind, &get.image, scope).await?;
+    let served = served.filter(|kind| registry::serves(*kind, params.as_ref()));
+    let scripts = match served {
+        Some(_) => None,
+        None => Some(image::of_type(&plan.id, &get.image, scope).await?),
+    };
     let kind = scripts.as_ref().map_or(get.kind.as_str(), |(_, kind)| kind.as_str());
     let key = cache_key(world.build().team_id, kind, &source, &version, params.as_ref());
 
@@ -43,13 +46,14 @@ pub async fn run(plan: &Plan, get: &GetPlan, scope: &Scope) -> Result<LeafResult
         return finished(plan, get, found, scope).await;
     }
     let request = Request { source, params, version: Some(version) };
-    let fetched = match scripts {
-        None => {
+    let fetched = match (served, scripts) {
+        (Some(kind), _) => {
             world.emit(&origin, Event::StartGet).await?;
             world.emit(&origin, Event::SelectedWorker(world.worker())).await?;
-            Ok(registry::pull(plan, &request, scope).await?)
+            Ok(registry::get(kind, plan, &get.name, &request, left, scope).await?)
         }
-        Some((scripts, _)) => fetch(plan, get, &scripts, request, left, scope).await?,
+        (None, Some((scripts, _))) => fetch(plan, get, &scripts, request, left, scope).await?,
+        (None, None) => return Err(Stop::Error(format!("nothing fetches a {}", get.kind))),
     };
     match fetched {
         Ok(fetch) => {
@@ -147,9 +151,4 @@ async fn finished(plan: &Plan, get: &GetPlan, fetch: CachedFetch, scope: &Scope)
         metadata: response.metadata,
         artifacts: vec![(get.name.clone(), Artifact { volume, image })],
     })
-}
-
-/// Source and params as one type sees them, for [`registry`].
-pub fn text<'a>(object: &'a Object, key: &str) -> Option<&'a str> {
-    object.get(key).and_then(|v| v.as_str()).filter(|s| !s.is_empty())
 }

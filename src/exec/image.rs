@@ -10,6 +10,7 @@ use super::script::Scripts;
 use crate::event::{Event, Origin};
 use crate::pipeline::ImageResource;
 use crate::plan::{Action, Plan, PlanId, TaskPlan, TypeImage};
+use crate::resource::base_type::BaseType;
 use crate::runtime::{self, Image, VolumeHandle};
 
 /// A root file system with what its image says about processes.
@@ -31,10 +32,10 @@ pub struct Rootfs {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Metadata {
-    env: Vec<String>,
+    env: Option<Vec<String>>,
     user: Option<String>,
-    entrypoint: Vec<String>,
-    cmd: Vec<String>,
+    entrypoint: Option<Vec<String>>,
+    cmd: Option<Vec<String>>,
     host_rootfs: bool,
 }
 
@@ -58,13 +59,42 @@ pub async fn of_type(plan: &PlanId, image: &TypeImage, scope: &Scope) -> Result<
         };
         return Ok((Scripts::Image { rootfs, privileged: bundle.privileged }, identity));
     }
-    match scope.world.native(kind) {
-        Some(native) => Ok((Scripts::Native(native), kind.clone())),
-        None => Err(Stop::Error(format!(
-            "create resource config: base resource type not found: {kind} (declare it under resource_types with its \
-             image, or start the server with --resource-types DIR, the folder of a worker's types)"
-        ))),
+    if let Some(native) = scope.world.native(kind) {
+        return Ok((Scripts::Native(native), kind.clone()));
     }
+    let known = scope.world.base_type(kind).ok_or_else(|| {
+        Stop::Error(format!(
+            "create resource config: base resource type not found: {kind} (declare it under resource_types with its \
+             image, or start the server with --base-resource-type {kind}=IMAGE, or with --resource-types DIR, the \
+             folder of a worker's types)"
+        ))
+    })?;
+    undeclared(plan, kind, &known, scope).await
+}
+
+/// A type that every Concourse worker brings along: as if the pipeline had declared it with its usual image.
+async fn undeclared(plan: &PlanId, kind: &str, known: &BaseType, scope: &Scope) -> Result<(Scripts, String), Stop> {
+    let image = ImageResource {
+        name: kind.to_owned(),
+        kind: "registry-image".to_owned(),
+        source: Some(known.source()),
+        ..ImageResource::default()
+    };
+    let (check, get, _) = crate::plan::fetch_image(plan, &image, &[], None, false);
+    let artifact = match Box::pin(fetch(plan, check.as_deref(), &get, scope)).await {
+        Err(Stop::Error(text)) => {
+            return Err(Stop::Error(format!(
+                "resource type {kind}: its image {} cannot be fetched: {text} (nobody has declared {kind} under \
+                 resource_types; another image can be named with --base-resource-type {kind}=IMAGE, and one from a \
+                 file loaded with `whistlestop image preload`)",
+                known.image
+            )));
+        }
+        other => other?,
+    };
+    let rootfs = of_artifact(&artifact, scope).await?;
+    let identity = format!("{kind}:{}", rootfs.identity);
+    Ok((Scripts::Image { rootfs, privileged: known.privileged }, identity))
 }
 
 /// Runs the plans that find and fetch an image for `plan`, telling of them in its log.
@@ -122,9 +152,9 @@ pub async fn of_artifact(artifact: &Artifact, scope: &Scope) -> Result<Rootfs, S
     } else {
         Image::Volume { volume, path: String::new() }
     };
-    let mut command = metadata.entrypoint;
-    command.extend(metadata.cmd);
-    Ok(Rootfs { image, env: metadata.env, user: metadata.user, command, identity: artifact.volume.0.clone() })
+    let command = metadata.entrypoint.into_iter().chain(metadata.cmd).flatten().collect();
+    let (env, user) = (metadata.env.unwrap_or_default(), metadata.user.filter(|user| !user.is_empty()));
+    Ok(Rootfs { image, env, user, command, identity: artifact.volume.0.clone() })
 }
 
 /// The root file system of a task: the step's `image` wins over the configuration.

@@ -124,16 +124,17 @@ async fn mounts(
     let dir = directory(Script::Out);
     let mut mounts = Vec::new();
     for (n, (name, artifact)) in inputs.iter().enumerate() {
+        let files = super::registry::volume(artifact, scope).await?;
         let note = VolumeNote {
             handle: scope.volume(&plan.id, n + 1),
             kind: "input",
-            parent: shared.then(|| artifact.volume.clone()),
+            parent: shared.then(|| files.clone()),
             container: Some(container.clone()),
             path: format!("{dir}/{name}"),
         };
         let volume = make_volume(scope, &*runtime, note).await?;
         if !shared {
-            runtime.stream_in(&volume, "", from.stream_out(&artifact.volume, "").await?).await?;
+            runtime.stream_in(&volume, "", from.stream_out(&files, "").await?).await?;
         }
         mounts.push(Mount { volume, path: format!("{dir}/{name}"), read_only: false });
     }

@@ -110,6 +110,7 @@ impl Scripts {
                     allow_local: scope.world.allow_local(),
                     host_rootfs: scope.world.allow_host_rootfs(),
                     bundle: None,
+                    registries: scope.world.registries().clone(),
                 };
                 let process = Process {
                     path: scope.world.natives().program(),

@@ -50,6 +50,12 @@ pub async fn run(plan: &Plan, task: &TaskPlan, scope: &Scope) -> Result<LeafResu
             task.tags.join("', '")
         )));
     }
+    for input in &config.inputs {
+        let name = task.input_mapping.get(&input.name).unwrap_or(&input.name);
+        if let Some(artifact) = scope.artifacts.get(name) {
+            super::registry::volume(&artifact, scope).await?;
+        }
+    }
     let places = Places::of(plan, task, &config, scope)?;
     let image = image::of_task(&plan.id, task, config.image_resource.as_ref(), &config.rootfs_uri, scope);
     let around = tokio::try_join!(image, places.mounts(task, scope))?;

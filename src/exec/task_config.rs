@@ -43,7 +43,8 @@ async fn from_file(task: &TaskPlan, path: &str, scope: &Scope) -> Result<TaskCon
         .artifacts
         .get(name)
         .ok_or_else(|| Stop::Error(format!("unknown artifact source: '{name}' in file path '{path}'")))?;
-    let text = match read_file(scope, &artifact.volume, file).await {
+    let volume = super::registry::volume(&artifact, scope).await?;
+    let text = match read_file(scope, &volume, file).await {
         Ok(text) => text,
         Err(runtime::Error::NotFound(_)) => return Err(Stop::Error(format!("task config '{path}' not found"))),
         Err(error) => return Err(error.into()),

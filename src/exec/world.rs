@@ -12,6 +12,8 @@ use crate::base::id::ScopeId;
 use crate::base::version::{MetadataField, Version};
 use crate::event::{Event, Origin};
 use crate::plan::PlanId;
+use crate::resource::base_type::BaseType;
+use crate::resource::registry::Registries;
 use crate::resource::{Native, Response};
 use crate::runtime::{self, Attached, ContainerHandle, ContainerSpec, EngineImage, Runtime, VolumeHandle};
 use crate::vars::{Reference, Values};
@@ -109,6 +111,12 @@ pub trait World: Send + Sync {
 
     /// Root file system of a type that the operator brought along.
     async fn bundle(&self, kind: &str) -> Result<Option<Bundle>>;
+
+    /// Where requests to registries may go.
+    fn registries(&self) -> &Registries;
+
+    /// The image of a type that nobody has declared, and whether its containers are privileged.
+    fn base_type(&self, kind: &str) -> Option<BaseType>;
 
     /// What natives may do here.
     fn allow_local(&self) -> bool;

@@ -18,15 +18,18 @@ use crate::auth::TeamAuth;
 use crate::auth::policy::Rbac;
 use crate::base::clock::{Clock, System, Time};
 use crate::base::hold::Hold;
+use crate::base::outgoing::Outgoing;
 use crate::base::shutdown::Shutdown;
 use crate::engine::feed::Feed;
 use crate::engine::{self, Wakes};
 use crate::front::{App, AppParts, BuiltIn, Routes, Settings};
 use crate::login::{LocalUsers, Login};
+use crate::resource::base_type::BaseTypes;
 use crate::resource::bundle::{self, Bundle};
 use crate::resource::native;
 use crate::schedule::due::Intervals;
 use crate::schedule::retention::LogLimits;
+use crate::resource::registry::Registries;
 use crate::store::Store;
 
 /// The name of the worker in this process.
@@ -211,16 +214,24 @@ fn settings(serve: &Serve, bundles: &[Bundle], address: SocketAddr, started: Tim
         cluster_name: serve.cluster_name.clone().unwrap_or_default(),
         cookie_secure: serve.cookie_secure,
         worker_name: WORKER.to_owned(),
-        resource_types: built_in(bundles),
+        resource_types: built_in(bundles, &BaseTypes::new(&serve.base_resource_type)),
         started,
         rbac: serve.config_rbac.as_deref().map(rbac).transpose()?.unwrap_or_default(),
         intervals: intervals(serve),
     })
 }
 
-/// The types that pipelines can use without naming an image: native ones, unless a bundle takes their place.
-fn built_in(bundles: &[Bundle]) -> Vec<BuiltIn> {
+/// The types that pipelines can use without naming an image: native ones and those of the table, unless a bundle takes
+/// their place.
+fn built_in(bundles: &[Bundle], base: &BaseTypes) -> Vec<BuiltIn> {
     let bundled = |name: &str| bundles.iter().any(|b| b.name == name);
+    let fetched = base.iter().filter(|(name, _)| !bundled(name) && native::find(name).is_none());
+    let fetched = fetched.map(|(name, base)| BuiltIn {
+        name: name.to_owned(),
+        version: base.parts().1.to_owned(),
+        privileged: base.privileged,
+        unique_version_history: false,
+    });
     let native = native::all().iter().filter(|n| !bundled(n.name())).map(|n| BuiltIn {
         name: n.name().to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -233,7 +244,7 @@ fn built_in(bundles: &[Bundle]) -> Vec<BuiltIn> {
         privileged: b.privileged,
         unique_version_history: b.unique_version_history,
     });
-    native.chain(bundles).collect()
+    native.chain(bundles).chain(fetched).collect()
 }
 
 /// How often resources are checked.
@@ -249,6 +260,8 @@ fn engine_settings(serve: &Serve, external_url: &str) -> anyhow::Result<engine::
         worker_name: WORKER.to_owned(),
         allow_local_git: serve.allow_local_git,
         allow_host_rootfs: serve.allow_host_rootfs,
+        registries: Registries { outgoing: outgoing(serve), mirror: serve.registry_mirror.as_deref().map(Into::into) },
+        base_types: BaseTypes::new(&serve.base_resource_type),
         cache_dir: std::path::absolute(serve.state_dir.join("cache"))?,
         check_interval: intervals(serve).usual,
         webhook_interval: intervals(serve).webhook,
@@ -270,6 +283,12 @@ fn engine_settings(serve: &Serve, external_url: &str) -> anyhow::Result<engine::
             pause_after_days: serve.pause_pipelines_after,
         },
     })
+}
+
+/// Requests for pipelines are denied the networks that their steps are.
+fn outgoing(serve: &Serve) -> Outgoing {
+    let denied = serve.containment.deny_networks.iter();
+    Outgoing::new(denied.filter_map(|network| network.to_string().parse().ok()).collect())
 }
 
 fn rbac(path: &Path) -> anyhow::Result<Rbac> {

@@ -136,6 +136,15 @@ pub struct Serve {
     /// Resource types as Concourse's worker brings them: NAME/rootfs.tgz and NAME/resource_metadata.json
     #[arg(long, value_name = "DIR")]
     pub resource_types: Option<PathBuf>,
+    /// The image of a resource type that pipelines need not declare; without an image there is none; may be repeated
+    #[arg(long, value_name = "NAME=IMAGE")]
+    pub base_resource_type: Vec<crate::resource::base_type::Change>,
+    /// A registry that is asked before Docker Hub: a host, or an address with http:// or https://
+    #[arg(long, value_name = "HOST")]
+    pub registry_mirror: Option<String>,
+    /// What one layer of an image may unpack to, in GiB
+    #[arg(long, value_name = "GIB", default_value_t = 64)]
+    pub max_image_size: u64,
     /// Let tasks run on this host's own files, read-only (rootfs_uri: host:///)
     #[arg(long)]
     pub allow_host_rootfs: bool,

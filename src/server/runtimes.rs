@@ -50,6 +50,7 @@ impl Both {
             allow_local: serve.allow_local_git,
             self_exe: std::env::current_exe().context("where this program's file is")?,
             masked: vec![state.clone()],
+            most_image_bytes: serve.max_image_size.saturating_mul(1 << 30),
             isolation: serve.containment.isolation(port),
         };
         let docker = Docker::connect(docker::Options {
