@@ -3,6 +3,7 @@
 mod demo;
 mod doctor;
 pub mod fly;
+mod image;
 mod serve;
 
 use std::ffi::OsString;
@@ -26,6 +27,8 @@ enum Command {
     Demo(Box<demo::Demo>),
     /// Say what this host isolates and what not, and find what lies around
     Doctor(Box<doctor::Doctor>),
+    /// Images from files, for servers without a way to a registry
+    Image(image::Image),
     /// The client: every command of fly (also when this program is called fly)
     Fly(Rest),
 }
@@ -63,6 +66,7 @@ pub fn main(mut args: Vec<OsString>) -> i32 {
         },
         Some(("serve", matches)) => serve::run(matches),
         Some(("demo", matches)) => demo::run(matches),
+        Some(("image", matches)) => image::run(matches),
         _ => Cli::from_arg_matches(&matches).map(|_| ()).map_err(Into::into),
     };
     match result {
