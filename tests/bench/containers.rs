@@ -75,6 +75,7 @@ async fn embedded(state: &Path, mode: Mode) -> Arc<Embedded> {
         allow_local: false,
         self_exe: binary(),
         masked: Vec::new(),
+        most_image_bytes: 1 << 30,
         isolation: Isolation { network, ..Isolation::default() },
     };
     let runtime = Arc::new(Embedded::new(state.to_path_buf(), options).unwrap());

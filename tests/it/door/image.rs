@@ -65,16 +65,33 @@ pub struct Registry {
     /// `HOST:PORT`
     pub address: String,
     _server: Child,
-    _directory: tempfile::TempDir,
+    /// Where it keeps everything.
+    pub directory: tempfile::TempDir,
 }
 
 impl Registry {
     pub async fn new() -> Registry {
+        let registry = Registry::empty("").await;
+        let (directory, address) = (registry.directory.path(), &registry.address);
+        let image = format!("{address}/busybox:latest");
+        let root = directory.join("root");
+        busybox(&root);
+        run(directory, "tar", &["-C", "root", "-cf", "root.tar", "."]).await;
+        run(directory, "docker", &["import", "-c", "ENV OF_IMAGE=yes", "root.tar", &image]).await;
+        run(directory, "docker", &["push", "-q", &image]).await;
+        // Whoever uses it has to pull it.
+        run(directory, "docker", &["rmi", &image]).await;
+        registry
+    }
+
+    /// One without an image, with more of its configuration; `{DIR}` is a directory of its own.
+    pub async fn empty(more: &str) -> Registry {
         let directory = tempfile::tempdir().unwrap();
         let config = format!(
             "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {0}/data}}}}\n\
-             http: {{addr: '127.0.0.1:0'}}\n",
-            directory.path().display()
+             http: {{addr: '127.0.0.1:0'}}\n{1}\n",
+            directory.path().display(),
+            more.replace("{DIR}", &directory.path().display().to_string())
         );
         std::fs::write(directory.path().join("config.yml"), config).unwrap();
         let mut server = Command::new("docker-registry")
@@ -93,14 +110,55 @@ impl Registry {
             }
         };
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        let image = format!("{address}/busybox:latest");
-        let root = directory.path().join("root");
-        busybox(&root);
-        run(directory.path(), "tar", &["-C", "root", "-cf", "root.tar", "."]).await;
-        run(directory.path(), "docker", &["import", "-c", "ENV OF_IMAGE=yes", "root.tar", &image]).await;
-        run(directory.path(), "docker", &["push", "-q", &image]).await;
-        // Whoever uses it has to pull it.
-        run(directory.path(), "docker", &["rmi", &image]).await;
-        Registry { address, _server: server, _directory: directory }
+        Registry { address, _server: server, directory }
     }
+}
+
+/// `sha256:…`
+pub fn digest(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    format!("sha256:{}", hex::encode(sha2::Sha256::digest(bytes)))
+}
+
+/// A tar archive of a directory's files.
+pub fn archive(root: &Path) -> Vec<u8> {
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.follow_symlinks(false);
+    archive.append_dir_all(".", root).unwrap();
+    archive.into_inner().unwrap()
+}
+
+/// Pushes an image without an engine: layers as tar archives, the lowest first, and how it runs. Its digest.
+pub async fn push(registry: &str, name: &str, tag: &str, layers: &[Vec<u8>], run: serde_json::Value) -> String {
+    use std::io::Write;
+    let http = reqwest::Client::new();
+    let blob = async |bytes: Vec<u8>| {
+        let start = http.post(format!("http://{registry}/v2/{name}/blobs/uploads/")).send().await.unwrap();
+        let mut place = start.url().join(start.headers()["location"].to_str().unwrap()).unwrap();
+        place.query_pairs_mut().append_pair("digest", &digest(&bytes));
+        let (size, name) = (bytes.len(), digest(&bytes));
+        let sent = http.put(place).body(bytes).send().await.unwrap();
+        assert!(sent.status().is_success(), "{}", sent.text().await.unwrap());
+        serde_json::json!({"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "size": size, "digest": name})
+    };
+    let mut entries = Vec::new();
+    for layer in layers {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(layer).unwrap();
+        entries.push(blob(encoder.finish().unwrap()).await);
+    }
+    let unpacked: Vec<String> = layers.iter().map(|layer| digest(layer)).collect();
+    let config = serde_json::json!({
+        "architecture": "amd64", "os": "linux", "config": run, "rootfs": {"type": "layers", "diff_ids": unpacked},
+    });
+    let mut config = blob(config.to_string().into_bytes()).await;
+    config["mediaType"] = "application/vnd.oci.image.config.v1+json".into();
+    let media = "application/vnd.oci.image.manifest.v1+json";
+    let manifest =
+        serde_json::json!({"schemaVersion": 2, "mediaType": media, "config": config, "layers": entries}).to_string();
+    let named = digest(manifest.as_bytes());
+    let put = http.put(format!("http://{registry}/v2/{name}/manifests/{tag}")).header("content-type", media);
+    let sent = put.body(manifest).send().await.unwrap();
+    assert!(sent.status().is_success(), "{}", sent.text().await.unwrap());
+    named
 }

@@ -7,6 +7,7 @@ mod demo;
 mod doctor;
 mod errors;
 mod image;
+mod images;
 mod push;
 mod remote;
 mod restart;
