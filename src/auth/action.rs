@@ -232,6 +232,16 @@ actions! {
     UnpauseAllComponents           Put    "/api/v1/components/unpause" Admin Owner System
     PauseComponent                 Put    "/api/v1/components/{component_name}/pause" Admin Owner System
     UnpauseComponent               Put    "/api/v1/components/{component_name}/unpause" Admin Owner System
+    ListSessions                   Get    "/api/v1/user/sessions" Authenticated Viewer System
+    EndSession                     Delete "/api/v1/user/sessions/{session_id}" Authenticated Viewer System
+    EndSessionsOfUser              Delete "/api/v1/users/{user_id}/sessions" Admin Owner System
+    ListServiceAccounts            Get    "/api/v1/teams/{team_name}/service-accounts" Team Owner Team
+    CreateServiceAccount           Post   "/api/v1/teams/{team_name}/service-accounts" Team Owner Team
+    DeleteServiceAccount           Delete "/api/v1/teams/{team_name}/service-accounts/{account_name}" Team Owner Team
+    GetTeamNetworks                Get    "/api/v1/teams/{team_name}/networks" Team Owner Team
+    SetTeamNetworks                Put    "/api/v1/teams/{team_name}/networks" Team Owner Team
+    ListTeamAudit                  Get    "/api/v1/teams/{team_name}/audit" Team Owner Team
+    ListAudit                      Get    "/api/v1/audit" Admin Owner System
 }
 
 #[cfg(test)]

@@ -23,6 +23,10 @@ pub struct Claims {
     /// As the connector names them: `org`, `org:team`, or plain.
     #[serde(default)]
     pub groups: Vec<String>,
+    /// What team rules may know them by: the local user name, the GitHub login, the subject and the verified address of
+    /// an OpenID provider. Never a name to show or an address that nobody has verified.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub known_as: Vec<String>,
     /// How they signed in.
     #[serde(default)]
     pub federated_claims: Federated,
@@ -49,10 +53,7 @@ impl Claims {
     }
 
     fn is_user(&self, listed: &str) -> bool {
-        let connector = &self.federated_claims.connector_id;
-        [&self.federated_claims.user_id, &self.preferred_username, &self.name]
-            .into_iter()
-            .any(|id| !id.is_empty() && same(listed, connector, id))
+        self.known_as.iter().any(|id| !id.is_empty() && same(listed, &self.federated_claims.connector_id, id))
     }
 
     fn is_in_group(&self, listed: &str) -> bool {
@@ -136,6 +137,7 @@ mod tests {
     fn claims(connector: &str, id: &str, groups: &[&str]) -> Claims {
         Claims {
             federated_claims: Federated { connector_id: connector.into(), user_id: id.into() },
+            known_as: vec![id.to_owned()],
             groups: groups.iter().map(ToString::to_string).collect(),
             ..Claims::default()
         }
@@ -151,6 +153,18 @@ mod tests {
         assert_eq!(auth.roles_of(&claims("github", "alice", &[])), []);
         assert_eq!(auth.roles_of(&claims("github", "bob", &["org", "org:team"])), [Role::Viewer]);
         assert_eq!(auth.roles_of(&Claims::default()), []);
+    }
+
+    #[test]
+    fn a_name_to_show_and_an_unverified_address_are_nobody() {
+        let auth: TeamAuth = serde_json::from_str(r#"{"owner":{"users":["github:alice"]}}"#).unwrap();
+        let clone = Claims {
+            name: "alice".into(),
+            preferred_username: "alice".into(),
+            email: "alice".into(),
+            ..claims("github", "mallory", &[])
+        };
+        assert_eq!(auth.roles_of(&clone), []);
     }
 
     #[test]

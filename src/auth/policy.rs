@@ -29,6 +29,12 @@ impl Standing {
         standing
     }
 
+    /// A service account: one role on one team, whatever the teams say of people.
+    pub fn of_service(claims: Claims, team: &str, admin_team: bool, role: Role) -> Standing {
+        let roles = BTreeMap::from([(team.to_owned(), vec![role])]);
+        Standing { claims, admin: admin_team && role == Role::Owner, roles }
+    }
+
     /// The strongest role on a team; administrators own every team.
     pub fn role_on(&self, team: &str) -> Option<Role> {
         if self.admin {
@@ -128,6 +134,7 @@ mod tests {
     fn person(name: &str) -> Option<Standing> {
         let claims = |user: &str| Claims {
             federated_claims: Federated { connector_id: "local".into(), user_id: user.into() },
+            known_as: vec![user.into()],
             ..Claims::default()
         };
         let auth = |text: &str| serde_json::from_str::<TeamAuth>(text).unwrap();

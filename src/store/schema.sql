@@ -8,23 +8,54 @@ create table teams (
   -- Owners of an admin team administer the installation. `main` is the one made at first start.
   admin integer not null default 0 check (admin in (0, 1)),
   -- {"owner": {"users": ["local:alice"], "groups": []}, ...}: who has which role, in Concourse's own form.
-  auth text not null default '{}'
+  auth text not null default '{}',
+  -- JSON list of networks its members must call from; empty for any.
+  networks text not null default '[]'
 ) strict;
 
 -- Bearer tokens are kept by digest only; a stolen database signs nobody in.
 create table tokens (
-  digest text primary key,
-  -- sub, aud, name, preferred_username, email, groups, federated_claims {connector_id, user_id}
+  id integer primary key,
+  digest text not null unique,
+  -- A browser's session, a sign-in of the client, or a service account.
+  kind text not null check (kind in ('browser', 'client', 'service')),
+  -- Whose it is: the subject of the claims.
+  sub text not null,
+  -- sub, name, preferred_username, email, groups, known_as, federated_claims {connector_id, user_id}: as learnt at
+  -- sign-in, so created_at tells how old the groups are.
   claims text not null,
-  expires_at integer not null
+  created_at integer not null,
+  expires_at integer not null,
+  last_used_at integer,
+  -- From where it was made.
+  address text not null default '',
+  -- Of service accounts: where and what they may, and who made them.
+  team_id integer references teams on delete cascade,
+  name text,
+  role text check (role in ('viewer', 'pipeline-operator', 'member', 'owner')),
+  created_by text,
+  check ((kind = 'service') = (team_id is not null))
+) strict;
+create index tokens_of_person on tokens (sub);
+create unique index service_accounts on tokens (team_id, name) where kind = 'service';
+
+-- Users with a password. Names that differ in case only are one name.
+create table local_users (
+  key text primary key,
+  name text not null,
+  -- bcrypt or argon2 in its usual text form; null for users who are named by --add-local-user.
+  hash text,
+  created_at integer not null,
+  changed_at integer not null
 ) strict, without rowid;
 
--- Who has signed in, for `fly active-users`.
+-- Who has signed in, with what was learnt of them then.
 create table users (
   id integer primary key,
   sub text not null unique,
   username text not null,
   connector text not null,
+  claims text not null default '{}',
   last_login integer not null
 ) strict;
 
@@ -373,14 +404,28 @@ create table settings (
   value text not null
 ) strict, without rowid;
 
--- Who did what.
+-- Who did what: each change, each sign-in, each use of a service account.
 create table audit (
   id integer primary key,
   at integer not null,
-  -- The route's name, such as CreateJobBuild.
+  -- The route's name, such as CreateJobBuild, or SignIn.
   action text not null,
+  -- The name shown, and the identity behind it; '' for nobody known.
   user text not null,
+  sub text not null default '',
+  -- How they signed in.
+  connector text not null default '',
+  -- From where.
+  address text not null default '',
+  -- The team it was done to; null once that is gone, or where there is none.
+  team_id integer,
   team text not null default '',
+  -- What it was done to, such as 'pipeline p, job j'.
+  object text not null default '',
   parameters text not null default '{}',
-  status integer not null
+  status integer not null,
+  -- Digest over the row before's and this row: a row that was changed or taken out breaks the chain.
+  chain text not null
 ) strict;
+create index audit_of_team on audit (team_id, id) where team_id is not null;
+create index audit_by_time on audit (at);

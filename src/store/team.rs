@@ -86,6 +86,12 @@ impl WriteTx<'_> {
         Ok((team, created))
     }
 
+    /// Sets the networks its members must call from; none for any.
+    pub fn set_team_networks(&self, id: TeamId, networks: &[String]) -> Result<()> {
+        self.prepare_cached("update teams set networks = ? where id = ?")?.execute(params![Json(networks), id])?;
+        Ok(())
+    }
+
     /// Renames a team.
     pub fn rename_team(&self, id: TeamId, name: &str) -> Result<Renamed> {
         if self.find_team(name)?.is_some_and(|t| t.id != id) {
@@ -97,6 +103,7 @@ impl WriteTx<'_> {
 
     /// Removes a team and all that is its own.
     pub fn destroy_team(&self, id: TeamId) -> Result<bool> {
+        self.orphan_audit(id)?;
         Ok(self.prepare_cached("delete from teams where id = ?")?.execute([id])? == 1)
     }
 }

@@ -17,6 +17,8 @@ pub struct TeamAccess {
     pub admin: bool,
     /// Who has which role.
     pub auth: TeamAuth,
+    /// The networks its members must call from; empty for any.
+    pub networks: Vec<String>,
 }
 
 /// A pipeline as far as access depends on it.
@@ -50,13 +52,15 @@ pub struct BuildAccess {
 impl ReadTx<'_> {
     /// All teams, oldest first.
     pub fn teams_with_auth(&self) -> Result<Vec<TeamAccess>> {
-        let mut rows = self.prepare_cached("select id, name, admin, auth from teams order by id")?;
+        let mut rows = self.prepare_cached("select id, name, admin, auth, networks from teams order by id")?;
         let rows = rows.query_map([], |r| {
-            Ok((TeamId(r.get(0)?), r.get::<_, String>(1)?, r.get::<_, bool>(2)?, r.get::<_, String>(3)?))
+            let texts = (r.get::<_, String>(3)?, r.get::<_, String>(4)?);
+            Ok((TeamId(r.get(0)?), r.get::<_, String>(1)?, r.get::<_, bool>(2)?, texts))
         })?;
         rows.map(|row| {
-            let (id, name, admin, auth) = row?;
-            Ok(TeamAccess { id, name, admin, auth: serde_json::from_str(&auth)? })
+            let (id, name, admin, (auth, networks)) = row?;
+            let (auth, networks) = (serde_json::from_str(&auth)?, serde_json::from_str(&networks)?);
+            Ok(TeamAccess { id, name, admin, auth, networks })
         })
         .collect()
     }
