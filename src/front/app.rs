@@ -3,6 +3,7 @@
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::origin::Networks;
 use super::pages::Pages;
 use crate::audit::Audit;
 use crate::auth::policy::Rbac;
@@ -25,6 +26,10 @@ pub struct Settings {
     pub cluster_name: String,
     /// Cookies only over TLS.
     pub cookie_secure: bool,
+    /// What browsers are told about never coming without TLS again.
+    pub hsts: Option<String>,
+    /// Who may call, and whose word is taken for who calls.
+    pub networks: Networks,
     /// Name of the worker in this process.
     pub worker_name: String,
     /// The built-in resource types.

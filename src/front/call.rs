@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
-use super::{App, Failure};
+use super::{App, Failure, Origin};
 
 /// Longest body that is read into memory: a pipeline's configuration is the largest of them.
 const LONGEST: usize = 32 * 1024 * 1024;
@@ -26,6 +26,8 @@ pub struct Call {
     pub query: Query,
     /// Fields of a posted form; only pages have them, see [`super::Routes::form`].
     pub form: Query,
+    /// Where it comes from.
+    pub origin: Origin,
     /// The cross-site request token of the session, for forms.
     pub csrf: String,
     /// The body, unless it was read as a form. The lock only makes a `Call` shareable between threads.
@@ -60,11 +62,23 @@ impl Call {
             .map_err(|e| Failure::bad_request(format!("the body could not be read: {e}")))
     }
 
+    /// The body as JSON, when the rest of the call is still needed.
+    pub async fn take_json<T: DeserializeOwned>(&mut self) -> Result<T, Failure> {
+        let body = std::mem::take(self.body.get_mut().unwrap_or_else(PoisonError::into_inner));
+        read_json(body).await
+    }
+
     /// The body as JSON; anything else is a bad request.
     pub async fn json<T: DeserializeOwned>(self) -> Result<T, Failure> {
-        let bytes = self.bytes().await?;
-        serde_json::from_slice(&bytes).map_err(|e| Failure::bad_request(format!("malformed request: {e}")))
+        read_json(self.into_body()).await
     }
+}
+
+async fn read_json<T: DeserializeOwned>(body: Body) -> Result<T, Failure> {
+    let bytes = axum::body::to_bytes(body, LONGEST)
+        .await
+        .map_err(|e| Failure::bad_request(format!("the body could not be read: {e}")))?;
+    serde_json::from_slice(&bytes).map_err(|e| Failure::bad_request(format!("malformed request: {e}")))
 }
 
 /// Names and values in the order they came.

@@ -7,17 +7,25 @@
 mod answer;
 mod app;
 mod call;
-mod headers;
+mod gate;
 mod instance;
+pub mod origin;
 pub mod pages;
 mod permit;
 mod routes;
+pub mod service;
 mod session;
+mod team_networks;
+pub mod trail;
+mod way_back;
 
 pub use answer::{Answer, Failure, empty, html, json, redirect, text};
 pub use app::{App, AppParts, BuiltIn, LogLevel, Settings};
 pub use call::{Call, Query, percent_decode, query_escape};
 pub use instance::instance_vars;
-pub use permit::{Permit, Visible};
+pub use origin::{Networks, Origin, Peer};
+pub use permit::{Caller, Permit, Rights, Visible};
 pub use routes::Routes;
-pub use session::{Token, clear_cookies, cookie, session_cookies, token};
+pub use session::{Token, clear_cookies, cookie, is_own, session_cookies, token};
+pub use team_networks::set_team_networks;
+pub use way_back::way_back;

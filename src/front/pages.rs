@@ -6,6 +6,8 @@ use axum::http::StatusCode;
 pub trait Pages: Send + Sync {
     /// The form that asks for name and password.
     fn sign_in(&self, page: &SignIn) -> String;
+    /// Asks whether to sign out. Posts `csrf_token` to `/sky/logout`.
+    fn sign_out(&self, csrf: &str) -> String;
     /// Where a sign-in for the command line ends.
     fn signed_in_client(&self, page: &SignedInClient) -> String;
     /// What went wrong on the way to a page.
@@ -27,6 +29,17 @@ pub struct SignIn {
     pub login: String,
     /// Whether there is anybody who could sign in with a password.
     pub has_local_users: bool,
+    /// Ways through other servers.
+    pub ways: Vec<Way>,
+}
+
+/// A way to sign in through another server.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Way {
+    /// Where it begins.
+    pub href: String,
+    /// What it is called.
+    pub label: String,
 }
 
 /// What the last page of the client's sign-in needs.
@@ -45,12 +58,22 @@ impl Pages for Plain {
     fn sign_in(&self, page: &SignIn) -> String {
         let SignIn { redirect_uri, state, error, login, .. } = page;
         let [redirect_uri, state, error, login] = [redirect_uri, state, error, login].map(|s| escape(s));
+        let ways: Vec<String> = page.ways.iter().map(|w| link(&w.href, &w.label)).collect();
+        let ways = ways.concat();
         frame(&format!(
-            r#"<p role="alert">{error}</p><form method="post" action="/sky/login">
+            r#"<p role="alert">{error}</p>{ways}<form method="post" action="/sky/login">
 <input type="hidden" name="redirect_uri" value="{redirect_uri}"><input type="hidden" name="state" value="{state}">
 <label>username <input name="login" value="{login}" required autofocus autocomplete="username"></label>
 <label>password <input name="password" type="password" required autocomplete="current-password"></label>
 <button>login</button></form>"#
+        ))
+    }
+
+    fn sign_out(&self, csrf: &str) -> String {
+        let csrf = escape(csrf);
+        frame(&format!(
+            r#"<form method="post" action="/sky/logout"><input type="hidden" name="csrf_token" value="{csrf}">
+<button>sign out</button></form>"#
         ))
     }
 
@@ -71,6 +94,10 @@ fn frame(body: &str) -> String {
     format!(
         "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>whistlestop</title></head><body>{body}</body></html>\n"
     )
+}
+
+fn link(href: &str, label: &str) -> String {
+    format!(r#"<p><a href="{}">{}</a></p>"#, escape(href), escape(label))
 }
 
 fn escape(text: &str) -> String {

@@ -4,14 +4,24 @@ use std::collections::BTreeMap;
 
 use axum::http::{HeaderMap, StatusCode};
 
+use std::time::Duration;
+
+use super::origin::{network, within};
 use super::session::{self, Token};
-use super::{App, Failure, Query, instance_vars};
-use crate::auth::{Access, Action, Claims, Decision, Object, Role, Standing, decide};
+use super::{App, Failure, Origin, Query, instance_vars};
+use crate::audit::Entry;
+use crate::auth::action::TABLE;
+use crate::auth::{Access, Action, Decision, Object, Role, Standing, decide};
+use crate::base::clock::Time;
 use crate::base::id::{BuildId, TeamId};
 use crate::base::version::digest;
 use crate::store::ReadTx;
 use crate::store::build::Audience;
 use crate::store::show::access::{BuildAccess, PipelineAccess, TeamAccess};
+use crate::store::token::Bearer;
+
+/// How exactly it is known when a token was last used: a write for each of its requests would be too many.
+const USED: Duration = Duration::from_secs(300);
 
 /// What is refused for an archived pipeline.
 const NEEDS_LIVE_PIPELINE: &[Action] = &[
@@ -42,6 +52,29 @@ pub struct Permit {
     build: Option<BuildId>,
     /// Teams on which the caller has a role.
     own: Vec<TeamId>,
+    caller: Option<Caller>,
+}
+
+/// The actions that a page may offer: buttons follow the same table, and what the operator has moved in it, as checks do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rights(Vec<&'static str>);
+
+impl Rights {
+    /// Whether the action of that name is among them.
+    pub fn may(&self, name: &str) -> bool {
+        self.0.contains(&name)
+    }
+}
+
+/// By what a caller is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    /// The row of their token.
+    pub token: i64,
+    /// When they signed in; as old as this is what is known of their groups.
+    pub since: Time,
+    /// Whether it is a service account rather than a person.
+    pub is_service: bool,
 }
 
 /// Whose rows a page may show, by name.
@@ -62,6 +95,22 @@ impl Permit {
     /// Who asks; none if they have not signed in.
     pub fn who(&self) -> Option<&Standing> {
         self.who.as_ref()
+    }
+
+    /// By what the caller is known; none if they have not signed in.
+    pub fn caller(&self) -> Option<Caller> {
+        self.caller
+    }
+
+    /// Whether the caller's role on the object's team allows another action too: what a page may offer.
+    pub fn may(&self, app: &App, action: Action) -> bool {
+        self.role >= Some(app.settings.rbac.role(action))
+    }
+
+    /// All that the caller's role on the object's team allows.
+    pub fn rights(&self, app: &App) -> Rights {
+        let allowed = TABLE.iter().filter(|row| self.may(app, row.action));
+        Rights(allowed.map(|row| row.name).collect())
     }
 
     /// The name to record the action under.
@@ -130,6 +179,7 @@ pub(super) struct Request<'a> {
     pub headers: &'a HeaderMap,
     pub path: &'a BTreeMap<String, String>,
     pub query: &'a Query,
+    pub origin: Origin,
     /// Whether a token that is not valid counts as none (pages), rather than being refused (API).
     pub lenient: bool,
 }
@@ -137,16 +187,15 @@ pub(super) struct Request<'a> {
 /// What one read of the database found.
 #[derive(Default)]
 struct Found {
-    claims: Option<Claims>,
+    bearer: Option<Bearer>,
     teams: Vec<TeamAccess>,
     pipeline: Option<PipelineAccess>,
     build: Option<BuildAccess>,
 }
 
-/// Decides whether the request may be done.
-pub(super) async fn check(app: &App, request: Request<'_>) -> Result<Permit, Failure> {
-    let Request { action, path, .. } = request;
-    let access = action.row().access;
+/// Decides whether the request may be done, and notes in `entry` who asks and whose property it is about.
+pub(super) async fn check(app: &App, request: Request<'_>, entry: &mut Entry) -> Result<Permit, Failure> {
+    let Request { action, path, origin, .. } = request;
     let token = match session::token(request.headers) {
         Token::Header(t) | Token::Cookie(t) => Some(digest(t.as_bytes())),
         Token::Malformed if !request.lenient => return Err(Failure::unauthenticated()),
@@ -163,19 +212,58 @@ pub(super) async fn check(app: &App, request: Request<'_>) -> Result<Permit, Fai
     let found = app
         .store
         .read(move |tx| {
-            let claims = token.map(|t| tx.session(&t, now)).transpose()?.flatten();
-            find(tx, claims, team_name.as_deref(), pipeline_name.as_deref(), &vars, build)
+            let bearer = token.map(|t| tx.bearer(&t, now)).transpose()?.flatten();
+            find(tx, bearer, team_name.as_deref(), pipeline_name.as_deref(), &vars, build)
         })
         .await?;
-    if given && found.claims.is_none() && !request.lenient {
+    if given && found.bearer.is_none() && !request.lenient {
         return Err(Failure::unauthenticated());
     }
-    permit(app, action, access, path.get("team_name").map(String::as_str), found)
+    if let Some(bearer) = &found.bearer {
+        entry.by(&bearer.claims, bearer.service.is_some());
+        used(app, bearer, now).await;
+    }
+    let owner = found.build.as_ref().map(|b| b.team.as_str()).or(path.get("team_name").map(String::as_str));
+    let owner = found.teams.iter().find(|t| Some(t.name.as_str()) == owner);
+    entry.to(owner.map(|t| (t.id, t.name.as_str())));
+    permit(app, action, path.get("team_name").map(String::as_str), found, origin)
+}
+
+/// Notes now and then that a token is in use.
+async fn used(app: &App, bearer: &Bearer, now: Time) {
+    if now.since(bearer.last_used.max(bearer.since)) >= USED || (bearer.service.is_some() && bearer.last_used.0 == 0) {
+        let id = bearer.token;
+        if let Err(error) = app.store.write(move |tx| tx.touch_token(id, now)).await {
+            tracing::warn!(%error, "the use of a token could not be noted");
+        }
+    }
+}
+
+/// All the caller is here. Who calls from outside a team's networks has no role on it; administrators have theirs from
+/// wherever the server itself may be used, so that they can put a wrong list right.
+fn standing(bearer: Bearer, teams: &[TeamAccess], origin: Origin) -> Standing {
+    let mut standing = match bearer.service {
+        Some((id, role)) => match teams.iter().find(|t| t.id == id) {
+            Some(team) => Standing::of_service(bearer.claims, &team.name, team.admin, role),
+            None => Standing { claims: bearer.claims, ..Standing::default() },
+        },
+        None => Standing::of(bearer.claims, teams.iter().map(|t| (t.name.as_str(), t.admin, &t.auth))),
+    };
+    if !standing.admin {
+        let outside = |t: &&TeamAccess| {
+            let networks: Vec<_> = t.networks.iter().filter_map(|n| network(n).ok()).collect();
+            !t.networks.is_empty() && !within(&networks, origin.address)
+        };
+        for team in teams.iter().filter(outside) {
+            standing.roles.remove(&team.name);
+        }
+    }
+    standing
 }
 
 fn find(
     tx: &ReadTx<'_>,
-    claims: Option<Claims>,
+    bearer: Option<Bearer>,
     team: Option<&str>,
     pipeline: Option<&str>,
     vars: &str,
@@ -188,12 +276,14 @@ fn find(
         _ => None,
     };
     let build = build.map(|b| tx.build_access(b)).transpose()?.flatten();
-    Ok(Found { claims, teams, pipeline, build })
+    Ok(Found { bearer, teams, pipeline, build })
 }
 
-fn permit(app: &App, action: Action, access: Access, team_name: Option<&str>, found: Found) -> Result<Permit, Failure> {
-    let teams = found.teams.iter().map(|t| (t.name.as_str(), t.admin, &t.auth));
-    let who = found.claims.map(|claims| Standing::of(claims, teams));
+fn permit(app: &App, action: Action, team_name: Option<&str>, found: Found, origin: Origin) -> Result<Permit, Failure> {
+    let access = action.row().access;
+    let known = |b: &Bearer| Caller { token: b.token, since: b.since, is_service: b.service.is_some() };
+    let caller = found.bearer.as_ref().map(known);
+    let who = found.bearer.map(|bearer| standing(bearer, &found.teams, origin));
     let of_build = matches!(access, Access::Build | Access::BuildOfPublicJob | Access::ChangeBuild);
     if of_build && found.build.is_none() && who.is_some() {
         return Err(Failure::not_found());
@@ -216,5 +306,5 @@ fn permit(app: &App, action: Action, access: Access, team_name: Option<&str>, fo
     let team = found.teams.iter().find(|t| Some(t.name.as_str()) == owner).map(|t| (t.id, t.name.clone()));
     let has_role = |t: &&TeamAccess| who.as_ref().is_some_and(|s| s.roles.contains_key(&t.name));
     let own = found.teams.iter().filter(has_role).map(|t| t.id).collect();
-    Ok(Permit { action, role, team, pipeline: found.pipeline, build: found.build.map(|b| b.id), own, who })
+    Ok(Permit { action, role, team, pipeline: found.pipeline, build: found.build.map(|b| b.id), own, who, caller })
 }

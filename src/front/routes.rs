@@ -15,7 +15,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 
 use super::session::{self, Token};
-use super::{Answer, App, Call, Failure, Permit, Query, clear_cookies, headers, html, permit, redirect};
+use super::{Answer, App, Call, Failure, Origin, Permit, Query, clear_cookies, gate, html, permit, redirect};
 use crate::audit::Entry;
 use crate::auth::Action;
 use crate::auth::action::{Method, TABLE};
@@ -127,6 +127,7 @@ impl Routes {
             router = router.route(&path, methods);
         }
         let (app, fallback) = (self.app, self.fallback);
+        let gate = middleware::from_fn_with_state(app.clone(), gate::pass);
         router
             .fallback(move |request: Request| {
                 let (app, fallback) = (app.clone(), fallback.clone());
@@ -138,8 +139,8 @@ impl Routes {
                 }
             })
             .layer(CompressionLayer::new())
-            .layer(middleware::from_fn(headers::add))
             .layer(CatchPanicLayer::custom(panicked))
+            .layer(gate)
     }
 
     fn add(&mut self, path: &str, filter: MethodFilter, action: Action, kind: Kind, handler: Handler) {
@@ -188,7 +189,8 @@ async fn call(app: App, request: Request) -> Call {
     };
     let query = Query::parse(parts.uri.query().unwrap_or(""));
     let csrf = session::csrf(&parts.headers).to_owned();
-    Call { app, parts, path, query, form: Query::default(), csrf, body: body.into() }
+    let origin = parts.extensions.get::<Origin>().copied().unwrap_or_default();
+    Call { app, parts, path, query, form: Query::default(), origin, csrf, body: body.into() }
 }
 
 async fn open(app: App, handler: Open, request: Request) -> Response {
@@ -206,10 +208,11 @@ async fn guarded(app: App, action: Action, kind: Kind, handler: Handler, request
     let by_cookie = matches!(session::token(&call.parts.headers), Token::Cookie(_));
     let (method, target) = (call.parts.method.clone(), call.parts.uri.path_and_query().map(ToString::to_string));
     let mut entry = Entry::new(action, &call.path, &call.query.0);
+    entry.from(call.origin.address.to_string());
     let answer = checked(&app, action, kind, call, handler, &mut entry).await;
     let mut response = answer.unwrap_or_else(|failure| match kind {
         Kind::Api => failure.into_response(),
-        Kind::Page => problem(&app, &failure, !entry.user.is_empty()),
+        Kind::Page => problem(&app, &failure, entry.has_user()),
     });
     let status = response.status();
     app.audit.record(entry.ended(status.as_u16(), app.clock.now())).await;
@@ -239,18 +242,21 @@ async fn checked(app: &App, action: Action, kind: Kind, mut call: Call, handler:
             headers: &call.parts.headers,
             path: &call.path,
             query: &call.query,
+            origin: call.origin,
             lenient: kind == Kind::Page,
         },
+        entry,
     )
     .await?;
-    permit.user().clone_into(&mut entry.user);
     if kind == Kind::Page {
         read_form(&mut call).await?;
     }
     if matches!(session::token(&call.parts.headers), Token::Cookie(_)) {
         let header = call.header("x-csrf-token");
         let repeated = if header.is_empty() { call.form.get("csrf_token") } else { header };
-        if !session::is_own(&call.parts.method, &call.parts.headers, repeated) {
+        if !session::is_own(&call.parts.method, &call.parts.headers, repeated)
+            || !session::is_own_socket(&call.parts.headers, &app.settings.external_url)
+        {
             return Err(Failure::unauthenticated());
         }
     }

@@ -61,6 +61,18 @@ pub fn is_own(method: &Method, headers: &HeaderMap, repeated: &str) -> bool {
     method.is_safe() || (!expected.is_empty() && bool::from(expected.as_bytes().ct_eq(repeated.as_bytes())))
 }
 
+/// Whether a websocket that is carried by a cookie was opened by a page of ours: it begins with a `GET`, and browsers let
+/// any page open one, but they say which.
+pub fn is_own_socket(headers: &HeaderMap, external_url: &str) -> bool {
+    let text = |name| headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok()).unwrap_or("");
+    if !text(header::UPGRADE).eq_ignore_ascii_case("websocket") {
+        return true;
+    }
+    let (origin, host) = (text(header::ORIGIN), text(header::HOST));
+    let same_host = origin.split_once("://").is_some_and(|(_, from)| !from.is_empty() && from == host);
+    origin == external_url || same_host
+}
+
 /// The two cookies of a browser that has just signed in.
 pub fn session_cookies(token: &str, csrf: &str, seconds: u64, secure: bool) -> [HeaderValue; 2] {
     let secure = if secure { "; Secure" } else { "" };
@@ -108,6 +120,21 @@ mod tests {
         ] {
             assert_eq!(token(&headers(&given)), expected, "{given:?}");
         }
+    }
+
+    #[test]
+    fn a_socket_by_cookie_must_come_from_a_page_of_ours() {
+        for (origin, expected) in [
+            ("https://ci.example.com", true),
+            ("http://10.0.0.1:8080", true),
+            ("https://evil.example.com", false),
+            ("null", false),
+            ("", false),
+        ] {
+            let with = headers(&[("upgrade", "websocket"), ("origin", origin), ("host", "10.0.0.1:8080")]);
+            assert_eq!(is_own_socket(&with, "https://ci.example.com"), expected, "{origin}");
+        }
+        assert!(is_own_socket(&headers(&[("origin", "https://evil.example.com")]), "https://ci.example.com"));
     }
 
     #[test]
