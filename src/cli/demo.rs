@@ -75,7 +75,7 @@ pub fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     let user = (serve.add_local_user.is_empty()).then(|| format!("{NAME}:{password}"));
     if let Some(user) = &user {
         serve.add_local_user.push(user.parse::<LocalUser>().map_err(anyhow::Error::msg)?);
-        serve.main_team_local_user.push(NAME.to_owned());
+        serve.main_team.main_team_local_user.push(NAME.to_owned());
     }
     let runtime = super::runtime()?;
     let run = async {

@@ -78,6 +78,7 @@ impl Pass for Collect {
         self.forget_outputs().await?;
         self.bound_caches().await?;
         volumes(&self.shared).await?;
+        audit(&self.shared).await?;
         self.shared.store.keep_space().await?;
         Ok(None)
     }
@@ -147,6 +148,15 @@ fn places(shared: &Shared) -> Vec<Arc<dyn Runtime>> {
         places.push(natives);
     }
     places
+}
+
+/// Forgets what is older than the audit trail is kept. It looks first: an idle server writes nothing.
+async fn audit(shared: &Arc<Shared>) -> crate::store::Result<()> {
+    let end = before(shared.clock.now(), shared.settings.audit_retention);
+    if shared.store.read(move |tx| tx.has_old_audit(end)).await? {
+        shared.store.write(move |tx| tx.purge_audit(end)).await?;
+    }
+    Ok(())
 }
 
 /// What is removed from a runtime.

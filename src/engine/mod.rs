@@ -87,6 +87,8 @@ pub struct Settings {
     pub share_histories: bool,
     /// What is kept for how long.
     pub keeping: retention::Keeping,
+    /// How long the audit trail is kept.
+    pub audit_retention: Duration,
 }
 
 /// What an engine is made of.

@@ -12,9 +12,8 @@ use axum::http::header;
 use super::config::{RoleChoice, Serve};
 use super::lock::RoleLock;
 use super::runtimes::{self, Runtimes};
-use super::{listen, log, metrics};
+use super::{listen, log, metrics, tls};
 use crate::audit::Audit;
-use crate::auth::TeamAuth;
 use crate::auth::policy::Rbac;
 use crate::base::clock::{Clock, System, Time};
 use crate::base::hold::Hold;
@@ -23,8 +22,8 @@ use crate::base::shutdown::Shutdown;
 use crate::engine::feed::Feed;
 use crate::engine::{self, Wakes};
 use crate::front::{App, AppParts, BuiltIn, Routes, Settings};
-use crate::login::{LocalUsers, Login};
 use crate::resource::base_type::BaseTypes;
+use crate::login::{Login, LoginParts};
 use crate::resource::bundle::{self, Bundle};
 use crate::resource::native;
 use crate::schedule::due::Intervals;
@@ -70,10 +69,7 @@ impl World {
             .with_context(|| format!("cannot open the database in {}", serve.state_dir.display()))?;
         let listener = listen::bind((serve.bind_ip, serve.bind_port).into(), "--bind-port").await?;
         let address = listener.local_addr()?;
-        let notices = notices(&serve);
-        let users = LocalUsers::new(serve.add_local_user.clone());
-        let login = Login::new(store.clone(), seams.clock.clone(), users, serve.auth_duration);
-        prepare(&store, &login, &serve.main_team_local_user).await?;
+        let encrypted = Encrypted::bind(&serve).await?;
         let runtimes = match seams.runtime {
             Some(runtimes) => runtimes,
             None => runtimes::choose(&serve, &store, (!serve.bind_ip.is_loopback()).then_some(address.port())).await?,
@@ -82,7 +78,10 @@ impl World {
             Some(directory) => bundle::discover(directory)?,
             None => Vec::new(),
         };
-        let settings = settings(&serve, &bundles, address, seams.clock.now())?;
+        let settings = settings(&serve, &bundles, (address, encrypted.as_ref()), seams.clock.now())?;
+        let login = login(&serve, &store, &seams.clock, &settings.external_url)?;
+        prepare(&store, &login, &serve).await?;
+        let notices = notices(&serve, &login).await;
         let hold = Hold::default();
         let app = App::new(AppParts {
             feed: Feed::new(store.clone(), seams.clock.clone()),
@@ -113,11 +112,12 @@ impl World {
             engine::start(&shared, &app.shutdown);
         }
         if serve.roles.contains(&RoleChoice::Web) {
-            listen::serve(
-                listener,
-                crate::web::routes(crate::api::routes(Routes::new(app.clone()))).finish(),
-                &app.shutdown,
-            );
+            let router = crate::web::routes(crate::api::routes(Routes::new(app.clone()))).finish();
+            if let Some(encrypted) = encrypted {
+                let listener = tls::Encrypted::new(encrypted.listener, encrypted.acceptor)?;
+                listen::serve(listener, router.clone(), &app.shutdown);
+            }
+            listen::serve(listen::Plain(listener), router, &app.shutdown);
         }
         let metrics = match serve.prometheus_bind_port {
             Some(port) => Some(serve_metrics(&app, (serve.prometheus_bind_ip, port).into(), recorder).await?),
@@ -207,12 +207,50 @@ fn take_roles(serve: &Serve) -> anyhow::Result<Vec<RoleLock>> {
     Ok(roles.into_iter().map(|role| RoleLock::take(directory, role.name())).collect::<Result<_, _>>()?)
 }
 
-fn settings(serve: &Serve, bundles: &[Bundle], address: SocketAddr, started: Time) -> anyhow::Result<Settings> {
-    let local = || format!("http://127.0.0.1:{}", address.port());
+/// The port for HTTPS, before anything is answered on it.
+struct Encrypted {
+    listener: tokio::net::TcpListener,
+    address: SocketAddr,
+    acceptor: tokio_rustls::TlsAcceptor,
+}
+
+impl Encrypted {
+    async fn bind(serve: &Serve) -> anyhow::Result<Option<Encrypted>> {
+        let Some((port, certificate, key)) = serve.network.tls(serve.external_url.as_deref())? else { return Ok(None) };
+        let acceptor = tls::acceptor(&certificate, &key)?;
+        let listener = listen::bind((serve.bind_ip, port).into(), "--tls-bind-port").await?;
+        Ok(Some(Encrypted { address: listener.local_addr()?, listener, acceptor }))
+    }
+}
+
+fn login(serve: &Serve, store: &Store, clock: &Arc<dyn Clock>, external_url: &str) -> anyhow::Result<Login> {
+    Ok(Login::new(LoginParts {
+        store: store.clone(),
+        clock: clock.clone(),
+        users: serve.add_local_user.clone(),
+        connectors: serve.sign_in.connectors(clock)?,
+        callback: format!("{external_url}/sky/issuer/callback"),
+        lifetime: serve.auth_duration,
+    }))
+}
+
+fn settings(
+    serve: &Serve,
+    bundles: &[Bundle],
+    (address, encrypted): (SocketAddr, Option<&Encrypted>),
+    started: Time,
+) -> anyhow::Result<Settings> {
+    let local = || match encrypted {
+        Some(encrypted) => format!("https://127.0.0.1:{}", encrypted.address.port()),
+        None => format!("http://127.0.0.1:{}", address.port()),
+    };
+    let external_url = serve.external_url.as_deref().map_or_else(local, |url| url.trim_end_matches('/').to_owned());
     Ok(Settings {
-        external_url: serve.external_url.as_deref().map_or_else(local, |url| url.trim_end_matches('/').to_owned()),
+        cookie_secure: serve.cookie_secure || external_url.starts_with("https://"),
+        hsts: serve.network.hsts(&external_url),
+        networks: serve.network.networks(),
+        external_url,
         cluster_name: serve.cluster_name.clone().unwrap_or_default(),
-        cookie_secure: serve.cookie_secure,
         worker_name: WORKER.to_owned(),
         resource_types: built_in(bundles, &BaseTypes::new(&serve.base_resource_type)),
         started,
@@ -271,6 +309,7 @@ fn engine_settings(serve: &Serve, external_url: &str) -> anyhow::Result<engine::
             places: vec![std::path::absolute(&serve.state_dir)?],
             least: Arc::new(move |whole| watermark.of(whole)),
         },
+        audit_retention: serve.auditing.audit_retention,
         starts: 2 * std::thread::available_parallelism().map_or(1, usize::from),
         share_histories: serve.enable_global_resources,
         keeping: engine::retention::Keeping {
@@ -299,26 +338,25 @@ fn rbac(path: &Path) -> anyhow::Result<Rbac> {
 }
 
 /// What must be in the database before the first request: the main team as configured, nobody who was removed.
-async fn prepare(store: &Store, login: &Login, owners: &[String]) -> anyhow::Result<()> {
-    let auth = (!owners.is_empty()).then(|| TeamAuth::owned_by_local_users(owners));
-    let auth = auth.map(serde_json::to_value).transpose()?;
+async fn prepare(store: &Store, login: &Login, serve: &Serve) -> anyhow::Result<()> {
+    let auth = serve.main_team.auth()?.map(serde_json::to_value).transpose()?;
     store.write(move |tx| tx.ensure_main(auth.as_ref())).await?;
     login.forget_removed_users().await?;
     Ok(())
 }
 
-fn notices(serve: &Serve) -> Vec<String> {
+async fn notices(serve: &Serve, login: &Login) -> Vec<String> {
     let mut notices = Vec::new();
-    if serve.add_local_user.is_empty() {
+    if !login.has_local_users().await && login.choices().is_empty() {
         notices.push(
-            "nobody can sign in yet; start again with --add-local-user NAME:PASSWORD --main-team-local-user NAME"
+            "nobody can sign in yet; add a user with `whistlestop user add NAME`, and start again with \
+             --main-team-local-user NAME so that they administer this server"
                 .into(),
         );
     }
-    for owner in &serve.main_team_local_user {
-        if !serve.add_local_user.iter().any(|u| u.name() == owner) {
-            notices
-                .push(format!("{owner} owns the team main but cannot sign in; add --add-local-user {owner}:PASSWORD"));
+    for owner in &serve.main_team.main_team_local_user {
+        if !login.is_local_user(owner).await {
+            notices.push(format!("{owner} owns the team main but cannot sign in; run `whistlestop user add {owner}`"));
         }
     }
     notices
@@ -339,6 +377,6 @@ async fn serve_metrics(
             ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
         }
     });
-    listen::serve(listener, router, &app.shutdown);
+    listen::serve(listen::Plain(listener), router, &app.shutdown);
     Ok(address)
 }

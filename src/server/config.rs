@@ -12,7 +12,10 @@ use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, ValueEnum};
 
 use super::containment::Containment;
+use super::main_team::MainTeamFlags;
 use super::nearest::nearest;
+use super::network::NetworkFlags;
+use super::sign_in::SignInFlags;
 use crate::auth::action::Category;
 use crate::login::LocalUser;
 
@@ -91,16 +94,23 @@ pub struct Serve {
     /// Where steps run
     #[arg(long, value_enum, default_value_t)]
     pub runtime: RuntimeChoice,
-    /// A user who signs in with a password, plain or as bcrypt hash; may be repeated
+    /// A user who signs in with a password, plain or as bcrypt or argon2 hash; may be repeated. Users can also be added
+    /// while the server runs, with `whistlestop user`
     #[arg(long, value_name = "NAME:PASSWORD")]
     pub add_local_user: Vec<LocalUser>,
-    /// A local user who owns the team main and so administers this server; may be repeated
-    #[arg(long, value_name = "NAME")]
-    pub main_team_local_user: Vec<String>,
+    /// Who administers this server
+    #[command(flatten)]
+    pub main_team: MainTeamFlags,
+    /// Other ways to sign in
+    #[command(flatten)]
+    pub sign_in: SignInFlags,
+    /// Encryption, proxies, who may call
+    #[command(flatten)]
+    pub network: NetworkFlags,
     /// How long a sign-in lasts
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = crate::base::duration::parse)]
     pub auth_duration: Duration,
-    /// Send session cookies over TLS only
+    /// Send session cookies over TLS only; always so if the external URL is https
     #[arg(long)]
     pub cookie_secure: bool,
     /// A YAML file that moves actions to other roles (role: [action, …])
@@ -174,6 +184,9 @@ pub struct Serve {
 /// Headings under which requests are logged. Changes are always kept in the database.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct Auditing {
+    /// How long the audit trail is kept
+    #[arg(long, value_name = "DURATION", default_value = "8760h", value_parser = crate::base::duration::parse)]
+    pub audit_retention: Duration,
     /// Log requests about builds
     #[arg(long)]
     pub enable_build_auditing: bool,
@@ -402,7 +415,7 @@ mod tests {
         let (_dir, path) = file("add-local-user: [a:1, 'b:2']\nmain-team-local-user: a\n");
         let serve = complete(&["--config", &path], &[("CONCOURSE_MAIN_TEAM_LOCAL_USER", "x,y")]).unwrap();
         assert_eq!(serve.add_local_user.iter().map(LocalUser::name).collect::<Vec<_>>(), ["a", "b"]);
-        assert_eq!(serve.main_team_local_user, ["x", "y"]);
+        assert_eq!(serve.main_team.main_team_local_user, ["x", "y"]);
         let serve = complete(&["--add-local-user", "a:1,2"], &[]).unwrap();
         assert_eq!(serve.add_local_user.len(), 1);
     }

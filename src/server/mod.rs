@@ -7,9 +7,13 @@ pub mod doctor;
 pub mod listen;
 pub mod lock;
 pub mod log;
+pub mod main_team;
 pub mod metrics;
 mod nearest;
+pub mod network;
 pub mod runtimes;
+pub mod sign_in;
+pub mod tls;
 
 pub use compose::{World, run};
 pub use config::Serve;
