@@ -1,5 +1,6 @@
 //! The API as the client of Concourse speaks it: one noun a file, shapes in `show`.
 
+pub mod audit;
 pub mod badge;
 pub mod build;
 pub mod cc;
@@ -11,12 +12,14 @@ pub mod info;
 pub mod installation;
 pub mod job;
 mod name;
+pub mod network;
 mod page;
 pub mod pipeline;
 pub mod resource;
 pub mod show;
 pub mod sky;
 pub mod team;
+pub mod token;
 pub mod user;
 pub mod version;
 pub mod worker;
@@ -38,6 +41,10 @@ fn installation(routes: Routes) -> Routes {
         .on(Action::GetHealth, installation::health)
         .on(Action::GetUser, user::current)
         .on(Action::ListActiveUsersSince, installation::users)
+        .on(Action::ListSessions, token::sessions)
+        .on(Action::EndSession, token::end_session)
+        .on(Action::EndSessionsOfUser, token::end_sessions_of_user)
+        .on(Action::ListAudit, audit::of_all)
         .on(Action::GetLogLevel, installation::log_level)
         .on(Action::SetLogLevel, installation::set_log_level)
         .on(Action::GetWall, installation::wall)
@@ -62,6 +69,12 @@ fn teams(routes: Routes) -> Routes {
         .on(Action::RenameTeam, team::rename)
         .on(Action::DestroyTeam, team::destroy)
         .on(Action::ListTeamBuilds, build::list_of_team)
+        .on(Action::ListServiceAccounts, token::accounts)
+        .on(Action::CreateServiceAccount, token::create_account)
+        .on(Action::DeleteServiceAccount, token::delete_account)
+        .on(Action::GetTeamNetworks, network::get)
+        .on(Action::SetTeamNetworks, network::set)
+        .on(Action::ListTeamAudit, audit::of_team)
         .on(Action::GetCC, cc::get)
         .on(Action::ListContainers, container::list)
         .on(Action::GetContainer, container::get)

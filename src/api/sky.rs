@@ -1,6 +1,7 @@
-//! Signing in and out: the password grant of the client, and the browser's form.
+//! Signing in and out: the password grant of the client, the browser's form, and ways through other servers.
 //!
-//! The paths are Concourse's, since its client opens `/login?fly_port=N` and posts to `/sky/issuer/token`.
+//! The paths are Concourse's: its client opens `/login?fly_port=N` and posts to `/sky/issuer/token`, and whoever has
+//! registered it with GitHub or an OpenID provider has named `/sky/issuer/callback`.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use base64::Engine;
@@ -8,15 +9,19 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use subtle::ConstantTimeEq;
 
+use crate::audit::{Entry, SIGN_IN, SIGN_OUT};
+use crate::auth::Claims;
 use crate::auth::action::Method;
 use crate::base::chance;
+use crate::base::error::{Error, Kind};
 use crate::base::version::digest;
-use crate::front::pages::{SignIn, SignedInClient};
+use crate::front::pages::{SignIn, SignedInClient, Way};
 use crate::front::{
-    Answer, Call, Failure, Routes, Token, clear_cookies, cookie, empty, html, json, percent_decode, query_escape,
-    redirect, session_cookies, token,
+    Answer, Call, Failure, Routes, Token, clear_cookies, cookie, empty, html, is_own, json, percent_decode,
+    query_escape, redirect, session_cookies, token, way_back,
 };
-use crate::login::Issued;
+use crate::login::{Busy, Issued, PATIENCE, Return, cookie_name};
+use crate::store::token::{Bearer, TokenKind};
 
 /// The client's own id and secret, the same in every copy of it.
 const CLIENT: (&str, &str) = ("fly", "Zmx5");
@@ -31,7 +36,10 @@ pub fn routes(routes: Routes) -> Routes {
         .open(Method::Get, "/logout", legacy_logout)
         .open(Method::Get, "/sky/login", form)
         .open(Method::Post, "/sky/login", submit)
+        .open(Method::Get, "/sky/login/{connector}", begin)
+        .open(Method::Get, "/sky/issuer/callback", finish)
         .open(Method::Get, "/sky/logout", logout)
+        .open(Method::Post, "/sky/logout", logout_by_form)
         .open(Method::Get, "/fly_success", client)
 }
 
@@ -45,33 +53,83 @@ struct Granted<'a> {
 #[derive(Serialize)]
 struct Refused {
     error: &'static str,
-    error_description: &'static str,
+    error_description: String,
+}
+
+fn refused(status: StatusCode, error: &'static str, why: impl Into<String>) -> Answer {
+    json(status, &Refused { error, error_description: why.into() })
+}
+
+/// One row of the audit trail for a sign-in.
+async fn note(call: &Call, connector: &str, user: &str, outcome: Result<&Claims, (StatusCode, &str)>) {
+    let mut entry = Entry::of_session(SIGN_IN, connector, user);
+    entry.from(call.origin.address.to_string());
+    let status = match outcome {
+        Ok(claims) => {
+            entry.by(claims, false);
+            StatusCode::OK
+        }
+        Err((status, why)) => {
+            entry = entry.with("reason", why);
+            status
+        }
+    };
+    call.app.audit.record(entry.ended(status.as_u16(), call.app.clock.now())).await;
 }
 
 /// The password grant.
 async fn grant(call: Call) -> Answer {
     if !is_client(&call) {
-        let why = Refused { error: "invalid_client", error_description: "Invalid client credentials." };
-        return json(StatusCode::UNAUTHORIZED, &why);
+        return refused(StatusCode::UNAUTHORIZED, "invalid_client", "Invalid client credentials.");
     }
     if call.form.get("grant_type") != "password" {
-        let why = Refused {
-            error: "unsupported_grant_type",
-            error_description: "only the password grant is available here; sign in with the browser instead",
-        };
-        return json(StatusCode::BAD_REQUEST, &why);
+        let why = "only the password grant is available here; sign in with the browser instead";
+        return refused(StatusCode::BAD_REQUEST, "unsupported_grant_type", why);
     }
-    let login = &call.app.login;
-    let Some(claims) = login.password(call.form.get("username"), call.form.get("password")).await else {
-        let why = Refused { error: "access_denied", error_description: "Invalid username or password" };
-        return json(StatusCode::UNAUTHORIZED, &why);
+    let claims = match by_password(&call, "username").await? {
+        Ok(claims) => claims,
+        Err(NotIn::Busy(busy)) => {
+            return refused(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", busy.to_string());
+        }
+        Err(NotIn::Wrong) => {
+            return refused(StatusCode::UNAUTHORIZED, "access_denied", "Invalid username or password");
+        }
     };
-    let Issued { token, lifetime, .. } = login.issue(claims).await?;
+    let issued = call.app.login.issue(claims, TokenKind::Client, call.origin.address.to_string()).await?;
+    let Issued { token, lifetime, .. } = issued;
     // A second less than it lives, so that no client trusts it too long.
     let expires_in = lifetime.as_secs().saturating_sub(1);
     let mut response = json(StatusCode::OK, &Granted { access_token: &token, token_type: "bearer", expires_in })?;
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
+}
+
+/// Why a password signs nobody in.
+enum NotIn {
+    Wrong,
+    Busy(Busy),
+}
+
+/// Checks the form's password and notes the outcome.
+async fn by_password(call: &Call, name_field: &str) -> Result<Result<Claims, NotIn>, Failure> {
+    let name = call.form.get(name_field);
+    match call.app.login.password(name, call.form.get("password")).await? {
+        Ok(Some(claims)) => {
+            note(call, "local", name, Ok(&claims)).await;
+            Ok(Ok(claims))
+        }
+        Ok(None) => {
+            // What is no name may be a password that was typed into the wrong field.
+            let (shown, why) = match call.app.login.is_local_user(name).await {
+                true => (name, "wrong password"),
+                false => ("", "unknown name"),
+            };
+            note(call, "local", shown, Err((StatusCode::UNAUTHORIZED, why))).await;
+            Ok(Err(NotIn::Wrong))
+        }
+        // No row: what is refused unread costs nothing, a row would.
+        Err(busy) => Ok(Err(NotIn::Busy(busy))),
+    }
 }
 
 /// Client id and secret, by header or by form.
@@ -101,45 +159,60 @@ async fn legacy_logout(_: Call) -> Answer {
     redirect(StatusCode::FOUND, "/sky/logout")
 }
 
-/// The sign-in form; who is signed in already goes straight on.
+/// The sign-in page; who is signed in already goes straight on.
 async fn form(call: Call) -> Answer {
-    let back = local_path(call.query.get("redirect_uri"));
+    let back = way_back(call.query.get("redirect_uri"));
     if session(&call).await?.is_some() {
         return redirect(StatusCode::FOUND, &back);
     }
-    show_form(&call, back, "", "", StatusCode::OK)
+    show_form(&call, back, "", "", StatusCode::OK).await
 }
 
-fn show_form(call: &Call, redirect_uri: String, error: &str, login: &str, status: StatusCode) -> Answer {
+async fn show_form(call: &Call, redirect_uri: String, error: &str, login: &str, status: StatusCode) -> Answer {
     let state = chance::hex::<16>();
+    let way = |choice: crate::login::Choice| Way {
+        href: format!("/sky/login/{}?redirect_uri={}", choice.id, query_escape(&redirect_uri)),
+        label: choice.label,
+    };
     let page = call.app.pages.sign_in(&SignIn {
         cluster_name: call.app.settings.cluster_name.clone(),
+        ways: call.app.login.choices().into_iter().map(way).collect(),
         redirect_uri,
         state: state.clone(),
         error: error.to_owned(),
         login: login.to_owned(),
-        has_local_users: call.app.login.has_local_users(),
+        has_local_users: call.app.login.has_local_users().await,
     });
     let mut response = html(status, page)?;
     let secure = if call.app.settings.cookie_secure { "; Secure" } else { "" };
     let cookie = format!("{STATE}={state}; Path=/sky; Max-Age=3600; HttpOnly{secure}; SameSite=Strict");
-    response.headers_mut().append(header::SET_COOKIE, HeaderValue::from_str(&cookie).map_err(internal)?);
+    response.headers_mut().append(header::SET_COOKIE, HeaderValue::from_str(&cookie).map_err(Error::internal)?);
     Ok(response)
 }
 
 /// The form comes back. Its state must be the cookie's, else another site could sign somebody in as somebody else.
 async fn submit(call: Call) -> Answer {
-    let back = local_path(call.form.get("redirect_uri"));
+    let back = way_back(call.form.get("redirect_uri"));
     let name = call.form.get("login").to_owned();
     let state = cookie(&call.parts.headers, STATE).unwrap_or("");
     if state.is_empty() || !bool::from(state.as_bytes().ct_eq(call.form.get("state").as_bytes())) {
-        return show_form(&call, back, "this form has expired, please try again", &name, StatusCode::BAD_REQUEST);
+        return show_form(&call, back, "this form has expired, please try again", &name, StatusCode::BAD_REQUEST).await;
     }
-    let Some(claims) = call.app.login.password(&name, call.form.get("password")).await else {
-        return show_form(&call, back, "Invalid username or password", &name, StatusCode::UNAUTHORIZED);
-    };
-    let issued = call.app.login.issue(claims).await?;
-    let mut response = redirect(StatusCode::SEE_OTHER, &back)?;
+    match by_password(&call, "login").await? {
+        Ok(claims) => signed_in(&call, claims, &back).await,
+        Err(NotIn::Wrong) => {
+            show_form(&call, back, "Invalid username or password", &name, StatusCode::UNAUTHORIZED).await
+        }
+        Err(NotIn::Busy(busy)) => {
+            show_form(&call, back, &busy.to_string(), &name, StatusCode::SERVICE_UNAVAILABLE).await
+        }
+    }
+}
+
+/// Gives the browser its session and sends it on.
+async fn signed_in(call: &Call, claims: Claims, back: &str) -> Answer {
+    let issued = call.app.login.issue(claims, TokenKind::Browser, call.origin.address.to_string()).await?;
+    let mut response = redirect(StatusCode::SEE_OTHER, back)?;
     let secure = call.app.settings.cookie_secure;
     for cookie in session_cookies(&issued.token, &chance::hex::<32>(), issued.lifetime.as_secs(), secure) {
         response.headers_mut().append(header::SET_COOKIE, cookie);
@@ -147,14 +220,96 @@ async fn submit(call: Call) -> Answer {
     Ok(response)
 }
 
-/// Signs out. The client wants exactly 200; a browser is sent home by the page it clicked on.
+/// Sends the browser to another server.
+async fn begin(call: Call) -> Answer {
+    let back = way_back(call.query.get("redirect_uri"));
+    let connector = call.param("connector").to_owned();
+    match call.app.login.begin(&connector, &back).await {
+        Ok((url, binding)) => {
+            let mut response = redirect(StatusCode::FOUND, &url)?;
+            response
+                .headers_mut()
+                .append(header::SET_COOKIE, state_cookie(&call, &binding.name, &binding.value, PATIENCE.as_secs())?);
+            Ok(response)
+        }
+        Err(error) => {
+            tracing::warn!(%error, connector, "a sign-in could not begin");
+            show_form(&call, back, &error.to_string(), "", StatusCode::BAD_GATEWAY).await
+        }
+    }
+}
+
+/// Lax, since it must come back on the way from another site.
+fn state_cookie(call: &Call, name: &str, value: &str, seconds: u64) -> Result<HeaderValue, Failure> {
+    let secure = if call.app.settings.cookie_secure { "; Secure" } else { "" };
+    let cookie = format!("{name}={value}; Path=/sky/issuer; Max-Age={seconds}; HttpOnly{secure}; SameSite=Lax");
+    Ok(HeaderValue::from_str(&cookie).map_err(Error::internal)?)
+}
+
+/// The browser comes back from there.
+async fn finish(call: Call) -> Answer {
+    let name = cookie_name(call.query.get("state"));
+    let error = [call.query.get("error_description"), call.query.get("error")];
+    let come = Return {
+        state: call.query.get("state").to_owned(),
+        code: call.query.get("code").to_owned(),
+        error: error.into_iter().find(|e| !e.is_empty()).unwrap_or("it sent no code").to_owned(),
+        cookie: cookie(&call.parts.headers, &name).unwrap_or("").to_owned(),
+    };
+    let mut response = match call.app.login.finish(&come).await {
+        Ok((connector, claims, back)) => {
+            note(&call, &connector, "", Ok(&claims)).await;
+            signed_in(&call, claims, &back).await?
+        }
+        Err(error) => {
+            let text = error.to_string();
+            let status = StatusCode::FORBIDDEN;
+            note(&call, "elsewhere", "", Err((status, &text))).await;
+            show_form(&call, "/".to_owned(), &text, "", status).await?
+        }
+    };
+    response.headers_mut().append(header::SET_COOKIE, state_cookie(&call, &name, "", 0)?);
+    Ok(response)
+}
+
+/// Signs the client out, which wants exactly 200. A browser is asked first: any page can send it here.
 async fn logout(call: Call) -> Answer {
+    if call.header("accept").contains("text/html") && call.header("authorization").is_empty() {
+        let known = session(&call).await?.is_some();
+        return match known {
+            true => html(StatusCode::OK, call.app.pages.sign_out(&call.csrf)),
+            false => redirect(StatusCode::FOUND, "/"),
+        };
+    }
     let (Token::Header(token) | Token::Cookie(token)) = token(&call.parts.headers) else {
         return empty(StatusCode::UNAUTHORIZED);
     };
-    call.app.login.revoke(&token).await?;
-    let browser = call.header("accept").contains("text/html");
-    let mut response = if browser { redirect(StatusCode::FOUND, "/")? } else { empty(StatusCode::OK)? };
+    end(&call, &token, empty(StatusCode::OK)?).await
+}
+
+/// Signs a browser out.
+async fn logout_by_form(call: Call) -> Answer {
+    let Token::Cookie(token) = token(&call.parts.headers) else { return redirect(StatusCode::SEE_OTHER, "/") };
+    if !is_own(&call.parts.method, &call.parts.headers, call.form.get("csrf_token")) {
+        return Err(Failure::unauthenticated());
+    }
+    end(&call, &token, redirect(StatusCode::SEE_OTHER, "/")?).await
+}
+
+/// Ends a session and takes its cookies.
+async fn end(call: &Call, token: &str, mut response: axum::response::Response) -> Answer {
+    if let Some(bearer) = bearer(call, token).await? {
+        // A service account is ended by its team, not by whoever uses it.
+        if bearer.service.is_some() {
+            let error = Error::new(Kind::Forbidden, "a service account cannot sign out");
+            return Err(error.hint("an owner of its team removes it").into());
+        }
+        call.app.login.revoke(token).await?;
+        let mut entry = Entry::of_session(SIGN_OUT, &bearer.claims.federated_claims.connector_id, "");
+        entry.by(&bearer.claims, false);
+        entry.from(call.origin.address.to_string());
+        call.app.audit.record(entry.ended(200, call.app.clock.now())).await;
+    }
     for cookie in clear_cookies(call.app.settings.cookie_secure) {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
@@ -174,40 +329,13 @@ async fn client(call: Call) -> Answer {
     html(StatusCode::OK, call.app.pages.signed_in_client(&page))
 }
 
+async fn bearer(call: &Call, token: &str) -> Result<Option<Bearer>, Failure> {
+    let (digest, now) = (digest(token.as_bytes()), call.app.clock.now());
+    Ok(call.app.store.read(move |tx| tx.bearer(&digest, now)).await?)
+}
+
 /// The browser's token, if it is good.
 async fn session(call: &Call) -> Result<Option<String>, Failure> {
     let Token::Cookie(token) = token(&call.parts.headers) else { return Ok(None) };
-    let (digest, now) = (digest(token.as_bytes()), call.app.clock.now());
-    let claims = call.app.store.read(move |tx| tx.session(&digest, now)).await?;
-    Ok(claims.map(|_| token))
-}
-
-/// A path on this server, or `/`: nothing a browser could take for another host, however often it was encoded.
-fn local_path(given: &str) -> String {
-    let mut decoded = given.to_owned();
-    for _ in 0..5 {
-        decoded = percent_decode(&decoded);
-    }
-    let safe =
-        |s: &str| s.starts_with('/') && !s.starts_with("//") && !s.contains('\\') && !s.chars().any(char::is_control);
-    if safe(given) && safe(&decoded) && given.is_ascii() { given.to_owned() } else { "/".to_owned() }
-}
-
-fn internal(e: impl std::error::Error + Send + Sync + 'static) -> Failure {
-    crate::base::error::Error::internal(e).into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nobody_is_sent_to_another_host() {
-        for good in ["/", "/teams/main/pipelines/p?vars.a=%22b%22", "/fly_success?fly_port=4"] {
-            assert_eq!(local_path(good), good);
-        }
-        for evil in ["", "//evil", "https://evil", "/%2Fevil", "/%252Fevil", "/\\evil", "/%5Cevil", "/a\r\nx", "evil"] {
-            assert_eq!(local_path(evil), "/", "{evil}");
-        }
-    }
+    Ok(bearer(call, &token).await?.map(|_| token))
 }

@@ -31,7 +31,7 @@ pub async fn list(permit: Permit, call: Call) -> Answer {
     json(StatusCode::OK, &seen)
 }
 
-async fn find(call: &Call, id: TeamId) -> Result<TeamAccess, Failure> {
+pub(super) async fn find(call: &Call, id: TeamId) -> Result<TeamAccess, Failure> {
     let teams = call.app.store.read(|tx| tx.teams_with_auth()).await?;
     teams.into_iter().find(|t| t.id == id).ok_or_else(Failure::not_found)
 }

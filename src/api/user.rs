@@ -19,6 +19,11 @@ struct User<'a> {
     teams: BTreeMap<&'a str, Vec<&'static str>>,
     connector: &'a str,
     display_user_id: &'a str,
+    /// As the connector named them at sign-in, and when that was. Local users have none.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    groups: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    groups_read_at: Option<i64>,
 }
 
 /// `GetUser`
@@ -39,6 +44,8 @@ pub async fn current(permit: Permit, _: Call) -> Answer {
             teams: teams.collect(),
             connector: &claims.federated_claims.connector_id,
             display_user_id: claims.display_name(),
+            groups: &claims.groups,
+            groups_read_at: permit.caller().filter(|_| !claims.groups.is_empty()).map(|c| c.since.unix()),
         },
     )
 }
