@@ -12,7 +12,7 @@ use super::page::{Frame, Live, answer, rendered};
 use super::search::{Search, Subjected};
 use super::status::Status;
 use super::{graph, live, span};
-use crate::auth::Role;
+use crate::auth::{Action, Role};
 use crate::base::clock::Time;
 use crate::base::id::{JobId, PipelineId};
 use crate::front::{Answer, App, Call, Failure, Permit};
@@ -173,7 +173,16 @@ async fn render(app: &App, asked: &Asked) -> Result<Markup, Failure> {
         .store
         .read(move |tx| Ok((tx.pipeline_faces(&scope)?, tx.job_faces(&scope)?, tx.passed_pairs(&scope)?)))
         .await?;
-    let mut view = arrange(&cards(pipelines, jobs, &passed, app.clock.now(), &asked.permit), asked);
+    let mut view = arrange(
+        &cards(
+            pipelines,
+            jobs,
+            &passed,
+            app.clock.now(),
+            (&asked.permit, app.settings.rbac.role(Action::PausePipeline)),
+        ),
+        asked,
+    );
     if view.welcome.is_some() {
         view.welcome = Some(welcome(app, &asked.permit));
     }
@@ -197,7 +206,7 @@ fn cards(
     jobs: Vec<JobFace>,
     passed: &[(JobId, JobId)],
     now: Time,
-    permit: &Permit,
+    (permit, operator): (&Permit, Role),
 ) -> Vec<Card> {
     let mut by_pipeline: HashMap<PipelineId, Vec<JobFace>> = HashMap::new();
     for job in jobs {
@@ -210,7 +219,7 @@ fn cards(
     pipelines
         .into_iter()
         .map(|p| {
-            let may = permit.has(&p.team, Role::PipelineOperator);
+            let may = permit.has(&p.team, operator);
             let jobs = by_pipeline.remove(&p.id).unwrap_or_default();
             Card { may_operate: may, ..card(p, &jobs, &before, now) }
         })

@@ -15,6 +15,13 @@ struct SignInPage<'a> {
 }
 
 #[derive(Template)]
+#[template(path = "pages/sign_out.html")]
+struct SignOutPage<'a> {
+    frame: Frame,
+    csrf: &'a str,
+}
+
+#[derive(Template)]
 #[template(path = "pages/fly_success.html")]
 struct SignedInPage<'a> {
     frame: Frame,
@@ -45,6 +52,10 @@ impl Pages for Drawn {
     fn sign_in(&self, page: &SignIn) -> String {
         let frame = Frame { cluster: page.cluster_name.clone(), ..frame("Sign in") };
         text(&SignInPage { frame, page })
+    }
+
+    fn sign_out(&self, csrf: &str) -> String {
+        text(&SignOutPage { frame: frame("Sign out"), csrf })
     }
 
     fn signed_in_client(&self, page: &SignedInClient) -> String {

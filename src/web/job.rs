@@ -12,10 +12,10 @@ use super::page::{Crumb, Frame, Live, answer, rendered};
 use super::pipeline::{crumbs, paused_by};
 use super::span::{Moment, span};
 use super::status::Status;
-use crate::auth::Role;
 use crate::base::clock::Time;
 use crate::base::version::Version;
-use crate::front::{Answer, App, Call, Failure, Permit, Query};
+use crate::front::{Answer, App, Call, Failure, Permit, Query, Rights};
+use crate::store::ReadTx;
 use crate::store::build::Build;
 use crate::store::page::{Page, PageRequest};
 use crate::store::web::job::Used;
@@ -101,8 +101,8 @@ pub struct View {
     pub pipeline_href: String,
     /// `disable_manual_trigger`.
     pub manual_disabled: bool,
-    /// The reader may trigger and pause.
-    pub may_operate: bool,
+    /// What the reader may do to it.
+    pub rights: Rights,
     /// What the next build waits for.
     pub waits: Vec<Need>,
     /// Its builds.
@@ -129,7 +129,7 @@ struct Asked {
     pipeline: crate::base::id::PipelineId,
     job: String,
     page: PageRequest,
-    may_operate: bool,
+    rights: Rights,
 }
 
 fn asked(permit: &Permit, call: &Call) -> Result<Asked, Failure> {
@@ -138,7 +138,7 @@ fn asked(permit: &Permit, call: &Call) -> Result<Asked, Failure> {
         pipeline: permit.pipeline()?.id,
         job: call.param("job_name").to_owned(),
         page: Pager::request(&call.query, PAGE),
-        may_operate: permit.role() >= Some(Role::PipelineOperator) && !permit.pipeline()?.archived,
+        rights: if permit.pipeline()?.archived { Rights::default() } else { permit.rights(&call.app) },
     })
 }
 
@@ -209,8 +209,8 @@ async fn view(app: &App, asked: &Asked) -> Result<View, Failure> {
         pipeline_paused: job.pipeline_paused,
         pipeline_href: place.page(),
         manual_disabled: job.config.disable_manual_trigger,
-        may_operate: asked.may_operate,
         waits: waits.into_iter().map(|why| Need::open(why, &place, now)).collect(),
+        rights: asked.rights.clone(),
         builds: builds.items.iter().map(|b| row(&place, &job.name, b, &used, now)).collect(),
         pager,
         name: job.name,

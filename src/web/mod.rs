@@ -4,6 +4,7 @@
 //! live form draws the same part again. Only this module names askama; only `markup` lets HTML past its escaper; no
 //! style or script is inline, so the policy that forbids them holds.
 
+mod account;
 mod act;
 pub mod ansi;
 mod assets;
@@ -15,12 +16,15 @@ mod job;
 mod link;
 mod live;
 mod markup;
+mod members;
 mod page;
 mod pipeline;
 mod resource;
+mod roles;
 mod search;
 mod span;
 mod status;
+mod trail;
 
 use crate::auth::Action;
 use crate::auth::action::Method;
@@ -45,6 +49,19 @@ pub fn routes(routes: Routes) -> Routes {
         .page("/builds/{build_id}", Action::GetBuild, build::show)
         .page("/builds/{build_id}/live", Action::BuildEvents, build::live::follow)
         .page("/builds/{build_id}/log.txt", Action::BuildEvents, build::log::raw)
+        .page("/account", Action::ListSessions, account::show)
+        .form("/account/sessions/{session_id}/end", Action::EndSession, account::end)
+        .page("/roles", Action::GetInfo, roles::show)
+        .page("/audit", Action::ListAudit, trail::of_all)
+        .page("/teams/{team_name}/audit", Action::ListTeamAudit, trail::of_team)
+        .page("/teams/{team_name}/members", Action::GetTeam, members::show)
+        .form("/teams/{team_name}/service-accounts", Action::CreateServiceAccount, members::make)
+        .form(
+            "/teams/{team_name}/service-accounts/{account_name}/delete",
+            Action::DeleteServiceAccount,
+            members::remove,
+        )
+        .form("/teams/{team_name}/networks", Action::SetTeamNetworks, members::networks)
         .fallback(door::nowhere);
     act::routes(routes)
 }

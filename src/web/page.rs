@@ -159,9 +159,10 @@ pub fn problem(status: StatusCode, message: &str, hint: Option<&str>, signed_in:
 
 /// Where a form leads back to: a path on this server, whatever it says.
 pub fn back(call: &Call, otherwise: &str) -> String {
-    let wanted = call.form.get("back");
-    let local = wanted.starts_with('/') && !wanted[1..].starts_with(['/', '\\']) && !wanted.contains(['\r', '\n']);
-    if local { wanted.to_owned() } else { otherwise.to_owned() }
+    match crate::front::way_back(call.form.get("back")) {
+        root if root == "/" => otherwise.to_owned(),
+        path => path,
+    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use super::markup::Markup;
 use super::page::{Crumb, Frame, Live, answer, rendered};
 use super::span::Moment;
 use super::status::Status;
-use crate::auth::Role;
+use crate::auth::Action;
 use crate::base::clock::Time;
 use crate::base::id::PipelineId;
 use crate::front::{Answer, App, Call, Failure, Permit};
@@ -153,8 +153,8 @@ fn asked(permit: &Permit, call: &Call) -> Result<Asked, Failure> {
         id: permit.pipeline()?.id,
         team: permit.team_name()?.to_owned(),
         groups: call.query.all("group").map(str::to_owned).collect(),
-        may_operate: permit.role() >= Some(Role::PipelineOperator),
-        may_change: permit.role() >= Some(Role::Member),
+        may_operate: permit.may(&call.app, Action::PausePipeline),
+        may_change: permit.may(&call.app, Action::ExposePipeline),
     })
 }
 

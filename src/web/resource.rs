@@ -13,11 +13,10 @@ use super::page::{Crumb, Frame, Live, answer, rendered};
 use super::pipeline::{BuildLink, crumbs};
 use super::span::Moment;
 use super::status::Status;
-use crate::auth::Role;
 use crate::base::clock::Time;
 use crate::base::id::PipelineId;
 use crate::base::version::Version;
-use crate::front::{Answer, App, Call, Failure, Permit};
+use crate::front::{Answer, App, Call, Failure, Permit, Rights};
 use crate::store::page::{Page, PageRequest};
 use crate::store::resource::Resource;
 use crate::store::show::why::Why;
@@ -81,7 +80,7 @@ pub struct View {
     /// Held at a version.
     pub pin: Option<Pin>,
     /// The reader may check, pin, disable.
-    pub may_operate: bool,
+    pub rights: Rights,
     /// The cross-site token, for the comment's own form.
     pub csrf: String,
     /// Versions, newest first.
@@ -113,7 +112,7 @@ struct Asked {
     pipeline: PipelineId,
     name: String,
     page: PageRequest,
-    may_operate: bool,
+    rights: Rights,
     /// Who only reads a public pipeline does not see metadata of resources that are not public.
     reads_all: bool,
     csrf: String,
@@ -134,7 +133,7 @@ fn asked(permit: &Permit, call: &Call) -> Result<Asked, Failure> {
         pipeline: permit.pipeline()?.id,
         name: call.param("resource_name").to_owned(),
         page: Pager::request(&call.query, PAGE),
-        may_operate: permit.role() >= Some(Role::PipelineOperator) && !permit.pipeline()?.archived,
+        rights: if permit.pipeline()?.archived { Rights::default() } else { permit.rights(&call.app) },
         reads_all: permit.role().is_some(),
         csrf: call.csrf.clone(),
     })
@@ -217,7 +216,7 @@ fn arrange(rows: Rows, asked: &Asked, now: Time) -> View {
             "sign in as a member of the team to read why".to_owned()
         },
         pin,
-        may_operate: asked.may_operate,
+        rights: asked.rights.clone(),
         csrf: asked.csrf.clone(),
         pager,
         name: r.name,

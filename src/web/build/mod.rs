@@ -17,12 +17,11 @@ use super::page::{Crumb, Frame, answer, rendered};
 use super::pipeline::crumbs;
 use super::span::{Moment, span};
 use super::status::Status;
-use crate::auth::Role;
 use crate::base::clock::Time;
 use crate::base::id::BuildId;
 use crate::base::version::canonical_json;
-use crate::front::{Answer, App, Call, Failure, Permit};
 use crate::schedule::due::Intervals;
+use crate::front::{Answer, App, Call, Failure, Permit, Rights};
 use crate::store::ReadTx;
 use crate::store::build::Build;
 use crate::store::job::Job;
@@ -71,7 +70,7 @@ pub struct View {
     /// The log was removed.
     pub reaped: bool,
     /// The reader may abort, rerun, trigger.
-    pub may_operate: bool,
+    pub rights: Rights,
     /// Where the form to run it again leads.
     pub rerun: Option<String>,
     /// Where the form for a new build leads.
@@ -162,18 +161,17 @@ fn errors(tree: &Tree) -> Result<String, Failure> {
 #[derive(Debug, Clone)]
 pub struct Asked {
     id: BuildId,
-    may_operate: bool,
+    rights: Rights,
     has_role: bool,
 }
 
 impl Asked {
-    fn of_build(permit: &Permit, _: &Call) -> Result<Asked, Failure> {
-        Ok(Asked::new(permit, permit.build()?))
+    fn of_build(permit: &Permit, call: &Call) -> Result<Asked, Failure> {
+        Ok(Asked::new(permit, call, permit.build()?))
     }
 
-    fn new(permit: &Permit, id: BuildId) -> Asked {
-        let role = permit.role();
-        Asked { id, may_operate: role >= Some(Role::PipelineOperator), has_role: role.is_some() }
+    fn new(permit: &Permit, call: &Call, id: BuildId) -> Asked {
+        Asked { id, rights: permit.rights(&call.app), has_role: permit.role().is_some() }
     }
 
     fn raw(&self) -> String {
@@ -200,7 +198,7 @@ pub async fn show_of_job(permit: Permit, call: Call) -> Answer {
     });
     let build = found.await?.ok_or_else(Failure::not_found)?;
     place(&permit)?;
-    page(&permit, &call, &Asked::new(&permit, build.id)).await
+    page(&permit, &call, &Asked::new(&permit, &call, build.id)).await
 }
 
 async fn page(permit: &Permit, call: &Call, asked: &Asked) -> Answer {
@@ -293,7 +291,7 @@ fn arrange(rows: Rows, asked: &Asked, hidden: bool, now: Time) -> View {
         raw: asked.raw(),
         has_log: build.started_at.is_some() && build.reap_time.is_none() && !hidden,
         reaped: build.reap_time.is_some(),
-        may_operate: asked.may_operate,
+        rights: asked.rights.clone(),
         rerun: of_job
             .filter(|j| !j.config.disable_reruns && status.is_final())
             .map(|_| act(&format!("/builds/{}", part(&build.name)), "rerun")),
