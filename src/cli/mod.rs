@@ -5,6 +5,7 @@ mod doctor;
 pub mod fly;
 mod image;
 mod serve;
+mod user;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -29,6 +30,8 @@ enum Command {
     Doctor(Box<doctor::Doctor>),
     /// Images from files, for servers without a way to a registry
     Image(image::Image),
+    /// Users who sign in with a password: add, remove, list; also while the server runs
+    User(user::User),
     /// The client: every command of fly (also when this program is called fly)
     Fly(Rest),
 }
@@ -67,6 +70,9 @@ pub fn main(mut args: Vec<OsString>) -> i32 {
         Some(("serve", matches)) => serve::run(matches),
         Some(("demo", matches)) => demo::run(matches),
         Some(("image", matches)) => image::run(matches),
+        Some(("user", matches)) => {
+            user::User::from_arg_matches(matches).map_err(Into::into).and_then(|u| user::run(&u))
+        }
         _ => Cli::from_arg_matches(&matches).map(|_| ()).map_err(Into::into),
     };
     match result {

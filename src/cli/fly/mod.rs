@@ -46,6 +46,7 @@ mod status;
 mod sync;
 mod targets;
 mod teams;
+mod tokens;
 mod trigger_job;
 mod userinfo;
 mod validate_pipeline;
@@ -286,6 +287,18 @@ commands! {
     /// Get details about all web components
     #[command(alias = "gc")]
     GetComponents(components::Get),
+    /// List the service accounts of a team
+    ServiceAccounts(tokens::Accounts),
+    /// Make a token for scripts, with one role on one team
+    CreateServiceAccount(tokens::Create),
+    /// Remove a service account
+    RemoveServiceAccount(tokens::Remove),
+    /// List where you are logged in
+    Sessions(tokens::Sessions),
+    /// End one of your logins
+    EndSession(tokens::End),
+    /// Show who did what
+    Audit(tokens::Audit),
 }
 
 /// Runs the client with `args`, the name it was called under first, and tells the exit code.
