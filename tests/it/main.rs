@@ -7,6 +7,7 @@ mod door;
 mod engine;
 mod fly;
 mod house;
+mod login;
 mod resource;
 mod runtime;
 mod web;

@@ -89,6 +89,11 @@ impl World {
         self.start(flags).await;
     }
 
+    /// Where its state is.
+    pub fn state_dir(&self) -> &std::path::Path {
+        self.directory.path()
+    }
+
     /// The running server.
     pub fn server(&self) -> &Server {
         self.server.as_ref().unwrap()
@@ -146,6 +151,11 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// The same, presenting this token.
+    pub fn with_token(self, token: &str) -> Caller {
+        Caller { token: Some(token.to_owned()), ..self }
+    }
+
     /// A request to a path.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.client.request(method, format!("{}{path}", self.base));

@@ -5,6 +5,7 @@ use reqwest::Client;
 use reqwest::redirect::Policy;
 use whistlestop::auth::Claims;
 use whistlestop::event::{Event, Origin};
+use whistlestop::store::token::TokenKind;
 
 use super::seed::{self, Seeded};
 use crate::world::World;
@@ -21,8 +22,8 @@ const CSRF: &str = "0123456789abcdef";
 impl Browser {
     /// Signs in.
     pub async fn new(world: &World) -> Browser {
-        let claims: Claims = world.app().login.password("admin", "admin").await.unwrap();
-        let issued = world.app().login.issue(claims).await.unwrap();
+        let claims: Claims = world.app().login.password("admin", "admin").await.unwrap().unwrap().unwrap();
+        let issued = world.app().login.issue(claims, TokenKind::Browser, String::new()).await.unwrap();
         let cookies = format!("skymarshal_auth=\"bearer {}\"; skymarshal_csrf={CSRF}", issued.token);
         let client = Client::builder().redirect(Policy::none()).build().unwrap();
         Browser { client, base: world.url(""), cookies }
