@@ -6,23 +6,30 @@ use serde::Serialize;
 use super::name;
 use crate::base::error::Error;
 use crate::front::{Answer, Call, Failure, Permit, instance_vars, json};
-use crate::pipeline::{Config, Warning, load, unsupported, wire};
+use crate::pipeline::{Config, Problem, Warning, load, unsupported, wire};
 use crate::store::config::{SaveConfig, SavedConfig};
 use crate::store::pipeline::PipelineRef;
 
 /// Says which version is read or replaced.
 const VERSION: &str = "x-concourse-config-version";
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct SavedJson {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<Warning>,
+    /// What Concourse does not say: each problem with its place and its remedy, for machines.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    problems: Vec<Problem>,
 }
 
 fn refused(errors: Vec<String>) -> Answer {
-    json(StatusCode::BAD_REQUEST, &SavedJson { errors, warnings: Vec::new() })
+    json(StatusCode::BAD_REQUEST, &SavedJson { errors, ..SavedJson::default() })
+}
+
+fn invalid(problems: Vec<Problem>) -> Answer {
+    json(StatusCode::BAD_REQUEST, &SavedJson { errors: told(&problems), problems, ..SavedJson::default() })
 }
 
 /// `GetConfig`
@@ -55,7 +62,7 @@ pub async fn save(permit: Permit, call: Call) -> Answer {
     let text = call.bytes().await?;
     let (config, mut warnings) = match read(&text) {
         Ok(read) => read,
-        Err(errors) => return refused(errors),
+        Err(problems) => return invalid(problems),
     };
     for (name, what) in [(&name, "pipeline"), (&team_name, "team")] {
         match name::check(name, what) {
@@ -95,24 +102,24 @@ pub async fn save(permit: Permit, call: Call) -> Answer {
     app.wakes.check.ring();
     app.wakes.schedule.ring();
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
-    json(status, &SavedJson { errors: Vec::new(), warnings })
+    json(status, &SavedJson { warnings, ..SavedJson::default() })
 }
 
 /// The configuration and its warnings, or all that is wrong with it: what Concourse would say, and what it would take
 /// but this server does not do yet.
-fn read(text: &[u8]) -> Result<(Config, Vec<Warning>), Vec<String>> {
-    let (config, warnings) = load(text).map_err(|problems| located(&problems))?;
+fn read(text: &[u8]) -> Result<(Config, Vec<Warning>), Vec<Problem>> {
+    let (config, warnings) = load(text)?;
     let missing = unsupported(&config);
-    if missing.is_empty() { Ok((config, warnings)) } else { Err(located(&missing)) }
+    if missing.is_empty() { Ok((config, warnings)) } else { Err(missing) }
 }
 
-/// Concourse's texts, then where each problem stands in the file and what to do about it, which Concourse does not say.
-fn located(problems: &[crate::pipeline::Problem]) -> Vec<String> {
+/// Concourse's texts, byte for byte; after them one more with the places in the file and what to do, which Concourse does
+/// not tell.
+fn told(problems: &[Problem]) -> Vec<String> {
+    let places: Vec<String> = problems.iter().filter_map(Problem::place).collect();
     let mut texts = wire(problems);
-    let places: Vec<String> =
-        problems.iter().filter(|p| p.line.is_some() || p.remedy.is_some()).map(ToString::to_string).collect();
-    if let (Some(last), false) = (texts.last_mut(), places.is_empty()) {
-        last.push_str(&format!("\n{}", places.join("\n")));
+    if !places.is_empty() {
+        texts.push(places.join("\n"));
     }
     texts
 }
@@ -133,9 +140,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wrong_is_told_with_its_place() {
-        let errors = read(b"jobs:\n- name: a\n  plan:\n  - gett: x\n").unwrap_err();
-        assert!(errors[0].starts_with("malformed config: "), "{errors:?}");
-        assert!(errors[0].contains("line "), "{errors:?}");
+    fn concourses_words_come_first_and_then_the_place_and_the_remedy() {
+        let told = |text: &[u8]| told(&read(text).unwrap_err());
+        assert_eq!(
+            told(b"jobs:\n- name: a\n  serail: true\n"),
+            [
+                "malformed config: error unmarshaling JSON: while decoding JSON: json: unknown field \"serail\"",
+                "line 3, column 3 (jobs[0].serail): did you mean `serial`?",
+            ]
+        );
+        assert_eq!(
+            told(b"jobs:\n- name: a\n  plan:\n  - get: x\n    attempts: 0\n"),
+            [
+                "invalid jobs:\n\tjobs.a.plan.do[0].get(x): unknown resource 'x'\n\tjobs.a.plan.do[0].attempts: must be greater than 0\n",
+                "line 4, column 5 (jobs[0].plan[0].get): add it under `resources:`, or correct the name\nline 5, column 5 (jobs[0].plan[0].attempts)",
+            ]
+        );
     }
 }

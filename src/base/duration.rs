@@ -6,46 +6,85 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
     /// Nothing that looks like a duration.
-    #[error("time: invalid duration {0:?}")]
+    #[error("time: invalid duration {}", quoted(.0))]
     Invalid(String),
     /// A number without a unit.
-    #[error("time: missing unit in duration {0:?}")]
+    #[error("time: missing unit in duration {}", quoted(.0))]
     MissingUnit(String),
     /// A unit that Go does not know.
-    #[error("time: unknown unit {1:?} in duration {0:?}")]
+    #[error("time: unknown unit {} in duration {}", quoted(.1), quoted(.0))]
     UnknownUnit(String, String),
+}
+
+/// In quotes as Go's package `time` does it: every byte beyond printable ASCII as a number.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' => quoted.extend(['\\', char::from(byte)]),
+            b' '..=b'~' | 0x7f => quoted.push(char::from(byte)),
+            _ => quoted.push_str(&format!("\\x{byte:02x}")),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 /// Reads a duration as Go's `time.ParseDuration` does. Negative ones are refused as invalid: nothing here means them.
 pub fn parse(text: &str) -> Result<Duration, ParseError> {
+    let nanos = nanos(text)?;
+    u64::try_from(nanos).map(Duration::from_nanos).map_err(|_| ParseError::Invalid(text.to_owned()))
+}
+
+/// Reads a duration that may be negative, as nanoseconds.
+pub fn nanos(text: &str) -> Result<i64, ParseError> {
     let invalid = || ParseError::Invalid(text.to_owned());
-    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    let (negative, mut rest) = match text.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, text.strip_prefix('+').unwrap_or(text)),
+    };
     if rest == "0" {
-        return Ok(Duration::ZERO);
+        return Ok(0);
     }
     if rest.is_empty() {
         return Err(invalid());
     }
-    let mut total = 0f64;
+    let mut total = 0u64;
     while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
-        let number: f64 = rest[..end].parse().map_err(|_| invalid())?;
-        rest = &rest[end..];
-        let end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        let unit = match &rest[..end] {
+        if !rest.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
+            return Err(invalid());
+        }
+        let (whole, after) = digits(rest);
+        let (fraction, after) = after.strip_prefix('.').map_or(("", after), digits);
+        if whole.is_empty() && fraction.is_empty() {
+            return Err(invalid());
+        }
+        let end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let unit = match &after[..end] {
             "" => return Err(ParseError::MissingUnit(text.to_owned())),
-            "ns" => 1e-9,
-            "us" | "µs" | "μs" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
+            "ns" => 1,
+            "us" | "µs" | "μs" => 1_000,
+            "ms" => 1_000_000,
+            "s" => 1_000_000_000,
+            "m" => 60_000_000_000,
+            "h" => 3_600_000_000_000,
             other => return Err(ParseError::UnknownUnit(text.to_owned(), other.to_owned())),
         };
-        rest = &rest[end..];
-        total += number * unit;
+        let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| invalid())? };
+        let part = (format!("0.{fraction}").parse::<f64>().unwrap_or_default() * unit as f64) as u64;
+        let sum = whole.checked_mul(unit).and_then(|n| n.checked_add(part)).and_then(|n| total.checked_add(n));
+        total = sum.ok_or_else(invalid)?;
+        rest = &after[end..];
     }
-    Duration::try_from_secs_f64(total).map_err(|_| invalid())
+    match negative {
+        true => 0i64.checked_sub_unsigned(total).ok_or_else(invalid),
+        false => i64::try_from(total).map_err(|_| invalid()),
+    }
+}
+
+/// The digits a text starts with, and what follows.
+fn digits(text: &str) -> (&str, &str) {
+    text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))
 }
 
 /// Writes whole seconds as Go's `Duration.String` does: `1h0m0s`, `1m5s`, `3s`.
@@ -77,6 +116,8 @@ mod tests {
             assert_eq!(parse(text).unwrap(), Duration::from_millis(ms), "{text}");
         }
         assert_eq!(parse("10").unwrap_err().to_string(), r#"time: missing unit in duration "10""#);
+        let odd = parse("\u{e9}\"").unwrap_err().to_string();
+        assert_eq!(odd, r#"time: invalid duration "\xc3\xa9\"""#);
         assert_eq!(parse("10x").unwrap_err().to_string(), r#"time: unknown unit "x" in duration "10x""#);
         assert_eq!(parse("fast").unwrap_err().to_string(), r#"time: invalid duration "fast""#);
         assert!(parse("-1s").is_err());

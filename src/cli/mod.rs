@@ -6,6 +6,11 @@ pub mod fly;
 mod image;
 mod serve;
 mod user;
+mod format;
+mod input;
+mod schema;
+mod serve;
+mod validate;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -32,6 +37,12 @@ enum Command {
     Image(image::Image),
     /// Users who sign in with a password: add, remove, list; also while the server runs
     User(user::User),
+    /// Check pipelines and tasks without a server, in Concourse's words
+    Validate(validate::Validate),
+    /// Print a pipeline in its canonical form, or write it back
+    Format(format::Format),
+    /// Print the JSON Schema of pipelines or tasks, for editors
+    Schema(schema::Schema),
     /// The client: every command of fly (also when this program is called fly)
     Fly(Rest),
 }
@@ -41,6 +52,18 @@ struct Rest {
     /// The command and its flags; see `whistlestop fly --help`
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     words: Vec<OsString>,
+}
+
+impl Command {
+    /// Runs a command that needs no more than its own flags.
+    fn run(self) -> anyhow::Result<i32> {
+        match self {
+            Command::Validate(validate) => validate.run(),
+            Command::Format(format) => format.run(),
+            Command::Schema(schema) => schema.run(),
+            Command::Serve(_) | Command::Demo(_) | Command::Doctor(_) | Command::Fly(_) => Ok(0),
+        }
+    }
 }
 
 /// Runs the program with these arguments and gives its exit status.
@@ -74,9 +97,13 @@ pub fn main(mut args: Vec<OsString>) -> i32 {
             user::User::from_arg_matches(matches).map_err(Into::into).and_then(|u| user::run(&u))
         }
         _ => Cli::from_arg_matches(&matches).map(|_| ()).map_err(Into::into),
+        Some(("doctor", matches)) => doctor::run(matches),
+        Some(("serve", matches)) => serve::run(matches).map(|()| 0),
+        Some(("demo", matches)) => demo::run(matches).map(|()| 0),
+        _ => Cli::from_arg_matches(&matches).map_err(Into::into).and_then(|cli| cli.command.run()),
     };
     match result {
-        Ok(()) => 0,
+        Ok(status) => status,
         Err(error) => {
             eprintln!("error: {error:#}");
             1

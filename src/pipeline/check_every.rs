@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::base::duration::{self, ParseError};
+use crate::base::duration::{ParseError, nanos};
 
 /// `never`, an interval, or left empty for the server's default. Intervals may be negative: Concourse takes them too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,21 +32,6 @@ impl CheckEvery {
             _ => None,
         }
     }
-}
-
-/// Reads a duration that may be negative, as nanoseconds.
-pub(crate) fn nanos(text: &str) -> Result<i64, ParseError> {
-    let (sign, rest) = match text.strip_prefix('-') {
-        Some(rest) if !rest.starts_with(['+', '-']) => (-1, rest),
-        _ => (1, text),
-    };
-    let whole = |e| match e {
-        ParseError::Invalid(_) => ParseError::Invalid(text.to_owned()),
-        ParseError::MissingUnit(_) => ParseError::MissingUnit(text.to_owned()),
-        ParseError::UnknownUnit(_, unit) => ParseError::UnknownUnit(text.to_owned(), unit),
-    };
-    let nanos = duration::parse(rest).map_err(whole)?.as_nanos();
-    i64::try_from(nanos).map(|n| sign * n).map_err(|_| ParseError::Invalid(text.to_owned()))
 }
 
 /// `number` divided by a power of ten, without trailing zeros.

@@ -4,40 +4,71 @@ use globset::{GlobBuilder, GlobMatcher};
 
 /// Whether a name matches a glob of `passed`; one that cannot be read matches nothing.
 pub fn passes(pattern: &str, name: &str) -> bool {
-    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
-    matches(&pattern, &name).unwrap_or(false)
+    let pattern: Vec<char> = pattern.chars().collect();
+    pieces(&pattern).is_some_and(|pieces| matches(&pieces, &name.chars().collect::<Vec<_>>()))
+}
+
+/// A part of a glob.
+enum Piece {
+    /// Any text without a slash.
+    Star,
+    /// Any character but a slash.
+    Any,
+    /// One of these but a slash.
+    Of(Class),
+    /// Itself.
+    Literal(char),
 }
 
 /// None where the pattern cannot be read.
-fn matches(pattern: &[char], name: &[char]) -> Option<bool> {
-    let Some((&first, rest)) = pattern.split_first() else { return Some(name.is_empty()) };
-    match first {
-        '*' => {
-            let reach = name.iter().position(|&c| c == '/').unwrap_or(name.len());
-            for skip in 0..=reach {
-                if matches(rest, &name[skip..])? {
-                    return Some(true);
-                }
+fn pieces(mut pattern: &[char]) -> Option<Vec<Piece>> {
+    let mut pieces = Vec::new();
+    while let Some((&first, rest)) = pattern.split_first() {
+        pattern = rest;
+        pieces.push(match first {
+            '*' => Piece::Star,
+            '?' => Piece::Any,
+            '[' => {
+                let (class, rest) = Class::read(rest)?;
+                pattern = rest;
+                Piece::Of(class)
             }
-            Some(false)
-        }
-        '?' => match name.split_first() {
-            Some((&c, name)) if c != '/' => matches(rest, name),
-            _ => Some(false),
-        },
-        '[' => {
-            let (set, rest) = Class::read(rest)?;
-            match name.split_first() {
-                Some((&c, name)) if c != '/' && set.holds(c) => matches(rest, name),
-                _ => Some(false),
+            '\\' => {
+                let (&literal, rest) = rest.split_first()?;
+                pattern = rest;
+                Piece::Literal(literal)
             }
+            literal => Piece::Literal(literal),
+        });
+    }
+    Some(pieces)
+}
+
+/// Only the last star ever gives way to a mismatch: what an earlier one could take more, a later one can take too.
+fn matches(pieces: &[Piece], name: &[char]) -> bool {
+    let (mut piece, mut at) = (0, 0);
+    let mut star = None;
+    loop {
+        let fits = match (pieces.get(piece), name.get(at)) {
+            (None, None) => return true,
+            (Some(Piece::Star), _) => {
+                piece += 1;
+                star = Some((piece, at));
+                continue;
+            }
+            (Some(Piece::Any), Some(&c)) => c != '/',
+            (Some(Piece::Of(class)), Some(&c)) => c != '/' && class.holds(c),
+            (Some(Piece::Literal(literal)), Some(c)) => literal == c,
+            _ => false,
+        };
+        match (fits, star) {
+            (true, _) => (piece, at) = (piece + 1, at + 1),
+            (false, Some((after, from))) if name.get(from).is_some_and(|&c| c != '/') => {
+                star = Some((after, from + 1));
+                (piece, at) = (after, from + 1);
+            }
+            _ => return false,
         }
-        '\\' => {
-            let (&literal, rest) = rest.split_first()?;
-            if name.first() == Some(&literal) { matches(rest, &name[1..]) } else { Some(false) }
-        }
-        literal if name.first() == Some(&literal) => matches(rest, &name[1..]),
-        _ => Some(false),
     }
 }
 
@@ -112,6 +143,10 @@ mod tests {
             (r"run \date", r"run \date", false),
             (r"a\*b", "a*b", true),
             ("", "", true),
+            ("a*b*c", "axbxbc", true),
+            ("a*b*c", "axb/bc", false),
+            ("*[", "a", false),
+            ("a*", "a", true),
         ] {
             assert_eq!(passes(pattern, name), want, "{pattern} {name}");
         }

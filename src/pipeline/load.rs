@@ -2,11 +2,13 @@
 
 use serde_json::Value;
 
-use super::decode::{self, Fault};
+use super::decode::{self, Fault, Reading};
 use super::problem::{Problem, Section, Warning};
+use super::quote::quoted;
 use super::validate::validate;
 use super::yaml::document::{Document, YamlError};
-use super::yaml::value::DuplicateKey;
+use super::yaml::emit::natural;
+use super::yaml::value::{DuplicateKey, Segment};
 use super::{Config, TaskConfig};
 use crate::base::distance::distance;
 use crate::vars::number;
@@ -14,8 +16,9 @@ use crate::vars::number;
 /// Reads and checks a pipeline as the server does: problems refuse it, warnings do not.
 pub fn load(text: &[u8]) -> Result<(Config, Vec<Warning>), Vec<Problem>> {
     let (document, mut value) = read(text).map_err(|problem| vec![*problem])?;
+    Again::server(&mut value, &document).map_err(|problem| vec![*problem])?;
     number::through_float(&mut value);
-    let config = match decode::config(&value) {
+    let config = match decode::config(&value, Reading::Server) {
         Ok(config) => config,
         Err(fault) => return Err(vec![malformed(&fault, &value).located(&document)]),
     };
@@ -23,6 +26,88 @@ pub fn load(text: &[u8]) -> Result<(Config, Vec<Warning>), Vec<Problem>> {
     match problems.is_empty() {
         true => Ok((config, warnings)),
         false => Err(problems.into_iter().map(|problem| problem.located(&document)).collect()),
+    }
+}
+
+/// Concourse writes what it has read as YAML and reads that once more. It writes the key `<<` without the quotes in which
+/// alone it can have stood until then, and so merges it after all.
+#[derive(Default)]
+pub(super) struct Again {
+    at: Vec<Segment>,
+    wrong: bool,
+    clashes: Vec<(Vec<Segment>, String)>,
+}
+
+impl Again {
+    /// As the server does it, which has dropped unknown keys at the top by then, and takes no key from two places.
+    pub(super) fn server(value: &mut Value, document: &Document) -> Result<(), Box<Problem>> {
+        let mut pass = Again::default();
+        for (key, value) in value.as_object_mut().into_iter().flatten() {
+            pass.below(Segment::Key(key.clone()), value);
+        }
+        pass.refused()?;
+        let Some((at, _)) = pass.clashes.first() else { return Ok(()) };
+        let lines = pass.clashes.iter().map(|(at, key)| {
+            let line = document.locate(at).map_or(1, |mark| mark.line);
+            format!("\n  line {line}: key {} already set in map", quoted(key))
+        });
+        let message = format!("unmarshal errors:{}", lines.collect::<String>());
+        Err(unreadable(&YamlError { message, mark: document.locate(at) }))
+    }
+
+    /// As the client does it.
+    pub(super) fn client(value: &mut Value) -> Result<(), Box<Problem>> {
+        let mut pass = Again::default();
+        pass.merges(value);
+        pass.refused()
+    }
+
+    fn refused(&self) -> Result<(), Box<Problem>> {
+        if !self.wrong {
+            return Ok(());
+        }
+        let message = "map merge requires map or sequence of maps as the value".to_owned();
+        Err(unreadable(&YamlError { message, mark: None }))
+    }
+
+    fn below(&mut self, segment: Segment, value: &mut Value) {
+        if matches!(value, Value::Object(_) | Value::Array(_)) {
+            self.at.push(segment);
+            self.merges(value);
+            self.at.pop();
+        }
+    }
+
+    fn merges(&mut self, value: &mut Value) {
+        let map = match value {
+            Value::Array(items) => {
+                return items.iter_mut().enumerate().for_each(|(i, item)| self.below(Segment::Index(i), item));
+            }
+            Value::Object(map) => map,
+            _ => return,
+        };
+        map.iter_mut().for_each(|(key, value)| self.below(Segment::Key(key.clone()), value));
+        let Some(merged) = map.shift_remove("<<") else { return };
+        let maps = match merged {
+            Value::Array(items) => items,
+            single => vec![single],
+        };
+        for merged in maps.into_iter().rev() {
+            let Value::Object(merged) = merged else {
+                self.wrong = true;
+                return;
+            };
+            for (key, value) in merged {
+                let there = map.contains_key(&key);
+                if there {
+                    self.clashes.push((self.at.clone(), key.clone()));
+                }
+                if !there || natural(&key, "<<").is_lt() {
+                    map.insert(key, value);
+                }
+            }
+        }
+        map.sort_keys();
     }
 }
 
@@ -42,7 +127,7 @@ fn read(text: &[u8]) -> Result<(Document, Value), Box<Problem>> {
     Ok((document, value))
 }
 
-fn unreadable(error: &YamlError) -> Box<Problem> {
+pub(super) fn unreadable(error: &YamlError) -> Box<Problem> {
     let foreign = error.message.starts_with("json: ") || error.message.starts_with("unsupported map key");
     let library = if foreign { "" } else { "yaml: " };
     let message = format!("error converting YAML to JSON: {library}{}", error.message);
@@ -64,7 +149,7 @@ fn yaml_remedy(message: &str) -> Option<&'static str> {
     remedies.iter().find(|(part, _)| message.contains(part)).map(|(_, remedy)| *remedy)
 }
 
-fn malformed(fault: &Fault, value: &Value) -> Problem {
+pub(super) fn malformed(fault: &Fault, value: &Value) -> Problem {
     let message = format!("error unmarshaling JSON: while decoding JSON: {fault}");
     let problem = Problem::new(Section::Malformed, &fault.at, message);
     match remedy(fault, value) {
@@ -74,7 +159,6 @@ fn malformed(fault: &Fault, value: &Value) -> Problem {
 }
 
 fn remedy(fault: &Fault, root: &Value) -> Option<String> {
-    use super::yaml::value::Segment;
     let there = fault.at.iter().try_fold(root, |value, segment| match segment {
         Segment::Key(key) => value.get(key),
         Segment::Index(i) => value.get(i),
@@ -128,7 +212,7 @@ impl TaskConfig {
         let task = decode::task(&value).map_err(|fault| Box::new(malformed(&fault, &value).located(&document)))?;
         if !task.unknown.is_empty() {
             let names: Vec<_> = task.unknown.keys().map(String::as_str).collect();
-            let at = [super::yaml::value::Segment::Key(names[0].to_owned())];
+            let at = [Segment::Key(names[0].to_owned())];
             let message = format!("unknown fields: [{}]", names.join(" "));
             let near = closest(names[0], &decode::TASK);
             let remedy = near.map_or("take them out".to_owned(), |near| format!("did you mean `{near}`?"));

@@ -3,7 +3,9 @@
 //! The types mirror what Concourse 8.2 stores and gives back: a field left at its zero value is left out, a step is one
 //! flat object. Nothing here does IO.
 
+mod anything;
 pub mod check_every;
+pub mod client;
 pub mod decode;
 mod diff;
 mod flat;
@@ -15,8 +17,10 @@ pub mod limits;
 pub mod listing;
 mod load;
 pub mod problem;
+mod quote;
 pub mod resource;
 pub mod resource_type;
+pub mod schema;
 pub mod step;
 pub mod task;
 mod unsupported;

@@ -31,6 +31,8 @@ pub enum Section {
     Cycle,
     /// Something this server does not do.
     Unsupported,
+    /// A warning, where warnings are refused.
+    Warned,
 }
 
 impl Section {
@@ -46,6 +48,7 @@ impl Section {
             Section::Jobs | Section::Cycle => "jobs",
             Section::Display => "display config",
             Section::Unsupported => "constructs",
+            Section::Warned => "names or fields",
         }
     }
 }
@@ -91,6 +94,34 @@ impl Problem {
         self
     }
 
+    /// A file that there is nothing to say about.
+    pub fn unreadable(message: impl Into<String>) -> Problem {
+        Problem::new(Section::Malformed, &[], message)
+    }
+
+    /// Concourse's words first, then where it stands and what to do about it.
+    pub fn told(&self) -> String {
+        let place = self.line.zip(self.column).map(|(line, column)| format!("line {line}, column {column}"));
+        let notes: Vec<String> = place.into_iter().chain(self.remedy.clone()).collect();
+        let message = self.message.trim_end();
+        if notes.is_empty() { message.to_owned() } else { format!("{message} ({})", notes.join("; ")) }
+    }
+
+    /// Where it stands and what to do about it; none where there is nothing to add to the message.
+    pub fn place(&self) -> Option<String> {
+        let at = self.line.zip(self.column).map(|(line, column)| format!("line {line}, column {column}"));
+        let at = match (at, self.path.as_str()) {
+            (Some(at), "") => at,
+            (Some(at), path) => format!("{at} ({path})"),
+            (None, path) => path.to_owned(),
+        };
+        match &self.remedy {
+            Some(remedy) if at.is_empty() => Some(remedy.clone()),
+            Some(remedy) => Some(format!("{at}: {remedy}")),
+            None => (!at.is_empty()).then_some(at),
+        }
+    }
+
     /// Says where it stands.
     #[must_use]
     pub fn at_mark(mut self, mark: Option<Mark>) -> Problem {
@@ -109,8 +140,8 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(line) = self.line {
-            write!(f, "line {line}: ")?;
+        if let (Some(line), Some(column)) = (self.line, self.column) {
+            write!(f, "line {line}, column {column}: ")?;
         }
         f.write_str(&self.message)?;
         match &self.remedy {

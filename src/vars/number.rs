@@ -4,10 +4,13 @@ use serde_json::{Number, Value};
 
 /// The shortest decimal digits of a float and its exponent, so that it is `0.d1d2… × 10^exponent`.
 fn digits(f: f64) -> (bool, String, i32) {
-    let text = format!("{:e}", f.abs());
-    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    parted(f.is_sign_negative(), &format!("{:e}", f.abs()))
+}
+
+fn parted(negative: bool, text: &str) -> (bool, String, i32) {
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((text, "0"));
     let digits = mantissa.replace('.', "");
-    (f.is_sign_negative(), digits, exponent.parse::<i32>().unwrap_or_default() + 1)
+    (negative, digits, exponent.parse::<i32>().unwrap_or_default() + 1)
 }
 
 fn exponential(digits: &str, exponent: i32) -> String {
@@ -22,13 +25,26 @@ pub fn shortest(f: f64) -> String {
     if !f.is_finite() {
         return infinite(f).to_owned();
     }
-    let (negative, digits, point) = digits(f);
+    general(digits(f), plain(f))
+}
+
+/// The same with no more digits than a float of 32 bits needs, as Concourse writes a number where text is wanted.
+pub fn shortest_single(f: f64) -> String {
+    let single = f as f32;
+    if !single.is_finite() {
+        return infinite(f64::from(single)).to_owned();
+    }
+    let text = format!("{:e}", single.abs());
+    general(parted(single.is_sign_negative(), &text), format!("{}", single.abs()))
+}
+
+fn general((negative, digits, point): (bool, String, i32), plain: String) -> String {
     let sign = if negative { "-" } else { "" };
     let exponent = point - 1;
-    if f != 0.0 && !(-4..6).contains(&exponent) {
+    if digits != "0" && !(-4..6).contains(&exponent) {
         return format!("{sign}{}", exponential(&digits, exponent));
     }
-    format!("{sign}{}", plain(f))
+    format!("{sign}{plain}")
 }
 
 fn plain(f: f64) -> String {

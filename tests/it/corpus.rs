@@ -20,15 +20,18 @@ fn folder(variable: &str, usual: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-fn corpus() -> Option<PathBuf> {
+/// Real pipelines and tasks, if they are there.
+pub(crate) fn corpus() -> Option<PathBuf> {
     folder("CONFORMANCE_CORPUS", "../shared/corpus")
 }
 
-fn wire() -> Option<PathBuf> {
+/// Recordings of a real Concourse, if they are there.
+pub(crate) fn wire() -> Option<PathBuf> {
     folder("CONFORMANCE_WIRE", "../shared/reference/wire")
 }
 
-fn lines(path: &Path) -> Vec<Value> {
+/// A file of JSON lines.
+pub(crate) fn lines(path: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(path).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -118,7 +121,7 @@ fn every_small_configuration_gets_concourses_answer() {
 }
 
 /// Equal as JSON: 1 and 1.0 are one number.
-fn same(a: &Value, b: &Value) -> bool {
+pub(crate) fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
         (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b)),
@@ -246,7 +249,7 @@ fn printed(wire: &Path, name: &str) -> String {
 
 fn world(wire: &Path, name: &str) -> Config {
     let value = pipeline::to_json(&std::fs::read(wire.join("world").join(name)).unwrap()).unwrap();
-    pipeline::decode::config(&value).unwrap()
+    pipeline::decode::config(&value, pipeline::decode::Reading::Server).unwrap()
 }
 
 #[test]

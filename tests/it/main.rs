@@ -5,6 +5,7 @@ mod api;
 mod corpus;
 mod door;
 mod engine;
+mod file;
 mod fly;
 mod house;
 mod login;

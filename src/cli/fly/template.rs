@@ -9,9 +9,8 @@ use super::failure::Failure;
 use super::reference::{Assignment, assignments, string_assignment, yaml_assignment};
 use crate::pipeline::decode::Fault;
 use crate::pipeline::yaml::to_yaml;
-use crate::pipeline::yaml::value::Segment;
 use crate::pipeline::{self, Config};
-use crate::vars::{Chain, Missing, Static, interpolate, number};
+use crate::vars::{Chain, Missing, Static, interpolate};
 
 /// The flags that name a file and its variables.
 #[derive(Debug, Clone, clap::Args)]
@@ -118,50 +117,15 @@ fn read(path: &PathBuf) -> Result<Vec<u8>, Failure> {
 
 /// Refuses a key that stands twice: the server would silently take the last one.
 fn refuse_duplicates(text: &[u8]) -> Result<(), Failure> {
-    let wrong = |e: String| Failure::said(format!("error parsing yaml before applying templates: yaml: {e}"));
-    let found = pipeline::duplicate_keys(text).map_err(|e| {
-        wrong(e.message.trim_start_matches("error converting YAML to JSON: ").trim_start_matches("yaml: ").to_owned())
-    })?;
-    if found.is_empty() {
-        return Ok(());
-    }
-    let lines = found.iter().map(|d| {
-        format!("\n  line {}: mapping key {:?} already defined at line {}", d.again.line, d.key, d.first.line)
-    });
-    Err(wrong(format!("unmarshal errors:{}", lines.collect::<String>())))
+    let found = pipeline::duplicate_keys(text)
+        .map_err(|problem| Failure::said(pipeline::client::before_templates(*problem).message))?;
+    pipeline::client::refuse_duplicates(&found).map_or(Ok(()), |problem| Err(Failure::said(problem.message)))
 }
 
 /// Takes JSON as a pipeline. Unlike the server, which refuses them, it passes over keys nobody knows outside of steps.
-pub fn decode(mut value: Value) -> Result<Config, Failure> {
+pub fn decode(value: Value) -> Result<Config, Failure> {
     let wrong = |fault: Fault| Failure::said(format!("error unmarshaling JSON: while decoding JSON: {fault}"));
-    let config = loop {
-        match pipeline::decode::config(&value) {
-            Err(fault) if !fault.known().is_empty() && !in_step(&fault.at) && remove(&mut value, &fault.at) => {}
-            decoded => break decoded.map_err(wrong)?,
-        }
-    };
-    // Params have become text as they stood; what is still a number is one of Go's floats from here on.
-    let mut value = serde_json::to_value(config).map_err(|e| Failure::said(e.to_string()))?;
-    number::through_float(&mut value);
-    pipeline::decode::config(&value).map_err(wrong)
-}
-
-/// Whether a place is within a step: those know all their keys.
-fn in_step(at: &[Segment]) -> bool {
-    matches!(at, [Segment::Key(jobs), Segment::Index(_), Segment::Key(_), _, ..] if jobs == "jobs")
-}
-
-/// Removes what stands there; `false` if nothing does.
-fn remove(value: &mut Value, at: &[Segment]) -> bool {
-    let Some((last, path)) = at.split_last() else { return false };
-    let parent = path.iter().try_fold(value, |value, segment| match segment {
-        Segment::Key(key) => value.get_mut(key),
-        Segment::Index(index) => value.get_mut(index),
-    });
-    match (parent, last) {
-        (Some(Value::Object(map)), Segment::Key(key)) => map.shift_remove(key).is_some(),
-        _ => false,
-    }
+    pipeline::client::decode(&value).map_err(wrong)
 }
 
 #[cfg(test)]

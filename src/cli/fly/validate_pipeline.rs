@@ -6,6 +6,7 @@ use super::Fly;
 use super::console::Style;
 use super::failure::{Failure, Outcome};
 use super::template::{Template, decode, existing};
+use crate::pipeline::decode::Reading;
 use crate::pipeline::{self, Config, yaml::to_yaml};
 
 /// Arguments of `validate-pipeline`.
@@ -51,13 +52,8 @@ impl Validate {
 
 /// Refuses keys nobody knows, wherever they stand.
 fn refuse_unknown(value: &Value) -> Result<(), Failure> {
-    const TOP: [&str; 8] =
-        ["groups", "var_sources", "resources", "resource_types", "prototypes", "jobs", "display", "user_data"];
-    let wrong = |what: String| Failure::said(format!("error unmarshaling JSON: while decoding JSON: {what}"));
-    if let Some((key, _)) = value.as_object().into_iter().flatten().find(|(key, _)| !TOP.contains(&key.as_str())) {
-        return Err(wrong(format!("json: unknown field {key:?}")));
-    }
-    pipeline::decode::config(value).map(drop).map_err(|fault| wrong(fault.to_string()))
+    let wrong = |fault| Failure::said(format!("error unmarshaling JSON: while decoding JSON: {fault}"));
+    pipeline::decode::config(value, Reading::Strict).map(drop).map_err(wrong)
 }
 
 /// Arguments of `format-pipeline`.

@@ -3,14 +3,14 @@
 use serde_json::{Map, Value};
 
 use super::step::take_step;
-use super::{Decoder, Fault, Taken};
+use super::{Decoder, Fault, Taken, View, field};
 use crate::base::version::Version;
 use crate::pipeline::{Config, Display, Group, Job, Listing, LogRetention, Resource, ResourceType, Step, VarSource};
 
-const TOP: [&str; 8] =
+pub(in crate::pipeline) const TOP: [&str; 8] =
     ["groups", "var_sources", "resources", "resource_types", "prototypes", "jobs", "display", "user_data"];
 
-const RESOURCE: [&str; 12] = [
+pub(in crate::pipeline) const RESOURCE: [&str; 12] = [
     "name",
     "old_name",
     "public",
@@ -25,9 +25,10 @@ const RESOURCE: [&str; 12] = [
     "expose_build_created_by",
 ];
 
-const RESOURCE_TYPE: [&str; 8] = ["name", "type", "source", "defaults", "privileged", "check_every", "tags", "params"];
+pub(in crate::pipeline) const RESOURCE_TYPE: [&str; 8] =
+    ["name", "type", "source", "defaults", "privileged", "check_every", "tags", "params"];
 
-const JOB: [&str; 18] = [
+pub(in crate::pipeline) const JOB: [&str; 18] = [
     "name",
     "old_name",
     "public",
@@ -48,30 +49,50 @@ const JOB: [&str; 18] = [
     "plan",
 ];
 
-/// Takes a pipeline: keys nobody knows are dropped at the top and refused below.
-pub fn config(value: &Value) -> Result<Config, Fault> {
-    let mut decoder = Decoder::new(true, true);
-    let top = match value {
-        Value::Object(map) => known_keys(map),
-        Value::Null => Value::Null,
-        other => {
-            decoder.mismatch(other, "atc.skeletonConfig");
-            Value::Null
-        }
-    };
+/// Who reads a pipeline decides which keys it may hold. Steps know all their keys, whoever reads them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// The server: keys nobody knows are dropped at the top and refused below.
+    Server,
+    /// The client: keys nobody knows are dropped everywhere.
+    Client,
+    /// The client when asked to be strict: keys nobody knows are refused everywhere.
+    Strict,
+}
+
+/// Takes a pipeline.
+pub fn config<'v>(value: &'v Value, reading: Reading) -> Result<Config, Fault> {
+    let mut decoder = Decoder::new(reading != Reading::Client, true);
     let mut config = Config::default();
-    let result =
-        decoder.structure(&top, ("Config", "atc.Config"), &TOP, &mut |d, field, v| take_top(d, field, v, &mut config));
+    let names = ("Config", "atc.Config");
+    let mut visit = |d: &mut Decoder<'v>, field: &'static str, v: &'v Value| take_top(d, field, v, &mut config);
+    let result = match (reading, value) {
+        (Reading::Server, Value::Object(map)) => decoder.entries(known_entries(map), names.0, &TOP, &mut visit),
+        (Reading::Server, Value::Null) => Ok(()),
+        (Reading::Server, other) => {
+            decoder.mismatch(other, "atc.skeletonConfig");
+            Ok(())
+        }
+        _ => decoder.structure(value, names, &TOP, &mut visit),
+    };
     decoder.finish(result)?;
     Ok(config)
 }
 
-fn known_keys(map: &Map<String, Value>) -> Value {
-    let known = |key: &String| TOP.iter().any(|top| top.eq_ignore_ascii_case(key));
-    Value::Object(map.iter().filter(|(key, _)| known(key)).map(|(k, v)| (k.clone(), v.clone())).collect())
+/// The keys that mean something at the top; of several that mean the same, the last one.
+fn known_entries(map: &Map<String, Value>) -> Vec<(&String, &Value)> {
+    let mut last: Vec<(&'static str, (&String, &Value))> = Vec::new();
+    for entry in View::of(map).entries() {
+        if let Some(meant) = field(entry.0, &TOP) {
+            last.retain(|(other, _)| *other != meant);
+            last.push((meant, entry));
+        }
+    }
+    last.sort_by_key(|(meant, _)| *meant);
+    last.into_iter().map(|(_, entry)| entry).collect()
 }
 
-fn take_top(d: &mut Decoder, field: &str, v: &Value, config: &mut Config) -> Taken {
+fn take_top<'v>(d: &mut Decoder<'v>, field: &str, v: &'v Value, config: &mut Config) -> Taken {
     match field {
         "groups" => config.groups = d.list(v, "atc.GroupConfigs", group)?.unwrap_or_default(),
         "var_sources" => config.var_sources = d.list(v, "atc.VarSourceConfigs", var_source)?.unwrap_or_default(),
@@ -92,7 +113,7 @@ fn take_top(d: &mut Decoder, field: &str, v: &Value, config: &mut Config) -> Tak
     Ok(())
 }
 
-fn group(d: &mut Decoder, v: &Value) -> Taken<Group> {
+fn group<'v>(d: &mut Decoder<'v>, v: &'v Value) -> Taken<Group> {
     let mut group = Group::default();
     let known = ["name", "jobs", "resources"];
     d.structure(v, ("GroupConfig", "atc.GroupConfig"), &known, &mut |d, field, v| match field {
@@ -103,7 +124,7 @@ fn group(d: &mut Decoder, v: &Value) -> Taken<Group> {
     Ok(group)
 }
 
-fn var_source(d: &mut Decoder, v: &Value) -> Taken<VarSource> {
+fn var_source<'v>(d: &mut Decoder<'v>, v: &'v Value) -> Taken<VarSource> {
     let mut source = VarSource::default();
     let known = ["name", "type", "config"];
     d.structure(v, ("VarSourceConfig", "atc.VarSourceConfig"), &known, &mut |d, field, v| match field {
@@ -117,7 +138,7 @@ fn var_source(d: &mut Decoder, v: &Value) -> Taken<VarSource> {
     Ok(source)
 }
 
-fn display(d: &mut Decoder, v: &Value) -> Taken<Option<Display>> {
+fn display<'v>(d: &mut Decoder<'v>, v: &'v Value) -> Taken<Option<Display>> {
     if v.is_null() {
         return Ok(None);
     }
@@ -131,12 +152,12 @@ fn display(d: &mut Decoder, v: &Value) -> Taken<Option<Display>> {
 }
 
 /// A version in a resource or an image; a map of texts.
-pub(super) fn version(d: &mut Decoder, v: &Value) -> Taken<Option<Version>> {
+pub(super) fn version<'v>(d: &mut Decoder<'v>, v: &'v Value) -> Taken<Option<Version>> {
     let texts = d.text_map(v, "atc.Version")?;
     Ok(v.is_object().then_some(Version(texts)))
 }
 
-fn resource(d: &mut Decoder, v: &Value) -> Taken<Resource> {
+fn resource<'v>(d: &mut Decoder<'v>, v: &'v Value) -> Taken<Resource> {
     let mut r = Resource::default();
     let names = ("ResourceConfig", "atc.ResourceConfig");
     d.structure(v, names, &RESOURCE, &mut |d, field, v| match field {
@@ -156,7 +177,7 @@ fn resource(d: &mut Decoder, v: &Value) -> Taken<Resource> {
     Ok(r)
 }
 
-fn resource_type(d: &mut Decoder, v: &Value, names: (&'static str, &'static str)) -> Taken<ResourceType> {
+fn resource_type<'v>(d: &mut Decoder<'v>, v: &'v Value, names: (&'static str, &'static str)) -> Taken<ResourceType> {
     let mut r = ResourceType::default();
     d.structure(v, names, &RESOURCE_TYPE, &mut |d, field, v| match field {
         "name" => d.string(v, &mut r.name),
@@ -171,12 +192,12 @@ fn resource_type(d: &mut Decoder, v: &Value, names: (&'static str, &'static str)
     Ok(r)
 }
 
-fn hook(d: &mut Decoder, v: &Value, to: &mut Option<Step>) -> Taken {
+fn hook<'v>(d: &mut Decoder<'v>, v: &'v Value, to: &mut Option<Step>) -> Taken {
     *to = if v.is_null() { None } else { Some(d.custom(false, |d| take_step(d, v))?) };
     Ok(())
 }
 
-fn job(d: &mut Decoder, v: &Value) -> Taken<Job> {
+fn job<'v>(d: &mut Decoder<'v>, v: &'v Value) -> Taken<Job> {
     let mut j = Job::default();
     d.structure(v, ("JobConfig", "atc.JobConfig"), &JOB, &mut |d, field, v| match field {
         "name" => d.string(v, &mut j.name),
@@ -202,11 +223,11 @@ fn job(d: &mut Decoder, v: &Value) -> Taken<Job> {
 }
 
 /// A list of steps, or null.
-pub(super) fn steps(d: &mut Decoder, v: &Value) -> Taken<Listing<Step>> {
+pub(super) fn steps<'v>(d: &mut Decoder<'v>, v: &'v Value) -> Taken<Listing<Step>> {
     d.list(v, "[]atc.Step", |d, v| d.custom(false, |d| take_step(d, v))).map(Listing)
 }
 
-fn retention(d: &mut Decoder, v: &Value) -> Taken<Option<LogRetention>> {
+fn retention<'v>(d: &mut Decoder<'v>, v: &'v Value) -> Taken<Option<LogRetention>> {
     if v.is_null() {
         return Ok(None);
     }

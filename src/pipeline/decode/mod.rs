@@ -12,11 +12,16 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use super::quote::quoted;
 use super::yaml::value::Segment;
 use super::{CheckEvery, Object};
 use crate::vars::number;
 
-pub use config::config;
+#[cfg(test)]
+pub(super) use config::{JOB, RESOURCE, RESOURCE_TYPE, TOP};
+pub use config::{Reading, config};
+#[cfg(test)]
+pub(super) use step::known;
 pub use step::step;
 pub use task::{TASK, task};
 
@@ -45,7 +50,7 @@ impl std::fmt::Display for Fault {
                 write!(f, "json: cannot unmarshal {value} into Go struct field {owner}.{field} of type {into}")
             }
             Cause::Type { value, into, .. } => write!(f, "json: cannot unmarshal {value} into Go value of type {into}"),
-            Cause::Unknown { key, .. } => write!(f, "json: unknown field {key:?}"),
+            Cause::Unknown { key, .. } => write!(f, "json: unknown field {}", quoted(key)),
             Cause::Other(message) => f.write_str(message),
         }
     }
@@ -69,21 +74,62 @@ impl Fault {
 /// What decoding gives: an error ends it at once.
 type Taken<T = ()> = Result<T, Fault>;
 
+/// One step of the path to where a run stands; it borrows, since most paths are never told.
+#[derive(Clone, Copy)]
+enum Crumb<'v> {
+    Key(&'v str),
+    Index(usize),
+}
+
+/// An object without the keys that were taken from it before.
+#[derive(Clone)]
+struct View<'v> {
+    map: &'v Map<String, Value>,
+    taken: Vec<&'static str>,
+}
+
+impl<'v> View<'v> {
+    fn of(map: &'v Map<String, Value>) -> Self {
+        View { map, taken: Vec::new() }
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.map.contains_key(key) && !self.taken.contains(&key)
+    }
+
+    /// What it holds, in sorted order of the keys.
+    fn entries(&self) -> Vec<(&'v String, &'v Value)> {
+        let mut entries: Vec<_> = self.map.iter().filter(|(key, _)| !self.taken.contains(&key.as_str())).collect();
+        if !entries.is_sorted_by_key(|(key, _)| key.as_str()) {
+            entries.sort_by_key(|(key, _)| key.as_str());
+        }
+        entries
+    }
+
+    /// What is left once these keys are taken too.
+    fn rest(&self, known: &[&str]) -> BTreeMap<String, Value> {
+        let left = self.map.iter().filter(|(k, _)| !self.taken.contains(&k.as_str()) && !known.contains(&k.as_str()));
+        left.map(|(k, v)| (k.clone(), v.clone())).collect()
+    }
+}
+
 /// One run over a value; a type that decodes itself gets a run of its own.
-struct Decoder {
+struct Decoder<'v> {
     /// Whether unknown keys are errors.
     strict: bool,
     /// Whether numbers and booleans become text where text is wanted.
     coerce: bool,
     owner: &'static str,
-    fields: Vec<&'static str>,
-    path: Vec<Segment>,
+    field: Vec<&'static str>,
+    path: Vec<Crumb<'v>>,
     saved: Option<Fault>,
+    /// How many steps lie around this place.
+    steps: usize,
 }
 
-impl Decoder {
+impl<'v> Decoder<'v> {
     fn new(strict: bool, coerce: bool) -> Self {
-        Decoder { strict, coerce, owner: "", fields: Vec::new(), path: Vec::new(), saved: None }
+        Decoder { strict, coerce, owner: "", field: Vec::new(), path: Vec::new(), saved: None, steps: 0 }
     }
 
     /// The end of a run: what was remembered becomes the error.
@@ -96,30 +142,49 @@ impl Decoder {
     }
 
     fn other<T>(&self, message: impl Into<String>) -> Taken<T> {
-        Err(Fault { cause: Cause::Other(message.into()), at: self.path.clone() })
+        Err(Fault { cause: Cause::Other(message.into()), at: self.at() })
     }
 
     fn save(&mut self, cause: Cause) {
         if self.saved.is_none() {
-            self.saved = Some(Fault { cause, at: self.path.clone() });
+            self.saved = Some(Fault { cause, at: self.at() });
         }
     }
 
+    /// Where the run stands.
+    fn at(&self) -> Vec<Segment> {
+        let segment = |crumb: &Crumb| match crumb {
+            Crumb::Key(key) => Segment::Key((*key).to_owned()),
+            Crumb::Index(index) => Segment::Index(*index),
+        };
+        self.path.iter().map(segment).collect()
+    }
+
+    /// Decodes in a run of its own that stands at the same place.
+    fn alone<T>(&mut self, strict: bool, decode: impl FnOnce(&mut Decoder<'v>) -> Taken<T>) -> Taken<T> {
+        let depth = self.path.len();
+        let path = std::mem::take(&mut self.path);
+        let mut inner = Decoder { path, steps: self.steps, ..Decoder::new(strict, false) };
+        let result = decode(&mut inner);
+        let result = inner.finish(result);
+        self.path = inner.path;
+        self.path.truncate(depth);
+        result
+    }
+
     fn mismatch(&mut self, value: &Value, into: &'static str) {
-        let cause = Cause::Type { value: kind(value).into(), into, owner: self.owner, field: self.fields.join(".") };
+        let cause = Cause::Type { value: kind(value).into(), into, owner: self.owner, field: self.field.join(".") };
         self.save(cause);
     }
 
     /// Lets a type decode itself in a run of its own; a wrong type within learns where this run stands.
-    fn custom<T>(&self, strict: bool, decode: impl FnOnce(&mut Decoder) -> Taken<T>) -> Taken<T> {
-        let mut inner = Decoder { path: self.path.clone(), ..Decoder::new(strict, false) };
-        let result = decode(&mut inner);
-        inner.finish(result).map_err(|mut fault| {
+    fn custom<T>(&mut self, strict: bool, decode: impl FnOnce(&mut Decoder<'v>) -> Taken<T>) -> Taken<T> {
+        self.alone(strict, decode).map_err(|mut fault| {
             if let Cause::Type { owner, field, .. } = &mut fault.cause
                 && !self.owner.is_empty()
             {
                 *owner = self.owner;
-                let outer = self.fields.join(".");
+                let outer = self.field.join(".");
                 *field = if field.is_empty() { outer } else { format!("{outer}.{field}") };
             }
             fault
@@ -129,34 +194,48 @@ impl Decoder {
     /// Visits each known field of an object, in sorted order of the keys.
     fn structure(
         &mut self,
-        value: &Value,
-        (owner, into): (&'static str, &'static str),
+        value: &'v Value,
+        names: (&'static str, &'static str),
         known: &[&'static str],
-        visit: &mut dyn FnMut(&mut Self, &'static str, &Value) -> Taken,
+        visit: &mut dyn FnMut(&mut Self, &'static str, &'v Value) -> Taken,
     ) -> Taken {
-        let map = match value {
-            Value::Null => return Ok(()),
-            Value::Object(map) => map,
+        match value {
+            Value::Null => Ok(()),
+            Value::Object(map) => self.fields(&View::of(map), names.0, known, visit),
             other => {
-                self.mismatch(other, into);
-                return Ok(());
+                self.mismatch(other, names.1);
+                Ok(())
             }
-        };
+        }
+    }
+
+    /// The same for an object some of whose keys were taken before.
+    fn fields(
+        &mut self,
+        view: &View<'v>,
+        owner: &'static str,
+        known: &[&'static str],
+        visit: &mut dyn FnMut(&mut Self, &'static str, &'v Value) -> Taken,
+    ) -> Taken {
+        self.entries(view.entries(), owner, known, visit)
+    }
+
+    fn entries(
+        &mut self,
+        entries: Vec<(&'v String, &'v Value)>,
+        owner: &'static str,
+        known: &[&'static str],
+        visit: &mut dyn FnMut(&mut Self, &'static str, &'v Value) -> Taken,
+    ) -> Taken {
         let before = self.owner;
-        let mut keys: Vec<_> = map.iter().collect();
-        keys.sort_by_key(|(key, _)| key.as_str());
-        for (key, value) in keys {
-            let field = known
-                .iter()
-                .find(|field| **field == key.as_str())
-                .or_else(|| known.iter().find(|field| field.eq_ignore_ascii_case(key)));
-            self.path.push(Segment::Key(key.clone()));
-            match field {
+        for (key, value) in entries {
+            self.path.push(Crumb::Key(key));
+            match field(key, known) {
                 Some(field) => {
                     self.owner = owner;
-                    self.fields.push(field);
+                    self.field.push(field);
                     visit(self, field, value)?;
-                    self.fields.pop();
+                    self.field.pop();
                     self.owner = before;
                 }
                 None if self.strict => self.save(Cause::Unknown { key: key.clone(), known: known.to_vec() }),
@@ -173,7 +252,7 @@ impl Decoder {
             Value::String(s) => to.clone_from(s),
             Value::Bool(b) if self.coerce => *to = b.to_string(),
             Value::Number(n) if self.coerce => {
-                *to = n.as_f64().filter(|_| n.is_f64()).map_or_else(|| n.to_string(), number::shortest);
+                *to = n.as_f64().filter(|_| n.is_f64()).map_or_else(|| n.to_string(), number::shortest_single);
             }
             other => self.mismatch(other, "string"),
         }
@@ -196,7 +275,7 @@ impl Decoder {
                 Some(n) => *to = n,
                 None => {
                     let value = format!("number {}", number::text(n));
-                    let field = self.fields.join(".");
+                    let field = self.field.join(".");
                     self.save(Cause::Type { value, into: "int", owner: self.owner, field });
                 }
             },
@@ -208,16 +287,16 @@ impl Decoder {
     /// A list; null is none.
     fn list<T>(
         &mut self,
-        value: &Value,
+        value: &'v Value,
         into: &'static str,
-        mut item: impl FnMut(&mut Self, &Value) -> Taken<T>,
+        mut item: impl FnMut(&mut Self, &'v Value) -> Taken<T>,
     ) -> Taken<Option<Vec<T>>> {
         match value {
             Value::Null => Ok(None),
             Value::Array(items) => {
                 let mut list = Vec::with_capacity(items.len());
                 for (index, value) in items.iter().enumerate() {
-                    self.path.push(Segment::Index(index));
+                    self.path.push(Crumb::Index(index));
                     list.push(item(self, value)?);
                     self.path.pop();
                 }
@@ -230,7 +309,7 @@ impl Decoder {
         }
     }
 
-    fn strings(&mut self, value: &Value, to: &mut Vec<String>) -> Taken {
+    fn strings(&mut self, value: &'v Value, to: &mut Vec<String>) -> Taken {
         let list = self.list(value, "[]string", |d, item| {
             let mut text = String::new();
             d.string(item, &mut text).map(|()| text)
@@ -240,10 +319,8 @@ impl Decoder {
     }
 
     /// Tags: empty ones are forgotten.
-    fn tags(&mut self, value: &Value, to: &mut Vec<String>) -> Taken {
-        let coerce = self.coerce;
+    fn tags(&mut self, value: &'v Value, to: &mut Vec<String>) -> Taken {
         *to = self.custom(false, |d| {
-            d.coerce = coerce;
             let mut tags = Vec::new();
             d.strings(value, &mut tags).map(|()| tags)
         })?;
@@ -254,20 +331,24 @@ impl Decoder {
     fn object(&mut self, value: &Value, into: &'static str, to: &mut Option<Object>) -> Taken {
         match value {
             Value::Null => *to = None,
-            Value::Object(map) => *to = Some(map.clone()),
+            // A key written twice in different cases adds to what is there.
+            Value::Object(map) => match to {
+                Some(before) => before.extend(map.iter().map(|(k, v)| (k.clone(), v.clone()))),
+                None => *to = Some(map.clone()),
+            },
             other => self.mismatch(other, into),
         }
         Ok(())
     }
 
-    fn text_map(&mut self, value: &Value, into: &'static str) -> Taken<BTreeMap<String, String>> {
+    fn text_map(&mut self, value: &'v Value, into: &'static str) -> Taken<BTreeMap<String, String>> {
         let mut texts = BTreeMap::new();
         match value {
             Value::Null => {}
             Value::Object(map) => {
                 for (key, value) in map {
                     let mut text = String::new();
-                    self.path.push(Segment::Key(key.clone()));
+                    self.path.push(Crumb::Key(key));
                     self.string(value, &mut text)?;
                     self.path.pop();
                     texts.insert(key.clone(), text);
@@ -279,7 +360,7 @@ impl Decoder {
     }
 
     /// Environment variables: anything becomes text.
-    fn environment(&mut self, value: &Value) -> Taken<BTreeMap<String, String>> {
+    fn environment(&mut self, value: &'v Value) -> Taken<BTreeMap<String, String>> {
         self.custom(false, |d| match value {
             Value::Null => Ok(BTreeMap::new()),
             Value::Object(map) => Ok(map.iter().map(|(k, v)| (k.clone(), coerced(v))).collect()),
@@ -300,6 +381,22 @@ impl Decoder {
             _ => self.other("non-string value provided"),
         }
     }
+}
+
+/// The field a key means, in any case of its letters.
+fn field(key: &str, known: &[&'static str]) -> Option<&'static str> {
+    let exact = known.iter().find(|field| **field == key);
+    exact.or_else(|| known.iter().find(|field| folds(key, field))).copied()
+}
+
+/// Whether Go takes a key for a field: in any case, and with the two letters beyond ASCII whose capitals are ASCII's.
+fn folds(key: &str, field: &str) -> bool {
+    let folded = |c: char| match c {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        c => c.to_ascii_lowercase(),
+    };
+    field.eq_ignore_ascii_case(key) || !key.is_ascii() && key.chars().map(folded).eq(field.chars())
 }
 
 /// The name Go's JSON gives to what stands there.
@@ -335,7 +432,7 @@ fn shown(value: &Value) -> String {
     match value {
         Value::Null => "<nil>".into(),
         Value::String(s) => s.clone(),
-        Value::Number(n) => number::text(n),
+        Value::Number(n) => number::shortest(n.as_f64().unwrap_or_default()),
         Value::Bool(b) => b.to_string(),
         Value::Array(items) => format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(" ")),
         Value::Object(map) => {
@@ -343,9 +440,4 @@ fn shown(value: &Value) -> String {
             format!("map[{}]", pairs.join(" "))
         }
     }
-}
-
-/// What is left of an object once these keys are taken out.
-fn without(map: &Map<String, Value>, known: &[&str]) -> BTreeMap<String, Value> {
-    map.iter().filter(|(k, _)| !known.contains(&k.as_str())).map(|(k, v)| (k.clone(), v.clone())).collect()
 }

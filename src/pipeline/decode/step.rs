@@ -1,11 +1,12 @@
 //! Steps: modifiers are peeled off one by one until a core is found.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::config::steps;
 use super::task::{limits, take_task};
-use super::{Decoder, Fault, Taken, shown, without};
+use super::{Decoder, Fault, Taken, View, shown};
 use crate::base::version::Version;
+use crate::pipeline::quote::quoted;
 use crate::pipeline::{
     Across, AcrossVar, Core, Get, InParallel, Listing, LoadVar, MaxInFlight, Put, PutInputs, Run, SetPipeline, Step,
     TaskStep, VersionConfig,
@@ -55,43 +56,53 @@ const ORDER: [&str; 17] = [
 
 /// Takes one step.
 pub fn step(value: &Value) -> Result<Step, Fault> {
-    Decoder::new(false, false).custom(false, |d| take_step(d, value))
+    Decoder::new(false, false).alone(false, |d| take_step(d, value))
 }
 
-pub(super) fn take_step(d: &mut Decoder, value: &Value) -> Taken<Step> {
+/// How deep steps may be nested, so that neither decoding them nor running them exhausts a stack.
+const DEEPEST: usize = 40;
+
+pub(super) fn take_step<'v>(d: &mut Decoder<'v>, value: &'v Value) -> Taken<Step> {
+    if d.steps == DEEPEST {
+        return d.other(format!("steps are nested more than {DEEPEST} deep"));
+    }
+    d.steps += 1;
+    let step = take_step_within(d, value);
+    d.steps -= 1;
+    step
+}
+
+fn take_step_within<'v>(d: &mut Decoder<'v>, value: &'v Value) -> Taken<Step> {
+    let mut step = Step::from(Core::Do { steps: Listing(None), tags: Vec::new() });
     let mut rest = match value {
-        Value::Null => Map::new(),
-        Value::Object(map) => map.clone(),
+        Value::Null => return d.other("no step configured"),
+        Value::Object(map) => View::of(map),
         other => {
             d.mismatch(other, "map[string]*json.RawMessage");
-            return Ok(Step::from(Core::Do { steps: Listing(None), tags: Vec::new() }));
-        }
-    };
-    let mut step = Step::from(Core::Do { steps: Listing(None), tags: Vec::new() });
-    let mut modified = false;
-    for key in ORDER {
-        if !rest.contains_key(key) {
-            continue;
-        }
-        let whole = Value::Object(rest.clone());
-        let malformed = |fault: Fault| fault.wrapped(|f| format!("malformed {key} step: {f}"));
-        if let Some(core) = core(d, key, &whole).map_err(malformed)? {
-            step.core = core;
-            step.unknown = without(&rest, known(key));
             return Ok(step);
         }
-        modifier(d, key, &whole, &mut step).map_err(malformed)?;
-        rest = without(&rest, known(key)).into_iter().collect();
-        modified = true;
+    };
+    for key in ORDER {
+        if !rest.has(key) {
+            continue;
+        }
+        let malformed = |fault: Fault| fault.wrapped(|f| format!("malformed {key} step: {f}"));
+        if let Some(core) = core(d, key, &rest).map_err(malformed)? {
+            step.core = core;
+            step.unknown = rest.rest(known(key));
+            return Ok(step);
+        }
+        modifier(d, key, &rest, &mut step).map_err(malformed)?;
+        rest.taken.extend(known(key));
     }
-    match modified {
-        true => d.other("no core step type declared (e.g. get, put, task, etc.)"),
-        false => d.other("no step configured"),
+    match rest.taken.is_empty() {
+        true => d.other("no step configured"),
+        false => d.other("no core step type declared (e.g. get, put, task, etc.)"),
     }
 }
 
 /// The keys a core or a modifier takes.
-fn known(key: &str) -> &'static [&'static str] {
+pub(in crate::pipeline) fn known(key: &str) -> &'static [&'static str] {
     match key {
         "run" => &RUN,
         "task" => &TASK,
@@ -113,29 +124,22 @@ fn known(key: &str) -> &'static [&'static str] {
     }
 }
 
-/// Decodes one struct of Go's in a run of its own.
-fn part(
-    d: &Decoder,
-    value: &Value,
-    names: (&'static str, &'static str),
+/// Decodes one struct of Go's in a run of its own, whose errors do not learn where the outer one stands.
+fn part<'v>(
+    d: &mut Decoder<'v>,
+    view: &View<'v>,
+    owner: &'static str,
     known: &[&'static str],
-    visit: &mut dyn FnMut(&mut Decoder, &'static str, &Value) -> Taken,
+    visit: &mut dyn FnMut(&mut Decoder<'v>, &'static str, &'v Value) -> Taken,
 ) -> Taken {
-    alone(d, |inner| inner.structure(value, names, known, visit))
+    d.alone(false, |inner| inner.fields(view, owner, known, visit))
 }
 
-/// A run of its own whose errors do not learn where the outer one stands.
-fn alone<T>(d: &Decoder, decode: impl FnOnce(&mut Decoder) -> Taken<T>) -> Taken<T> {
-    let mut inner = Decoder { path: d.path.clone(), ..Decoder::new(false, false) };
-    let result = decode(&mut inner);
-    inner.finish(result)
-}
-
-fn modifier(d: &Decoder, key: &str, value: &Value, step: &mut Step) -> Taken {
+fn modifier<'v>(d: &mut Decoder<'v>, key: &str, view: &View<'v>, step: &mut Step) -> Taken {
     match key {
         "across" => {
             let mut across = Across::default();
-            part(d, value, ("AcrossStep", "atc.AcrossStep"), known(key), &mut |d, field, v| match field {
+            part(d, view, "AcrossStep", known(key), &mut |d, field, v| match field {
                 "across" => d.list(v, "[]atc.AcrossVarConfig", across_var).map(|list| across.vars = Listing(list)),
                 _ => d.boolean(v, &mut across.fail_fast),
             })?;
@@ -143,23 +147,23 @@ fn modifier(d: &Decoder, key: &str, value: &Value, step: &mut Step) -> Taken {
         }
         "attempts" => {
             let mut attempts = 0;
-            part(d, value, ("RetryStep", "atc.RetryStep"), known(key), &mut |d, _, v| d.integer(v, &mut attempts))?;
+            part(d, view, "RetryStep", known(key), &mut |d, _, v| d.integer(v, &mut attempts))?;
             step.attempts = Some(attempts);
         }
         "timeout" => {
             let mut text = String::new();
-            part(d, value, ("TimeoutStep", "atc.TimeoutStep"), known(key), &mut |d, _, v| d.string(v, &mut text))?;
+            part(d, view, "TimeoutStep", known(key), &mut |d, _, v| d.string(v, &mut text))?;
             step.timeout = Some(text);
         }
         _ => {
-            let (names, slot) = match key {
-                "ensure" => (("EnsureStep", "atc.EnsureStep"), &mut step.ensure),
-                "on_error" => (("OnErrorStep", "atc.OnErrorStep"), &mut step.on_error),
-                "on_abort" => (("OnAbortStep", "atc.OnAbortStep"), &mut step.on_abort),
-                "on_failure" => (("OnFailureStep", "atc.OnFailureStep"), &mut step.on_failure),
-                _ => (("OnSuccessStep", "atc.OnSuccessStep"), &mut step.on_success),
+            let (owner, slot) = match key {
+                "ensure" => ("EnsureStep", &mut step.ensure),
+                "on_error" => ("OnErrorStep", &mut step.on_error),
+                "on_abort" => ("OnAbortStep", &mut step.on_abort),
+                "on_failure" => ("OnFailureStep", &mut step.on_failure),
+                _ => ("OnSuccessStep", &mut step.on_success),
             };
-            part(d, value, names, known(key), &mut |d, _, v| {
+            part(d, view, owner, known(key), &mut |d, _, v| {
                 *slot = Some(Box::new(d.custom(false, |d| take_step(d, v))?));
                 Ok(())
             })?;
@@ -168,17 +172,17 @@ fn modifier(d: &Decoder, key: &str, value: &Value, step: &mut Step) -> Taken {
     Ok(())
 }
 
-fn core(d: &Decoder, key: &str, value: &Value) -> Taken<Option<Core>> {
+fn core<'v>(d: &mut Decoder<'v>, key: &str, view: &View<'v>) -> Taken<Option<Core>> {
     let core = match key {
-        "get" => Core::Get(get(d, value)?),
-        "put" => Core::Put(put(d, value)?),
-        "task" => Core::Task(Box::new(task(d, value)?)),
-        "run" => Core::Run(run(d, value)?),
-        "set_pipeline" => Core::SetPipeline(set_pipeline(d, value)?),
-        "load_var" => Core::LoadVar(load_var(d, value)?),
+        "get" => Core::Get(get(d, view)?),
+        "put" => Core::Put(put(d, view)?),
+        "task" => Core::Task(Box::new(task(d, view)?)),
+        "run" => Core::Run(run(d, view)?),
+        "set_pipeline" => Core::SetPipeline(set_pipeline(d, view)?),
+        "load_var" => Core::LoadVar(load_var(d, view)?),
         "try" => {
             let mut tried = None;
-            part(d, value, ("TryStep", "atc.TryStep"), known(key), &mut |d, _, v| {
+            part(d, view, "TryStep", known(key), &mut |d, _, v| {
                 tried = Some(d.custom(false, |d| take_step(d, v))?);
                 Ok(())
             })?;
@@ -189,7 +193,7 @@ fn core(d: &Decoder, key: &str, value: &Value) -> Taken<Option<Core>> {
         }
         "do" => {
             let (mut inner, mut tags) = (Listing(None), Vec::new());
-            part(d, value, ("DoStep", "atc.DoStep"), known(key), &mut |d, field, v| match field {
+            part(d, view, "DoStep", known(key), &mut |d, field, v| match field {
                 "do" => steps(d, v).map(|list| inner = list),
                 _ => d.tags(v, &mut tags),
             })?;
@@ -197,7 +201,7 @@ fn core(d: &Decoder, key: &str, value: &Value) -> Taken<Option<Core>> {
         }
         "in_parallel" => {
             let (mut parallel, mut tags) = (InParallel::default(), Vec::new());
-            part(d, value, ("InParallelStep", "atc.InParallelStep"), known(key), &mut |d, field, v| match field {
+            part(d, view, "InParallelStep", known(key), &mut |d, field, v| match field {
                 "in_parallel" => in_parallel(d, v).map(|p| parallel = p),
                 _ => d.tags(v, &mut tags),
             })?;
@@ -208,9 +212,9 @@ fn core(d: &Decoder, key: &str, value: &Value) -> Taken<Option<Core>> {
     Ok(Some(core))
 }
 
-fn get(d: &Decoder, value: &Value) -> Taken<Get> {
+fn get<'v>(d: &mut Decoder<'v>, view: &View<'v>) -> Taken<Get> {
     let mut s = Get::default();
-    part(d, value, ("GetStep", "atc.GetStep"), &GET, &mut |d, field, v| match field {
+    part(d, view, "GetStep", &GET, &mut |d, field, v| match field {
         "get" => d.string(v, &mut s.name),
         "resource" => d.string(v, &mut s.resource),
         "version" => version_config(d, v).map(|version| s.version = version),
@@ -223,9 +227,9 @@ fn get(d: &Decoder, value: &Value) -> Taken<Get> {
     Ok(s)
 }
 
-fn put(d: &Decoder, value: &Value) -> Taken<Put> {
+fn put<'v>(d: &mut Decoder<'v>, view: &View<'v>) -> Taken<Put> {
     let mut s = Put::default();
-    part(d, value, ("PutStep", "atc.PutStep"), &PUT, &mut |d, field, v| match field {
+    part(d, view, "PutStep", &PUT, &mut |d, field, v| match field {
         "put" => d.string(v, &mut s.name),
         "resource" => d.string(v, &mut s.resource),
         "params" => d.object(v, "atc.Params", &mut s.params),
@@ -238,9 +242,9 @@ fn put(d: &Decoder, value: &Value) -> Taken<Put> {
     Ok(s)
 }
 
-fn task(d: &Decoder, value: &Value) -> Taken<TaskStep> {
+fn task<'v>(d: &mut Decoder<'v>, view: &View<'v>) -> Taken<TaskStep> {
     let mut s = TaskStep::default();
-    part(d, value, ("TaskStep", "atc.TaskStep"), &TASK, &mut |d, field, v| match field {
+    part(d, view, "TaskStep", &TASK, &mut |d, field, v| match field {
         "task" => d.string(v, &mut s.name),
         "privileged" => d.boolean(v, &mut s.privileged),
         "hermetic" => d.boolean(v, &mut s.hermetic),
@@ -259,9 +263,9 @@ fn task(d: &Decoder, value: &Value) -> Taken<TaskStep> {
     Ok(s)
 }
 
-fn run(d: &Decoder, value: &Value) -> Taken<Run> {
+fn run<'v>(d: &mut Decoder<'v>, view: &View<'v>) -> Taken<Run> {
     let mut s = Run::default();
-    part(d, value, ("RunStep", "atc.RunStep"), &RUN, &mut |d, field, v| match field {
+    part(d, view, "RunStep", &RUN, &mut |d, field, v| match field {
         "run" => d.string(v, &mut s.message),
         "type" => d.string(v, &mut s.kind),
         "params" => d.object(v, "atc.Params", &mut s.params),
@@ -273,9 +277,9 @@ fn run(d: &Decoder, value: &Value) -> Taken<Run> {
     Ok(s)
 }
 
-fn set_pipeline(d: &Decoder, value: &Value) -> Taken<SetPipeline> {
+fn set_pipeline<'v>(d: &mut Decoder<'v>, view: &View<'v>) -> Taken<SetPipeline> {
     let mut s = SetPipeline::default();
-    part(d, value, ("SetPipelineStep", "atc.SetPipelineStep"), &SET_PIPELINE, &mut |d, field, v| match field {
+    part(d, view, "SetPipelineStep", &SET_PIPELINE, &mut |d, field, v| match field {
         "set_pipeline" => d.string(v, &mut s.name),
         "file" => d.string(v, &mut s.file),
         "team" => d.string(v, &mut s.team),
@@ -286,9 +290,9 @@ fn set_pipeline(d: &Decoder, value: &Value) -> Taken<SetPipeline> {
     Ok(s)
 }
 
-fn load_var(d: &Decoder, value: &Value) -> Taken<LoadVar> {
+fn load_var<'v>(d: &mut Decoder<'v>, view: &View<'v>) -> Taken<LoadVar> {
     let mut s = LoadVar::default();
-    part(d, value, ("LoadVarStep", "atc.LoadVarStep"), &LOAD_VAR, &mut |d, field, v| match field {
+    part(d, view, "LoadVarStep", &LOAD_VAR, &mut |d, field, v| match field {
         "load_var" => d.string(v, &mut s.name),
         "file" => d.string(v, &mut s.file),
         "format" => d.string(v, &mut s.format),
@@ -297,27 +301,23 @@ fn load_var(d: &Decoder, value: &Value) -> Taken<LoadVar> {
     Ok(s)
 }
 
-fn in_parallel(d: &mut Decoder, value: &Value) -> Taken<InParallel> {
+fn in_parallel<'v>(d: &mut Decoder<'v>, value: &'v Value) -> Taken<InParallel> {
     let mut parallel = InParallel::default();
     match value {
         Value::Array(_) => {
-            parallel.steps = alone(d, |d| steps(d, value))
+            parallel.steps = d
+                .alone(false, |d| steps(d, value))
                 .map_err(|fault| fault.wrapped(|f| format!("failed to unmarshal parallel steps: {f}")))?
                 .0
                 .unwrap_or_default();
         }
-        Value::Object(_) => {
-            part(
-                d,
-                value,
-                ("target", "atc.target"),
-                &["steps", "limit", "fail_fast"],
-                &mut |d, field, v| match field {
-                    "steps" => steps(d, v).map(|list| parallel.steps = list.0.unwrap_or_default()),
-                    "limit" => d.integer(v, &mut parallel.limit),
-                    _ => d.boolean(v, &mut parallel.fail_fast),
-                },
-            )
+        Value::Object(map) => {
+            let known = ["steps", "limit", "fail_fast"];
+            part(d, &View::of(map), "target", &known, &mut |d, field, v| match field {
+                "steps" => steps(d, v).map(|list| parallel.steps = list.0.unwrap_or_default()),
+                "limit" => d.integer(v, &mut parallel.limit),
+                _ => d.boolean(v, &mut parallel.fail_fast),
+            })
             .map_err(|fault| fault.wrapped(|f| format!("failed to unmarshal parallel config: {f}")))?;
         }
         other => return d.other(format!("wrong type for parallel config: {}", shown(other))),
@@ -325,7 +325,7 @@ fn in_parallel(d: &mut Decoder, value: &Value) -> Taken<InParallel> {
     Ok(parallel)
 }
 
-fn across_var(d: &mut Decoder, value: &Value) -> Taken<AcrossVar> {
+fn across_var<'v>(d: &mut Decoder<'v>, value: &'v Value) -> Taken<AcrossVar> {
     d.custom(true, |d| {
         let mut across = AcrossVar::default();
         let known = ["var", "values", "max_in_flight"];
@@ -341,11 +341,11 @@ fn across_var(d: &mut Decoder, value: &Value) -> Taken<AcrossVar> {
     })
 }
 
-fn max_in_flight(d: &mut Decoder, value: &Value) -> Taken<Option<MaxInFlight>> {
+fn max_in_flight<'v>(d: &mut Decoder<'v>, value: &'v Value) -> Taken<Option<MaxInFlight>> {
     match value {
         Value::Null => Ok(None),
         Value::String(s) if s == "all" => Ok(Some(MaxInFlight::All)),
-        Value::String(s) => d.other(format!("invalid max_in_flight {s:?}")),
+        Value::String(s) => d.other(format!("invalid max_in_flight {}", quoted(s))),
         other => d.custom(false, |d| {
             let mut limit = 0;
             d.integer(other, &mut limit).map(|()| Some(MaxInFlight::Limit(limit)))
@@ -353,7 +353,7 @@ fn max_in_flight(d: &mut Decoder, value: &Value) -> Taken<Option<MaxInFlight>> {
     }
 }
 
-fn version_config(d: &mut Decoder, value: &Value) -> Taken<Option<VersionConfig>> {
+fn version_config<'v>(d: &mut Decoder<'v>, value: &'v Value) -> Taken<Option<VersionConfig>> {
     match value {
         Value::Null => Ok(None),
         Value::String(s) if s == "every" => Ok(Some(VersionConfig::Every)),
@@ -373,7 +373,7 @@ fn version_config(d: &mut Decoder, value: &Value) -> Taken<Option<VersionConfig>
     }
 }
 
-fn put_inputs(d: &mut Decoder, value: &Value) -> Taken<Option<PutInputs>> {
+fn put_inputs<'v>(d: &mut Decoder<'v>, value: &'v Value) -> Taken<Option<PutInputs>> {
     match value {
         Value::Null => Ok(None),
         Value::String(s) if s == "all" => Ok(Some(PutInputs::All)),

@@ -1,10 +1,10 @@
 //! A task's description, in a step or in a file.
 
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use super::config::version;
-use super::{Decoder, Fault, Taken, without};
-use crate::pipeline::check_every::nanos;
+use super::{Decoder, Fault, Taken, View};
+use crate::base::duration::nanos;
 use crate::pipeline::limits::parse_memory;
 use crate::pipeline::{ImageResource, Limits, TaskCache, TaskConfig, TaskInput, TaskOutput, TaskRun};
 
@@ -14,11 +14,11 @@ pub const TASK: [&str; 9] =
 
 /// Takes a task; keys nobody knows are kept aside.
 pub fn task(value: &Value) -> Result<TaskConfig, Fault> {
-    let decoder = Decoder::new(false, false);
+    let mut decoder = Decoder::new(false, false);
     decoder.custom(false, |d| take_task(d, value))
 }
 
-pub(super) fn take_task(d: &mut Decoder, v: &Value) -> Taken<TaskConfig> {
+pub(super) fn take_task<'v>(d: &mut Decoder<'v>, v: &'v Value) -> Taken<TaskConfig> {
     let mut t = TaskConfig::default();
     match v {
         Value::Null | Value::Object(_) => {}
@@ -39,12 +39,12 @@ pub(super) fn take_task(d: &mut Decoder, v: &Value) -> Taken<TaskConfig> {
         _ => d.list(v, "[]atc.TaskCacheConfig", cache).map(|list| t.caches = list.unwrap_or_default()),
     })?;
     if let Value::Object(map) = v {
-        t.unknown = without(map, &TASK);
+        t.unknown = View::of(map).rest(&TASK);
     }
     Ok(t)
 }
 
-fn image(d: &mut Decoder, v: &Value) -> Taken<Option<ImageResource>> {
+fn image<'v>(d: &mut Decoder<'v>, v: &'v Value) -> Taken<Option<ImageResource>> {
     if v.is_null() {
         return Ok(None);
     }
@@ -62,7 +62,7 @@ fn image(d: &mut Decoder, v: &Value) -> Taken<Option<ImageResource>> {
 }
 
 /// Limits of a container.
-pub(super) fn limits(d: &mut Decoder, v: &Value) -> Taken<Option<Limits>> {
+pub(super) fn limits<'v>(d: &mut Decoder<'v>, v: &'v Value) -> Taken<Option<Limits>> {
     if v.is_null() {
         return Ok(None);
     }
@@ -71,12 +71,12 @@ pub(super) fn limits(d: &mut Decoder, v: &Value) -> Taken<Option<Limits>> {
     d.structure(v, names, &["cpu", "memory"], &mut |d, field, v| match (field, v) {
         (_, Value::Null) => Ok(()),
         ("cpu", Value::Number(n)) => {
-            limits.cpu = n.as_u64().or_else(|| n.as_f64().map(|f| f as u64));
+            limits.cpu = whole(n);
             Ok(())
         }
         ("cpu", _) => d.other("cpu limit must be an integer"),
         (_, Value::Number(n)) => {
-            limits.memory = n.as_u64().or_else(|| n.as_f64().map(|f| f as u64));
+            limits.memory = whole(n);
             Ok(())
         }
         (_, Value::String(text)) => match parse_memory(text) {
@@ -94,7 +94,13 @@ pub(super) fn limits(d: &mut Decoder, v: &Value) -> Taken<Option<Limits>> {
     Ok(Some(limits))
 }
 
-fn run(d: &mut Decoder, v: &Value) -> Taken<TaskRun> {
+/// A number as Go makes it one without a sign: what is below zero comes out at the top.
+fn whole(n: &Number) -> Option<u64> {
+    let float = |f: f64| if f < 0.0 { (f as i64).cast_unsigned() } else { f as u64 };
+    n.as_u64().or_else(|| n.as_f64().map(float))
+}
+
+fn run<'v>(d: &mut Decoder<'v>, v: &'v Value) -> Taken<TaskRun> {
     let mut run = TaskRun::default();
     let known = ["path", "args", "dir", "user"];
     d.structure(v, ("TaskRunConfig", "atc.TaskRunConfig"), &known, &mut |d, field, v| match field {
@@ -106,7 +112,7 @@ fn run(d: &mut Decoder, v: &Value) -> Taken<TaskRun> {
     Ok(run)
 }
 
-fn input(d: &mut Decoder, v: &Value) -> Taken<TaskInput> {
+fn input<'v>(d: &mut Decoder<'v>, v: &'v Value) -> Taken<TaskInput> {
     let mut input = TaskInput::default();
     let known = ["name", "path", "optional"];
     d.structure(v, ("TaskInputConfig", "atc.TaskInputConfig"), &known, &mut |d, field, v| match field {
@@ -117,7 +123,7 @@ fn input(d: &mut Decoder, v: &Value) -> Taken<TaskInput> {
     Ok(input)
 }
 
-fn output(d: &mut Decoder, v: &Value) -> Taken<TaskOutput> {
+fn output<'v>(d: &mut Decoder<'v>, v: &'v Value) -> Taken<TaskOutput> {
     let mut output = TaskOutput::default();
     let names = ("TaskOutputConfig", "atc.TaskOutputConfig");
     d.structure(v, names, &["name", "path"], &mut |d, field, v| match field {
@@ -127,7 +133,7 @@ fn output(d: &mut Decoder, v: &Value) -> Taken<TaskOutput> {
     Ok(output)
 }
 
-fn cache(d: &mut Decoder, v: &Value) -> Taken<TaskCache> {
+fn cache<'v>(d: &mut Decoder<'v>, v: &'v Value) -> Taken<TaskCache> {
     d.custom(false, |d| {
         let mut cache = TaskCache::default();
         d.structure(v, ("alias", "atc.alias"), &["path", "ttl"], &mut |d, field, v| match field {

@@ -2,11 +2,15 @@
 
 use serde_json::{Map, Value};
 
-use super::{Entry, Findings};
+use super::manager::{self, Shape, text};
+use super::{Entry, Findings, secret_path, url};
+use crate::base::duration::nanos;
 use crate::pipeline::problem::{Problem, Section};
 use crate::pipeline::yaml::value::Segment;
 use crate::pipeline::{Config, VarSource};
 use crate::vars;
+
+const MANAGERS: &str = "use one of: vault, dummy, ssm, secretsmanager, idtoken";
 
 pub(super) fn var_sources(config: &Config, findings: &mut Findings) {
     let section = Section::VarSources;
@@ -19,11 +23,11 @@ pub(super) fn var_sources(config: &Config, findings: &mut Findings) {
             "vault" | "dummy" | "ssm" | "secretsmanager" | "idtoken" => {}
             "conjur" | "credhub" | "kubernetes" => {
                 let message = format!("credential manager type {} is not supported in pipeline yet", source.kind);
-                findings.refuse(Problem::new(section, &at, message));
-                continue;
+                findings.refuse(Problem::new(section, &at, message).remedy(MANAGERS));
             }
             other => {
-                findings.refuse(Problem::new(section, &at, format!("unknown credential manager type: {other}")));
+                let message = format!("unknown credential manager type: {other}");
+                findings.refuse(Problem::new(section, &at, message).remedy(MANAGERS));
                 continue;
             }
         }
@@ -86,7 +90,7 @@ fn meaning<T>(why: impl Into<String>) -> Result<T, Refusal> {
 }
 
 /// The name of a value's type in Go.
-fn go_type(value: Option<&Value>) -> &'static str {
+pub(super) fn go_type(value: Option<&Value>) -> &'static str {
     match value {
         None | Some(Value::Null) => "<nil>",
         Some(Value::Bool(_)) => "bool",
@@ -107,31 +111,58 @@ fn check(source: &VarSource) -> Result<(), Refusal> {
         ("vault", Some(map)) => vault(map),
         ("idtoken", None) => shape(format!("invalid idtoken provider config: {}", go_type(Some(&source.config)))),
         ("idtoken", Some(map)) => id_token(map),
-        (_, Some(map)) => aws(map),
-        (_, None) if source.config.is_null() => Ok(()),
-        (_, None) => shape(format!("'' expected a map, got '{}'", go_type(Some(&source.config)))),
+        ("ssm", Some(map)) => aws(map, &manager::SSM, &AWS_TEMPLATES[..2]),
+        ("secretsmanager", Some(map)) => aws(map, &manager::SECRETS_MANAGER, &AWS_TEMPLATES),
+        ("ssm" | "secretsmanager", None) if source.config.is_null() => Ok(()),
+        ("ssm" | "secretsmanager", None) => {
+            shape(format!("'' expected a map or struct, got {:?}", manager::go_kind(&source.config)))
+        }
+        // These are refused anyway; what Concourse adds is what their zero values lack.
+        ("conjur", _) => meaning("secret template should not be empty"),
+        ("credhub", _) => meaning("invalid URL (must be http or https)"),
+        _ => meaning(
+            "invalid configuration: no configuration has been provided, try setting KUBERNETES_MASTER environment variable",
+        ),
     }
 }
 
-fn text<'m>(map: &'m Map<String, Value>, key: &str) -> &'m str {
-    map.get(key).and_then(Value::as_str).unwrap_or_default()
+fn template(name: &str, text: &str) -> Result<(), Refusal> {
+    secret_path::problem(name, text).map_or(Ok(()), meaning)
 }
 
-/// The URL is not looked at: it may still be a variable.
 fn vault(map: &Map<String, Value>) -> Result<(), Refusal> {
-    if map.contains_key("path_prefix") && text(map, "path_prefix").is_empty() {
+    manager::VAULT.problem(map).map_or(Ok(()), shape)?;
+    url::parse(text(map, "url").unwrap_or_default()).or_else(|why| meaning(format!("invalid URL: {why}")))?;
+    let prefix = text(map, "path_prefix").unwrap_or("/concourse");
+    if prefix.is_empty() {
         return meaning("path prefix must be a non-empty string");
     }
+    let templates = manager::entry(map, "lookup_templates").and_then(|(_, list)| list.as_array());
+    for (i, lookup) in templates.into_iter().flatten().enumerate() {
+        let path = format!("{prefix}{}", lookup.as_str().unwrap_or_default());
+        template(&format!("lookup-template-{i}"), &path)?;
+    }
     let keys = ["client_token", "client_token_path", "auth_backend"];
-    match keys.iter().any(|key| !text(map, key).is_empty()) {
+    match keys.iter().any(|key| text(map, key).is_some_and(|text| !text.is_empty())) {
         true => Ok(()),
         false => meaning("must configure client token or auth backend"),
     }
 }
 
-fn aws(map: &Map<String, Value>) -> Result<(), Refusal> {
-    let (id, secret) = (text(map, "access_key"), text(map, "secret_key"));
-    match (id, secret, text(map, "session_token")) {
+const AWS_TEMPLATES: [(&str, &str); 3] = [
+    ("pipeline_secret_template", "pipeline-secret-template"),
+    ("team_secret_template", "team-secret-template"),
+    ("shared_secret_template", "shared-secret-template"),
+];
+
+fn aws(map: &Map<String, Value>, keys: &Shape, templates: &[(&str, &str)]) -> Result<(), Refusal> {
+    keys.problem(map).map_or(Ok(()), shape)?;
+    for (key, name) in templates {
+        text(map, key).map_or(Ok(()), |path| template(name, path))?;
+    }
+    let [id, secret, token] =
+        ["access_key", "secret_key", "session_token"].map(|key| text(map, key).unwrap_or_default());
+    match (id, secret, token) {
         ("", "", "") => Ok(()),
         ("", _, _) => meaning("must provide aws access key id"),
         (_, "", _) => meaning("must provide aws secret access key"),
@@ -140,13 +171,33 @@ fn aws(map: &Map<String, Value>) -> Result<(), Refusal> {
 }
 
 fn id_token(map: &Map<String, Value>) -> Result<(), Refusal> {
-    let scope = text(map, "subject_scope");
+    for (key, value) in map {
+        let wrong = |why: &str| shape(format!("invalid idtoken provider config: {why}"));
+        match (key.as_str(), value) {
+            ("audience", Value::Array(list)) if list.iter().all(Value::is_string) => {}
+            ("audience", Value::Array(_)) => return wrong("invalid audience value: %!w(<nil>)"),
+            ("audience", _) => return wrong("audience must be a list of strings"),
+            ("subject_scope" | "algorithm", Value::String(_)) => {}
+            ("expires_in", Value::String(text)) => {
+                nanos(text).map(drop).or_else(|why| wrong(&format!("invalid expires_in value: {why}")))?;
+            }
+            ("subject_scope" | "algorithm" | "expires_in", _) => return wrong(&format!("{key} must be a string")),
+            _ => return wrong(&format!("unknown setting: {key}")),
+        }
+    }
+    let given = |key: &str| map.get(key).and_then(Value::as_str);
+    let scope = given("subject_scope").unwrap_or("pipeline");
     if !matches!(scope, "" | "team" | "pipeline" | "instance" | "job") {
         return meaning(format!("invalid subject_scope value: {scope}"));
     }
-    let algorithm = text(map, "algorithm");
-    match algorithm {
-        "" | "RS256" | "ES256" => Ok(()),
-        _ => meaning(format!("invalid algorithm value: {scope}. Only RS256 and ES256 are supported")),
+    if given("expires_in").and_then(|text| nanos(text).ok()).is_some_and(|n| n > DAY) {
+        return meaning("expires_in must be <= 24h0m0s");
+    }
+    match given("algorithm") {
+        None | Some("RS256" | "ES256") => Ok(()),
+        Some(_) => meaning(format!("invalid algorithm value: {scope}. Only RS256 and ES256 are supported")),
     }
 }
+
+/// In nanoseconds.
+const DAY: i64 = 86_400_000_000_000;

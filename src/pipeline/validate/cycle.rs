@@ -1,11 +1,13 @@
 //! Jobs that wait for each other.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use super::Findings;
+use super::names::Names;
 use crate::pipeline::problem::{Problem, Section};
 use crate::pipeline::yaml::value::Segment;
-use crate::pipeline::{Config, Core, glob};
+use crate::pipeline::{Config, Core};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Visit {
@@ -13,11 +15,22 @@ enum Visit {
     Done,
 }
 
-pub(super) fn cycle(config: &Config, findings: &mut Findings) {
-    let before = predecessors(config);
+pub(super) fn cycle(config: &Config, names: &Names, findings: &mut Findings) {
+    let walk = Walk { before: predecessors(config), names };
     let mut state = HashMap::new();
     for start in 0..config.jobs.len() {
-        if let Some(index) = closes(start, &before, &mut state) {
+        // The second job of a name is looked at by itself; elsewhere the first one stands for it.
+        let closed = match names.first(start) == start {
+            true => walk.closes(start, &mut state),
+            false => walk.closes(start, &mut HashMap::new()),
+        };
+        if names.exhausted() {
+            let at = [Segment::Key("jobs".into())];
+            let message = "`passed` names too many jobs to be followed: 4 million in all";
+            findings.refuse(Problem::new(Section::Cycle, &at, message).remedy("use narrower globs"));
+            return;
+        }
+        if let Some(index) = closed {
             let name = &config.jobs[index].name;
             let at = [Segment::Key("jobs".into()), Segment::Index(index)];
             let problem =
@@ -28,17 +41,14 @@ pub(super) fn cycle(config: &Config, findings: &mut Findings) {
     }
 }
 
-/// For each job those it waits for; jobs of one name are one job.
-fn predecessors(config: &Config) -> Vec<Vec<usize>> {
-    let first = |name: &str| config.jobs.iter().position(|job| job.name == name);
+/// For each job the globs of those it waits for.
+fn predecessors(config: &Config) -> Vec<Vec<&str>> {
     let mut before = Vec::new();
     for job in &config.jobs {
         let mut list = Vec::new();
         job.each_leaf(&mut |core| {
-            let Core::Get(get) = core else { return };
-            for pattern in &get.passed {
-                let matching = config.jobs.iter().filter(|job| glob::passes(pattern, &job.name));
-                list.extend(matching.filter_map(|job| first(&job.name)));
+            if let Core::Get(get) = core {
+                list.extend(get.passed.iter().map(String::as_str));
             }
         });
         before.push(list);
@@ -46,28 +56,63 @@ fn predecessors(config: &Config) -> Vec<Vec<usize>> {
     before
 }
 
-/// The job at which a walk meets itself. No recursion: a chain of jobs may be long.
-fn closes(start: usize, before: &[Vec<usize>], state: &mut HashMap<usize, Visit>) -> Option<usize> {
-    if state.contains_key(&start) {
-        return None;
-    }
-    state.insert(start, Visit::Open);
-    let mut stack = vec![(start, 0)];
-    while let Some((job, position)) = stack.last_mut() {
-        let Some(&next) = before[*job].get(*position) else {
-            state.insert(*job, Visit::Done);
-            stack.pop();
-            continue;
-        };
-        *position += 1;
-        match state.get(&next) {
-            Some(Visit::Open) => return Some(next),
-            Some(Visit::Done) => {}
-            None => {
-                state.insert(next, Visit::Open);
-                stack.push((next, 0));
+struct Walk<'a> {
+    before: Vec<Vec<&'a str>>,
+    names: &'a Names<'a>,
+}
+
+impl Walk<'_> {
+    /// The job at which a walk meets itself. No recursion: a chain of jobs may be long.
+    fn closes(&self, start: usize, state: &mut HashMap<usize, Visit>) -> Option<usize> {
+        let known = |job: usize| self.names.first(job);
+        if state.contains_key(&known(start)) {
+            return None;
+        }
+        state.insert(known(start), Visit::Open);
+        let mut stack = vec![self.visit(start)];
+        while let Some(open) = stack.last_mut() {
+            let Some(next) = self.next(open) else {
+                state.insert(known(open.job), Visit::Done);
+                stack.pop();
+                continue;
+            };
+            match state.get(&known(next)) {
+                Some(Visit::Open) => return Some(next),
+                Some(Visit::Done) => {}
+                None => {
+                    state.insert(known(next), Visit::Open);
+                    stack.push(self.visit(next));
+                }
             }
         }
+        None
     }
-    None
+
+    fn visit(&self, job: usize) -> Open {
+        Open { job, glob: 0, matching: Rc::default(), position: 0 }
+    }
+
+    /// The next job that an open one waits for.
+    fn next(&self, open: &mut Open) -> Option<usize> {
+        loop {
+            if let Some(&next) = open.matching.get(open.position) {
+                open.position += 1;
+                return Some(next);
+            }
+            let glob = *self.before[open.job].get(open.glob).filter(|_| !self.names.exhausted())?;
+            open.glob += 1;
+            open.position = 0;
+            open.matching = self.names.passed(glob);
+        }
+    }
+}
+
+/// A job whose predecessors are being looked at.
+struct Open {
+    job: usize,
+    /// Which of its globs comes next.
+    glob: usize,
+    /// The jobs that the last one means.
+    matching: Rc<[usize]>,
+    position: usize,
 }

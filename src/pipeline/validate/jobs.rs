@@ -1,19 +1,22 @@
 //! Jobs.
 
+use std::collections::HashMap;
+
+use super::names::Names;
 use super::steps::Walk;
 use super::{Entry, Findings};
 use crate::pipeline::problem::{Problem, Section, Warning};
 use crate::pipeline::yaml::value::Segment;
 use crate::pipeline::{Config, Job};
 
-pub(super) fn jobs(config: &Config, findings: &mut Findings) {
+pub(super) fn jobs(config: &Config, names: &Names, findings: &mut Findings) {
     if config.jobs.is_empty() {
         let at = [Segment::Key("jobs".into())];
         let problem = Problem::new(Section::Jobs, &at, "jobs: pipeline must contain at least one job");
         findings.refuse(problem.remedy("add `jobs: [{name: …, plan: […]}]`"));
         return;
     }
-    let mut seen = Vec::new();
+    let mut seen = HashMap::new();
     for (index, job) in config.jobs.iter().enumerate() {
         let entry = Entry { section: Section::Jobs, key: "jobs", index, name: &job.name };
         findings.name(&entry);
@@ -22,7 +25,7 @@ pub(super) fn jobs(config: &Config, findings: &mut Findings) {
             findings.lacks(&entry, "name");
         }
         retention(job, &entry, findings);
-        Walk::new(config, findings, entry.identifier(), entry.at()).job(job);
+        Walk::new(names, findings, entry.identifier(), entry.at()).job(job);
     }
 }
 

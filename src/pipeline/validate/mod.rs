@@ -3,12 +3,21 @@
 mod credentials;
 mod cycle;
 mod jobs;
+mod manager;
+mod names;
+mod secret_path;
 mod sections;
 mod steps;
+mod url;
+
+use std::collections::HashMap;
 
 use super::problem::{Problem, Section, Warning};
 use super::yaml::value::Segment;
 use super::{Config, identifier};
+
+/// More than anybody reads; a hostile file could make millions.
+const MOST_PROBLEMS: usize = 5000;
 
 /// What was found so far.
 #[derive(Default)]
@@ -20,13 +29,14 @@ struct Findings {
 /// All problems, by section in Concourse's order, and all warnings.
 pub fn validate(config: &Config) -> (Vec<Problem>, Vec<Warning>) {
     let mut findings = Findings::default();
+    let names = names::Names::of(config);
     sections::groups(config, &mut findings);
-    sections::resources(config, &mut findings);
+    sections::resources(config, &names, &mut findings);
     sections::types(config, &mut findings);
     credentials::var_sources(config, &mut findings);
-    jobs::jobs(config, &mut findings);
+    jobs::jobs(config, &names, &mut findings);
     sections::display(config, &mut findings);
-    cycle::cycle(config, &mut findings);
+    cycle::cycle(config, &names, &mut findings);
     (findings.problems, findings.warnings)
 }
 
@@ -63,7 +73,9 @@ impl Entry<'_> {
 
 impl Findings {
     fn refuse(&mut self, problem: Problem) {
-        self.problems.push(problem);
+        if self.problems.len() < MOST_PROBLEMS {
+            self.problems.push(problem);
+        }
     }
 
     /// Judges the name of an entry.
@@ -78,12 +90,12 @@ impl Findings {
     }
 
     /// Refuses a second thing of the same name; `seen` holds the locations of those before.
-    fn unique<'a>(&mut self, entry: &Entry<'a>, seen: &mut Vec<(&'a str, String)>) {
-        if let Some((_, other)) = seen.iter().find(|(name, _)| *name == entry.name) {
+    fn unique<'a>(&mut self, entry: &Entry<'a>, seen: &mut HashMap<&'a str, String>) {
+        if let Some(other) = seen.get(entry.name) {
             let message = format!("{other} and {} have the same name ('{}')", entry.location(), entry.name);
             self.refuse(Problem::new(entry.section, &entry.at_key("name"), message).remedy("rename one of them"));
         } else if !entry.name.is_empty() {
-            seen.push((entry.name, entry.location()));
+            seen.insert(entry.name, entry.location());
         }
     }
 

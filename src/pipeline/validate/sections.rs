@@ -1,11 +1,12 @@
 //! Groups, resources, resource types, prototypes and display.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Entry, Findings};
+use super::names::Names;
+use super::{Entry, Findings, url};
 use crate::pipeline::problem::{Problem, Section};
 use crate::pipeline::yaml::value::Segment;
-use crate::pipeline::{Config, Core, glob};
+use crate::pipeline::{Config, glob};
 
 pub(super) fn groups(config: &Config, findings: &mut Findings) {
     let section = Section::Groups;
@@ -49,9 +50,9 @@ pub(super) fn groups(config: &Config, findings: &mut Findings) {
     }
 }
 
-pub(super) fn resources(config: &Config, findings: &mut Findings) {
+pub(super) fn resources(config: &Config, names: &Names, findings: &mut Findings) {
     let section = Section::Resources;
-    let mut seen = Vec::new();
+    let mut seen = HashMap::new();
     for (index, resource) in config.resources.iter().enumerate() {
         let entry = Entry { section, key: "resources", index, name: &resource.name };
         findings.name(&entry);
@@ -63,16 +64,8 @@ pub(super) fn resources(config: &Config, findings: &mut Findings) {
             findings.lacks(&entry, "type");
         }
     }
-    let mut used = BTreeSet::new();
-    for job in &config.jobs {
-        job.each_leaf(&mut |core| match core {
-            Core::Get(get) => _ = used.insert(get.resource_name()),
-            Core::Put(put) => _ = used.insert(put.resource_name()),
-            _ => {}
-        });
-    }
     for (index, resource) in config.resources.iter().enumerate() {
-        if !used.contains(resource.name.as_str()) {
+        if !names.used(&resource.name) {
             let at = [Segment::Key("resources".into()), Segment::Index(index)];
             let problem = Problem::new(section, &at, format!("resource '{}' is not used", resource.name));
             findings.refuse(problem.remedy("get or put it in a job, or take it out"));
@@ -82,7 +75,7 @@ pub(super) fn resources(config: &Config, findings: &mut Findings) {
 
 /// Resource types and prototypes, which share their names.
 pub(super) fn types(config: &Config, findings: &mut Findings) {
-    let mut seen = Vec::new();
+    let mut seen = HashMap::new();
     for (section, key, list) in [
         (Section::ResourceTypes, "resource_types", &config.resource_types),
         (Section::Prototypes, "prototypes", &config.prototypes),
@@ -103,73 +96,11 @@ pub(super) fn types(config: &Config, findings: &mut Findings) {
 
 pub(super) fn display(config: &Config, findings: &mut Findings) {
     let Some(display) = &config.display else { return };
-    let message = match scheme(&display.background_image) {
-        Ok("http" | "https" | "") => return,
+    let message = match url::parse(&display.background_image) {
+        Ok(scheme) if matches!(scheme.as_str(), "http" | "https" | "") => return,
         Ok(_) => "background_image scheme must be either http, https or relative".to_owned(),
-        Err(()) => format!("background_image is not a valid URL: {}", display.background_image),
+        Err(_) => format!("background_image is not a valid URL: {}", display.background_image),
     };
     let at = [Segment::Key("display".into()), Segment::Key("background_image".into())];
     findings.refuse(Problem::new(Section::Display, &at, message));
-}
-
-/// The scheme of a URL as Go's `url.Parse` sees it, in lower case where it matters; an error where there is no URL.
-fn scheme(url: &str) -> Result<&str, ()> {
-    let bare = url.split('#').next().unwrap_or_default();
-    if bare.bytes().any(|b| b < 0x20 || b == 0x7f) {
-        return Err(());
-    }
-    let end = bare.find(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '+' | '-' | '.')).unwrap_or(bare.len());
-    let named = bare[end..].starts_with(':') && !bare.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c));
-    let (scheme, rest) = match (named, end) {
-        (true, 0) => return Err(()),
-        (true, _) => (&bare[..end], &bare[end + 1..]),
-        (false, _) => ("", bare),
-    };
-    if scheme.is_empty() {
-        let first = rest.split('/').next().unwrap_or_default();
-        if first.split('?').next().unwrap_or_default().contains(':') {
-            return Err(());
-        }
-    }
-    let path = rest.split('?').next().unwrap_or_default();
-    if (scheme.is_empty() || rest.starts_with('/')) && !escapes_are_whole(path) {
-        return Err(());
-    }
-    Ok(match scheme {
-        s if s.eq_ignore_ascii_case("http") => "http",
-        s if s.eq_ignore_ascii_case("https") => "https",
-        other => other,
-    })
-}
-
-fn escapes_are_whole(path: &str) -> bool {
-    path.split('%').skip(1).all(|part| {
-        let digits = part.as_bytes();
-        digits.len() >= 2 && digits[..2].iter().all(u8::is_ascii_hexdigit)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn schemes_are_go_s() {
-        for (url, want) in [
-            ("", Ok("")),
-            ("/a.png", Ok("")),
-            ("x", Ok("")),
-            ("HTTPS://x", Ok("https")),
-            ("javascript:alert(1)", Ok("javascript")),
-            ("data:image/png;base64,AA%%", Ok("data")),
-            ("//host/a", Ok("")),
-            (":a", Err(())),
-            ("1a:b", Err(())),
-            ("a b:c", Err(())),
-            ("/a%zz", Err(())),
-            ("a\n", Err(())),
-        ] {
-            assert_eq!(scheme(url), want, "{url}");
-        }
-    }
 }

@@ -3,17 +3,17 @@
 use std::collections::BTreeSet;
 
 use super::Findings;
-use crate::pipeline::check_every::nanos;
+use super::names::Names;
+use crate::base::duration::nanos;
 use crate::pipeline::problem::{Problem, Section, Warning};
 use crate::pipeline::yaml::value::Segment;
 use crate::pipeline::{
-    Across, Config, Core, Get, InParallel, Job, LoadVar, MaxInFlight, Put, Run, SetPipeline, Step, TaskStep, glob,
-    identifier,
+    Across, Core, Get, InParallel, Job, LoadVar, MaxInFlight, Put, Run, SetPipeline, Step, TaskStep, identifier, quote,
 };
 
 /// A walk over the plan of one job.
 pub(super) struct Walk<'a> {
-    config: &'a Config,
+    names: &'a Names<'a>,
     findings: &'a mut Findings,
     /// Concourse's path, a part each.
     context: Vec<String>,
@@ -24,9 +24,9 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(config: &'a Config, findings: &'a mut Findings, job: String, at: Vec<Segment>) -> Self {
+    pub(super) fn new(names: &'a Names<'a>, findings: &'a mut Findings, job: String, at: Vec<Segment>) -> Self {
         let context = vec![job, ".plan".to_owned()];
-        Walk { config, findings, context, at, gets: BTreeSet::new(), scopes: vec![BTreeSet::new()] }
+        Walk { names, findings, context, at, gets: BTreeSet::new(), scopes: vec![BTreeSet::new()] }
     }
 
     /// Walks the plan, then the job's hooks.
@@ -91,7 +91,7 @@ impl<'a> Walk<'a> {
 
     fn step(&mut self, step: &Step) {
         if let Some(first) = step.unknown.keys().next() {
-            let names: Vec<_> = step.unknown.keys().map(|key| quoted(key)).collect();
+            let names: Vec<_> = step.unknown.keys().map(|key| quote::ascii(key)).collect();
             let remedy = "take them out, or move them to the step they belong to";
             self.refuse(first, format!("unknown fields [{}]", names.join(" ")), Some(remedy));
         }
@@ -177,7 +177,7 @@ impl<'a> Walk<'a> {
     }
 
     fn resource(&mut self, name: &str, key: &str) {
-        if self.config.resource(name).is_none() {
+        if !self.names.resource(name) {
             let remedy = "add it under `resources:`, or correct the name";
             self.refuse(key, format!("unknown resource '{name}'"), Some(remedy));
         }
@@ -199,22 +199,15 @@ impl<'a> Walk<'a> {
     }
 
     fn passed(&mut self, pattern: &str, resource: &str) {
-        let config = self.config;
-        let mut any = false;
-        for job in config.jobs.iter().filter(|job| glob::passes(pattern, &job.name)) {
-            any = true;
-            let mut uses = false;
-            job.each_leaf(&mut |core| match core {
-                Core::Get(get) => uses |= get.resource_name() == resource,
-                Core::Put(put) => uses |= put.resource_name() == resource,
-                _ => {}
-            });
-            if !uses {
-                let message = format!("job '{}' does not interact with resource '{resource}'", job.name);
-                self.refuse("passed", message, Some("get or put the resource there, or take the job out"));
-            }
+        if self.names.exhausted() {
+            return;
         }
-        if !any {
+        let jobs = self.names.passed(pattern);
+        for &job in jobs.iter().filter(|job| !self.names.uses(**job, resource)) {
+            let message = format!("job '{}' does not interact with resource '{resource}'", self.names.job(job));
+            self.refuse("passed", message, Some("get or put the resource there, or take the job out"));
+        }
+        if jobs.is_empty() {
             let message = format!("no matching job(s) for '{pattern}'");
             self.refuse("passed", message, Some("add such a job, or correct the name"));
         }
@@ -246,7 +239,7 @@ impl<'a> Walk<'a> {
         let Some(config) = &task.config else { return };
         self.within(".config", Some(Segment::Key("config".into())), |walk| {
             if let Some(first) = config.unknown.keys().next() {
-                let names: Vec<_> = config.unknown.keys().map(|key| quoted(key)).collect();
+                let names: Vec<_> = config.unknown.keys().map(|key| quote::ascii(key)).collect();
                 walk.refuse(first, format!("unknown fields [{}]", names.join(" ")), Some("take them out"));
             }
             for message in config.shortcomings() {
@@ -258,7 +251,7 @@ impl<'a> Walk<'a> {
 
     fn run(&mut self, run: &Run) {
         self.name(&run.message, "run", true);
-        if self.config.prototype(&run.kind).is_none() {
+        if !self.names.prototype(&run.kind) {
             let message = format!("unknown prototype '{}'", run.kind);
             self.refuse("type", message, Some("add it under `prototypes:`"));
         }
@@ -282,22 +275,3 @@ impl<'a> Walk<'a> {
 
 /// The hooks' keys from the inside out.
 const HOOKS: [&str; 5] = ["on_success", "on_failure", "on_abort", "on_error", "ensure"];
-
-/// A name in quotes as Go's `%+q` writes it.
-fn quoted(name: &str) -> String {
-    let mut text = String::from("\"");
-    for c in name.chars() {
-        match c {
-            ' '..='~' if c != '"' && c != '\\' => text.push(c),
-            '"' | '\\' => text.extend(['\\', c]),
-            '\n' => text.push_str("\\n"),
-            '\t' => text.push_str("\\t"),
-            '\r' => text.push_str("\\r"),
-            c if (c as u32) < 0x80 => text.push_str(&format!("\\x{:02x}", c as u32)),
-            c if (c as u32) < 0x10000 => text.push_str(&format!("\\u{:04x}", c as u32)),
-            c => text.push_str(&format!("\\U{:08x}", c as u32)),
-        }
-    }
-    text.push('"');
-    text
-}

@@ -1,5 +1,6 @@
 //! The nodes of one YAML document, each with the place where it stands.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::events::{Event, Events};
@@ -52,23 +53,52 @@ struct Composer<'t> {
     flow: Vec<Option<char>>,
 }
 
-/// How deep nodes may be nested, so that a hostile file cannot exhaust the stack.
-const DEPTH: usize = 200;
+/// How deep nodes may be nested, so that a hostile file cannot exhaust the stack of whoever reads it, be it as JSON later.
+pub(super) const DEPTH: usize = 100;
 
 impl Document {
     /// Composes the first document of a text.
     pub fn parse(text: &[u8]) -> Result<Document, YamlError> {
-        let mut composer =
-            Composer { events: Events::of(text)?, nodes: Vec::new(), anchors: HashMap::new(), flow: Vec::new() };
-        let mut root = None;
+        let mut read = Cow::Borrowed(text);
+        let mut repairs = REPAIRED.checked_div(text.len()).unwrap_or_default().min(64);
         loop {
-            match composer.events.next()? {
-                (Event::Start, _) => {}
-                (Event::End, _) => break,
-                (event, mark) => root = Some(composer.node(event, mark, 0)?),
+            let (error, position) = match Document::compose(&read) {
+                Ok(document) if matches!(read, Cow::Borrowed(_)) => return Ok(document),
+                Ok(document) => return Ok(document.with_stand_ins_replaced()),
+                Err(stopped) => stopped,
+            };
+            match repaired(&read, &error.message, position).filter(|_| repairs > 0) {
+                Some(text) => read = Cow::Owned(text),
+                None => return Err(error),
+            }
+            repairs -= 1;
+        }
+    }
+
+    /// The document, or what is wrong after so many bytes.
+    fn compose(text: &[u8]) -> Result<Document, (YamlError, usize)> {
+        let events = Events::of(text).map_err(|error| (error, 0))?;
+        let mut composer = Composer { events, nodes: Vec::new(), anchors: HashMap::new(), flow: Vec::new() };
+        match composer.document() {
+            Ok(root) => Ok(Document { nodes: composer.nodes, root }),
+            Err(error) => Err((error, composer.events.position())),
+        }
+    }
+
+    fn with_stand_ins_replaced(mut self) -> Document {
+        for node in &mut self.nodes {
+            if let Kind::Scalar { value, .. } = &mut node.kind
+                && value.contains(COLON)
+            {
+                *value = value.replace(COLON, ":");
+            }
+            if let Kind::Scalar { value, .. } = &mut node.kind
+                && value.contains(APOSTROPHE)
+            {
+                *value = value.replace(APOSTROPHE, "'");
             }
         }
-        Ok(Document { nodes: composer.nodes, root })
+        self
     }
 
     /// The node an alias stands for, or the node itself.
@@ -80,7 +110,38 @@ impl Document {
     }
 }
 
+/// Stands for a colon, which Go's yaml takes as a part of a word within brackets where libyaml refuses it.
+const COLON: &str = "\u{f583a}";
+/// Stands for an escaped apostrophe between double quotes, which libyaml does not know; as long as it was.
+const APOSTROPHE: &str = "\u{f5827}\u{f5828}";
+/// How much is read in all for the sake of texts that need such stand-ins.
+const REPAIRED: usize = 64 << 20;
+
+/// The text with a stand-in for what libyaml stopped at and Go's yaml does not; none where both refuse it.
+fn repaired(text: &[u8], message: &str, position: usize) -> Option<Vec<u8>> {
+    let (found, stand_in) = match message.rsplit(": ").next()? {
+        "found unexpected ':'" => (":", COLON),
+        "found unknown escape character" => ("\\'", APOSTROPHE),
+        _ => return None,
+    };
+    let mark = if text.starts_with("\u{feff}".as_bytes()) { 3 } else { 0 };
+    let (before, rest) = text.split_at_checked(mark + position)?;
+    let rest = rest.strip_prefix(found.as_bytes())?;
+    Some([before, stand_in.as_bytes(), rest].concat())
+}
+
 impl Composer<'_> {
+    fn document(&mut self) -> Result<Option<NodeId>, YamlError> {
+        let mut root = None;
+        loop {
+            match self.events.next()? {
+                (Event::Start, _) => {}
+                (Event::End, _) => return Ok(root),
+                (event, mark) => root = Some(self.node(event, mark, 0)?),
+            }
+        }
+    }
+
     fn add(&mut self, kind: Kind, mark: Mark, anchor: Option<String>) -> NodeId {
         self.nodes.push(Node { kind, mark });
         let id = self.nodes.len() - 1;
@@ -184,6 +245,22 @@ mod tests {
         assert_eq!(read("{v: [a?b]}"), Err("did not find expected ',' or ']'".to_owned()));
         assert_eq!(read("{v: 'a?b'}"), Ok(()));
         assert_eq!(read("v: a?b"), Ok(()));
+    }
+
+    #[test]
+    fn words_within_brackets_may_hold_colons_and_quotes_escaped_apostrophes() {
+        let read = |text: &str| Document::parse(text.as_bytes()).and_then(|d| d.to_json()).map_err(|e| e.message);
+        for (text, want) in [
+            ("[a:, b: c:]", serde_json::json!(["a:", {"b": "c:"}])),
+            ("{a: b:}", serde_json::json!({"a": "b:"})),
+            ("\"it\\'s\"", serde_json::json!("it's")),
+            ("\u{feff}{é: [\"\\'\\'\", x:]}", serde_json::json!({"é": ["''", "x:"]})),
+        ] {
+            assert_eq!(read(text), Ok(want), "{text}");
+        }
+        assert_eq!(read("[a:[b]]").unwrap_err(), "did not find expected ',' or ']'");
+        assert_eq!(read("\"\\q\"").unwrap_err(), "found unknown escape character");
+        assert!(read(&format!("[{}]", "a:,".repeat(1000))).is_err());
     }
 
     #[test]

@@ -203,7 +203,7 @@ fn date(text: &str) -> bool {
 }
 
 /// The order of keys in Go's yaml: letters by code, runs of digits by value, other signs before letters.
-fn natural(a: &str, b: &str) -> Ordering {
+pub(in crate::pipeline) fn natural(a: &str, b: &str) -> Ordering {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let less = |yes: bool| if yes { Ordering::Less } else { Ordering::Greater };
     let mut digits = false;

@@ -72,6 +72,12 @@ impl<'t> Events<'t> {
         }
     }
 
+    /// After how many bytes it stopped at an error.
+    pub(super) fn position(&self) -> usize {
+        // SAFETY: the parser was initialised.
+        unsafe { self.parser.assume_init_ref() }.problem_mark.index as usize
+    }
+
     /// Go's message names a line only where libyaml's mark is beyond the first one, and counts scanner errors from 1.
     fn error(&self) -> YamlError {
         // SAFETY: the parser was initialised; its problem is null or a constant text of the library.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::document::{Document, Kind, Mark, Node, NodeId, YamlError};
+use super::document::{DEPTH, Document, Kind, Mark, Node, NodeId, YamlError};
 use super::scalar::{Scalar, key, resolve, untagged};
+use crate::pipeline::quote::quoted;
 use crate::vars::number;
 
 /// One step of a path into a document.
@@ -34,13 +35,29 @@ struct Reader<'d> {
     depth_of_aliases: usize,
     decoded: usize,
     through_aliases: usize,
+    /// How deep the value lies; aliases may nest deeper than what is written.
+    level: usize,
+    /// How many bytes of text came through aliases.
+    copied: usize,
 }
+
+/// How much text may come through aliases: a long text and many aliases to it are a bomb of few nodes.
+const MOST_COPIED: usize = 32 << 20;
+/// How many pairs of one key in one mapping are told.
+const MOST_DUPLICATES: usize = 1000;
 
 impl Document {
     /// The document as JSON with sorted keys; aliases and merges are filled in, later keys win.
     pub fn to_json(&self) -> Result<Value, YamlError> {
-        let mut reader =
-            Reader { document: self, open: Vec::new(), depth_of_aliases: 0, decoded: 0, through_aliases: 0 };
+        let mut reader = Reader {
+            document: self,
+            open: Vec::new(),
+            depth_of_aliases: 0,
+            decoded: 0,
+            through_aliases: 0,
+            level: 0,
+            copied: 0,
+        };
         match self.root {
             Some(root) => reader.value(root),
             None => Ok(Value::Null),
@@ -108,7 +125,7 @@ impl Document {
         let mut found = Vec::new();
         for (key, places) in places {
             for (n, &(i, first)) in places.iter().enumerate() {
-                let later = places[n + 1..].iter();
+                let later = places[n + 1..].iter().take(MOST_DUPLICATES.saturating_sub(found.len()));
                 found.extend(later.map(|&(j, again)| ((i, j), DuplicateKey { key: key.to_owned(), first, again })));
             }
         }
@@ -149,6 +166,16 @@ impl Reader<'_> {
 
     fn value(&mut self, id: NodeId) -> Result<Value, YamlError> {
         self.count(id)?;
+        if self.level > DEPTH {
+            return self.fail(id, "exceeded max depth");
+        }
+        self.level += 1;
+        let value = self.value_within(id);
+        self.level -= 1;
+        value
+    }
+
+    fn value_within(&mut self, id: NodeId) -> Result<Value, YamlError> {
         let document = self.document;
         match &document.nodes[id].kind {
             Kind::Alias { name, target } => {
@@ -160,8 +187,14 @@ impl Reader<'_> {
                 self.depth_of_aliases -= 1;
                 value
             }
-            Kind::Scalar { .. } => match self.scalar(id)? {
-                Scalar::Plain(value) => Ok(value),
+            Kind::Scalar { value, .. } if self.depth_of_aliases > 0 && self.copied + value.len() > MOST_COPIED => {
+                self.fail(id, "document contains excessive aliasing")
+            }
+            Kind::Scalar { value, .. } => match self.scalar(id)? {
+                Scalar::Plain(plain) => {
+                    self.copied += if self.depth_of_aliases > 0 { value.len() } else { 0 };
+                    Ok(plain)
+                }
                 Scalar::Float(f) => match number::from_float(f) {
                     Some(n) => Ok(Value::Number(n)),
                     None => self.fail(id, format!("json: unsupported value: {}", number::infinite(f))),
@@ -174,9 +207,9 @@ impl Reader<'_> {
                 Ok(Value::Array(list))
             }
             Kind::Mapping(_) => {
-                let mut map = BTreeMap::new();
-                self.mapping(id, &mut map)?;
-                Ok(Value::Object(map.into_iter().collect::<Map<_, _>>()))
+                let mut entries = Vec::new();
+                self.mapping(id, &mut entries)?;
+                Ok(Value::Object(sorted(entries)))
             }
         }
     }
@@ -189,13 +222,13 @@ impl Reader<'_> {
         }
     }
 
-    fn mapping(&mut self, id: NodeId, map: &mut BTreeMap<String, Value>) -> Result<(), YamlError> {
+    fn mapping(&mut self, id: NodeId, entries: &mut Vec<(String, Value)>) -> Result<(), YamlError> {
         let document = self.document;
         let Kind::Mapping(pairs) = &document.nodes[id].kind else { return Ok(()) };
         self.open.push(id);
         for &(k, v) in pairs {
             if document.is_merge(k) {
-                self.merge(v, map)?;
+                self.merge(v, entries)?;
                 continue;
             }
             self.count(k)?;
@@ -207,7 +240,7 @@ impl Reader<'_> {
             let name = key(&self.scalar(target)?);
             let value = self.value(v)?;
             match name {
-                Some(name) => map.insert(name, value),
+                Some(name) => entries.push((name, value)),
                 None => {
                     let shown = if value.is_null() { "<nil>".to_owned() } else { go_syntax(&value) };
                     let message = format!("unsupported map key of type: %!s(<nil>), key: <nil>, value: {shown}");
@@ -219,7 +252,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn merge(&mut self, id: NodeId, map: &mut BTreeMap<String, Value>) -> Result<(), YamlError> {
+    fn merge(&mut self, id: NodeId, entries: &mut Vec<(String, Value)>) -> Result<(), YamlError> {
         let document = self.document;
         let target = document.target(id);
         self.count(id)?;
@@ -227,13 +260,13 @@ impl Reader<'_> {
         self.depth_of_aliases += through_alias;
         match &document.nodes[target].kind {
             Kind::Mapping(_) if self.open.contains(&target) => return self.fail(id, "anchor value contains itself"),
-            Kind::Mapping(_) => self.mapping(target, map)?,
+            Kind::Mapping(_) => self.mapping(target, entries)?,
             Kind::Sequence(items) if target == id => {
                 for &item in items.iter().rev() {
                     if !matches!(document.nodes[document.target(item)].kind, Kind::Mapping(_)) {
                         return self.fail(item, "map merge requires map or sequence of maps as the value");
                     }
-                    self.merge(item, map)?;
+                    self.merge(item, entries)?;
                 }
             }
             _ => return self.fail(id, "map merge requires map or sequence of maps as the value"),
@@ -243,17 +276,32 @@ impl Reader<'_> {
     }
 }
 
+/// Entries by their keys; of several with one key the last one.
+fn sorted(mut entries: Vec<(String, Value)>) -> Map<String, Value> {
+    if !entries.is_sorted_by(|(a, _), (b, _)| a < b) {
+        entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+        entries.dedup_by(|later, earlier| {
+            let same = later.0 == earlier.0;
+            if same {
+                std::mem::swap(later, earlier);
+            }
+            same
+        });
+    }
+    entries.into_iter().collect()
+}
+
 /// A value in Go's `%#v` notation.
 fn go_syntax(value: &Value) -> String {
     match value {
         Value::Null => "interface {}(nil)".into(),
-        Value::String(s) => format!("{s:?}"),
+        Value::String(s) => quoted(s),
         Value::Array(items) => {
             let items: Vec<_> = items.iter().map(go_syntax).collect();
             format!("[]interface {{}}{{{}}}", items.join(", "))
         }
         Value::Object(map) => {
-            let pairs: Vec<_> = map.iter().map(|(k, v)| format!("{k:?}:{}", go_syntax(v))).collect();
+            let pairs: Vec<_> = map.iter().map(|(k, v)| format!("{}:{}", quoted(k), go_syntax(v))).collect();
             format!("map[interface {{}}]interface {{}}{{{}}}", pairs.join(", "))
         }
         other => other.to_string(),
