@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use clap::{Args, FromArgMatches, Subcommand};
+use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::resource::registry::archive::{Archive, DockerImage, Part};
@@ -52,8 +52,7 @@ struct Found {
 }
 
 /// Runs the command.
-pub fn run(matches: &clap::ArgMatches) -> anyhow::Result<()> {
-    let image = Image::from_arg_matches(matches)?;
+pub fn run(image: Image) -> anyhow::Result<()> {
     let store = open(&image.state_dir)?;
     super::runtime()?.block_on(async {
         match image.command {

@@ -3,13 +3,12 @@
 mod demo;
 mod doctor;
 pub mod fly;
-mod image;
-mod serve;
-mod user;
 mod format;
+mod image;
 mod input;
 mod schema;
 mod serve;
+mod user;
 mod validate;
 
 use std::ffi::OsString;
@@ -61,6 +60,8 @@ impl Command {
             Command::Validate(validate) => validate.run(),
             Command::Format(format) => format.run(),
             Command::Schema(schema) => schema.run(),
+            Command::Image(image) => image::run(image).map(|()| 0),
+            Command::User(user) => user::run(&user).map(|()| 0),
             Command::Serve(_) | Command::Demo(_) | Command::Doctor(_) | Command::Fly(_) => Ok(0),
         }
     }
@@ -86,17 +87,6 @@ pub fn main(mut args: Vec<OsString>) -> i32 {
         }
     };
     let result = match matches.subcommand() {
-        Some(("doctor", matches)) => match doctor::run(matches) {
-            Ok(status) => return status,
-            Err(error) => Err(error),
-        },
-        Some(("serve", matches)) => serve::run(matches),
-        Some(("demo", matches)) => demo::run(matches),
-        Some(("image", matches)) => image::run(matches),
-        Some(("user", matches)) => {
-            user::User::from_arg_matches(matches).map_err(Into::into).and_then(|u| user::run(&u))
-        }
-        _ => Cli::from_arg_matches(&matches).map(|_| ()).map_err(Into::into),
         Some(("doctor", matches)) => doctor::run(matches),
         Some(("serve", matches)) => serve::run(matches).map(|()| 0),
         Some(("demo", matches)) => demo::run(matches).map(|()| 0),
