@@ -101,6 +101,7 @@ pub async fn save(permit: Permit, call: Call) -> Answer {
     };
     app.wakes.check.ring();
     app.wakes.schedule.ring();
+    app.wakes.retention.ring();
     let status = if created { StatusCode::CREATED } else { StatusCode::OK };
     json(status, &SavedJson { warnings, ..SavedJson::default() })
 }

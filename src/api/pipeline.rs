@@ -45,6 +45,7 @@ pub async fn delete(permit: Permit, call: Call) -> Answer {
     app.wakes.track.ring();
     app.wakes.schedule.ring();
     app.wakes.gc.ring();
+    app.wakes.retention.ring();
     empty(StatusCode::NO_CONTENT)
 }
 
@@ -87,6 +88,7 @@ pub async fn archive(permit: Permit, call: Call) -> Answer {
     call.app.store.write(move |tx| tx.archive_pipeline(id, now)).await?;
     call.app.wakes.schedule.ring();
     call.app.wakes.track.ring();
+    call.app.wakes.retention.ring();
     empty(StatusCode::OK)
 }
 

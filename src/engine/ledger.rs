@@ -16,7 +16,8 @@ use crate::base::id::{BuildId, JobId, PipelineId, ScopeId, TeamId};
 use crate::base::version::{MetadataField, Version, digest};
 use crate::event::{Event, Origin};
 use crate::exec::{BuildEnv, Bundle, CachedFetch, CheckScope, ContainerNote, LeafResult, NativeHost, VolumeNote};
-use crate::exec::{World, WorldError};
+use crate::exec::{Target, World, WorldError};
+use crate::pipeline::Config;
 use crate::plan::PlanId;
 use crate::resource::base_type::BaseType;
 use crate::resource::registry::Registries;
@@ -24,6 +25,7 @@ use crate::resource::{Native, native};
 use crate::runtime::{ContainerHandle, EngineImage, Runtime, VolumeHandle};
 use crate::store::build::Build;
 use crate::store::cache::ResourceCache;
+use crate::store::config::{SaveConfig, SavedConfig};
 use crate::store::container::Container;
 use crate::store::finish::Made;
 use crate::store::volume::Volume;
@@ -405,6 +407,64 @@ impl World for Ledger {
         let (step, path, volume, now) = (step.to_owned(), path.to_owned(), volume.0.clone(), self.now());
         self.shared.store.write(move |tx| tx.keep_task_cache(job, &step, &path, &volume, now)).await?;
         Ok(true)
+    }
+
+    async fn team_to_set(&self, name: &str) -> Result<TeamId> {
+        if name.is_empty() || name == self.env.team {
+            return Ok(self.team());
+        }
+        let (own, name) = (self.team(), name.to_owned());
+        let (admin, found) = {
+            let name = name.clone();
+            self.shared
+                .store
+                .read(move |tx| Ok((tx.team(own)?.is_some_and(|team| team.admin), tx.find_team(&name)?)))
+                .await?
+        };
+        match found {
+            None => Err(WorldError(format!("team {name} not found"))),
+            Some(team) if admin => Ok(team.id),
+            Some(_) => Err(WorldError("only main team can set another team's pipeline".to_owned())),
+        }
+    }
+
+    async fn pipeline_config(&self, target: &Target) -> Result<Option<(Config, i64)>> {
+        let target = target.clone();
+        let found = self.shared.store.read(move |tx| {
+            let Some(row) = tx.find_pipeline(target.team, &target.pipeline)? else { return Ok(None) };
+            Ok(Some((tx.pipeline_config(row.id)?.unwrap_or_default(), row.config_version)))
+        });
+        Ok(found.await?)
+    }
+
+    async fn save_pipeline(&self, target: &Target, config: &Config, from: i64) -> Result<SavedConfig> {
+        let parent = self.job().zip(self.build_id());
+        let (target, config, now) = (target.clone(), config.clone(), self.now());
+        let saved = self.shared.store.write(move |tx| {
+            tx.save_config(&SaveConfig {
+                team: target.team,
+                pipeline: &target.pipeline,
+                config: &config,
+                from_version: from,
+                paused_if_new: false,
+                parent,
+                now,
+            })
+        });
+        let saved = saved.await?;
+        self.shared.wakes.check.ring();
+        self.shared.wakes.schedule.ring();
+        Ok(saved)
+    }
+
+    async fn adopt_pipeline(&self, target: &Target) -> Result<bool> {
+        let (target, parent) = (target.clone(), self.job().zip(self.build_id()));
+        let adopted =
+            self.shared.store.write(move |tx| match (tx.find_pipeline(target.team, &target.pipeline)?, parent) {
+                (Some(row), Some((job, build))) => tx.set_pipeline_parent(row.id, job, build),
+                _ => Ok(true),
+            });
+        Ok(adopted.await?)
     }
 
     async fn values(&self, wanted: &[Reference]) -> Result<Values> {

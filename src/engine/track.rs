@@ -115,7 +115,7 @@ async fn run_build(shared: &Arc<Shared>, id: BuildId, stop: &CancellationToken) 
     let status = match outcome {
         Outcome::Succeeded => Status::Succeeded,
         Outcome::Failed => Status::Failed,
-        Outcome::Errored(_) => Status::Errored,
+        Outcome::Errored(_) | Outcome::TimedOut => Status::Errored,
         Outcome::Aborted => Status::Aborted,
     };
     if let Some(resource) = build.resource_id {

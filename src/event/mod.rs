@@ -97,6 +97,10 @@ pub enum Event {
     Start,
     /// Any other step ended.
     Finish { succeeded: bool },
+    /// The steps that an `across` runs: their public plans and values.
+    AcrossSubsteps(Value),
+    /// Whether a `set_pipeline` changed anything.
+    SetPipelineChanged(bool),
     /// The image of a step is checked: its public plan.
     ImageCheck(Value),
     /// The image of a step is fetched: its public plan.
@@ -132,6 +136,8 @@ impl Event {
             Event::Initialize => ("initialize", "1.0"),
             Event::Start => ("start", "1.0"),
             Event::Finish { .. } => ("finish", "1.0"),
+            Event::AcrossSubsteps(_) => ("across-substeps", "1.0"),
+            Event::SetPipelineChanged(_) => ("set-pipeline-changed", "1.0"),
             Event::ImageCheck(_) => ("image-check", "1.1"),
             Event::ImageGet(_) => ("image-get", "1.1"),
             Event::WaitingForWorker => ("waiting-for-worker", "1.0"),
@@ -183,9 +189,12 @@ impl Event {
             Event::FinishTask { exit_status } => {
                 to_text(&serde_json::json!({"time": time, "exit_status": exit_status, "origin": origin}))
             }
-            Event::InitializeGet | Event::StartGet | Event::InitializePut | Event::StartPut => {
-                to_text(&Head { origin, time, rest: None {} })
-            }
+            Event::Initialize
+            | Event::Start
+            | Event::InitializeGet
+            | Event::StartGet
+            | Event::InitializePut
+            | Event::StartPut => to_text(&Head { origin, time, rest: None {} }),
             Event::FinishGet { exit_status, version, metadata }
             | Event::FinishPut { exit_status, version, metadata } => {
                 let mut rest = serde_json::json!({"exit_status": exit_status, "version": version});
@@ -195,10 +204,10 @@ impl Event {
                 head(rest)
             }
             Event::InitializeCheck { name } => head(serde_json::json!({"name": name})),
-            Event::Initialize | Event::Start | Event::WaitingForWorker => {
-                to_text(&TimeFirst { time, origin, rest: None {} })
-            }
-            Event::Finish { succeeded } => time_first(serde_json::json!({"succeeded": succeeded})),
+            Event::WaitingForWorker => to_text(&TimeFirst { time, origin, rest: None {} }),
+            Event::Finish { succeeded } => head(serde_json::json!({"succeeded": succeeded})),
+            Event::AcrossSubsteps(substeps) => time_first(serde_json::json!({"substeps": substeps})),
+            Event::SetPipelineChanged(changed) => to_text(&serde_json::json!({"origin": origin, "changed": changed})),
             Event::ImageCheck(plan) | Event::ImageGet(plan) => time_first(serde_json::json!({"plan": plan})),
             Event::SelectedWorker(name) => time_first(serde_json::json!({"selected_worker": name})),
         }
@@ -241,6 +250,22 @@ mod tests {
             (
                 Event::FinishTask { exit_status: 0 },
                 r#"{"data":{"time":5,"exit_status":0,"origin":{"id":"6b"}},"event":"finish-task","version":"4.0","event_id":"1"}"#,
+            ),
+            (
+                Event::Initialize,
+                r#"{"data":{"origin":{"id":"6b"},"time":5},"event":"initialize","version":"1.0","event_id":"1"}"#,
+            ),
+            (
+                Event::Finish { succeeded: true },
+                r#"{"data":{"origin":{"id":"6b"},"time":5,"succeeded":true},"event":"finish","version":"1.0","event_id":"1"}"#,
+            ),
+            (
+                Event::SetPipelineChanged(true),
+                r#"{"data":{"origin":{"id":"6b"},"changed":true},"event":"set-pipeline-changed","version":"1.0","event_id":"1"}"#,
+            ),
+            (
+                Event::AcrossSubsteps(serde_json::json!([{"step": {"id": "6b/0/0"}, "values": [1]}])),
+                r#"{"data":{"time":5,"origin":{"id":"6b"},"substeps":[{"step":{"id":"6b/0/0"},"values":[1]}]},"event":"across-substeps","version":"1.0","event_id":"1"}"#,
             ),
             (
                 Event::Error("a > b".into()),

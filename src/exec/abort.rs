@@ -18,7 +18,7 @@ pub struct Watched<'a> {
     container: &'a ContainerHandle,
     attached: Attached,
     deadline: Option<Instant>,
-    stop: &'a tokio_util::sync::CancellationToken,
+    stop: &'a super::halt::Halt,
     stopped: Option<Stop>,
 }
 
@@ -44,7 +44,7 @@ impl<'a> Watched<'a> {
             let why = tokio::select! {
                 biased;
                 output = self.attached.recv() => return output,
-                () = self.stop.cancelled() => Stop::Aborted,
+                why = self.stop.asked() => why,
                 () = sleep_until(self.deadline) => Stop::TimedOut,
             };
             self.stopped = Some(why);

@@ -188,7 +188,7 @@ async fn in_server(
     });
     let ended = tokio::select! {
         ended = &mut task => Ok(ended),
-        () = scope.stop.cancelled() => Err(Stop::Aborted),
+        why = scope.stop.asked() => Err(why),
         () = tokio::time::sleep(left) => Err(Stop::TimedOut),
     };
     let ended = match ended {

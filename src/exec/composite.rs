@@ -1,5 +1,6 @@
 //! The steps that hold other steps.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use futures_util::stream::FuturesUnordered;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::halt::Halt;
 use super::{Outcome, Scope, run};
 use crate::base::duration;
 use crate::plan::{HookPlan, ParallelPlan, Plan, TimeoutPlan};
@@ -15,8 +17,10 @@ use crate::plan::{HookPlan, ParallelPlan, Plan, TimeoutPlan};
 /// `do`: one after the other, until one does not succeed.
 pub async fn sequence(steps: &[Plan], scope: &Scope) -> Outcome {
     for step in steps {
-        if scope.stop.is_cancelled() && !recorded(step, scope).await {
-            return Outcome::Aborted;
+        if let Some(stopped) = scope.stopped()
+            && !recorded(step, scope).await
+        {
+            return stopped;
         }
         let outcome = run(step, scope).await;
         if !outcome.is_success() {
@@ -42,53 +46,64 @@ async fn recorded(step: &Plan, scope: &Scope) -> bool {
 
 /// `in_parallel`: at once, at most `limit` at a time.
 pub async fn in_parallel(plan: &ParallelPlan, scope: &Scope) -> Outcome {
-    let places = Arc::new(Semaphore::new(if plan.limit == 0 { plan.steps.len().max(1) } else { plan.limit }));
-    let stop = scope.stop.child_token();
-    let inner = scope.stopped_by(stop.clone());
-    let mut running: FuturesUnordered<_> = plan
-        .steps
-        .iter()
-        .map(|step| {
-            let (places, inner) = (&places, &inner);
+    let limit = if plan.limit == 0 { plan.steps.len() } else { plan.limit };
+    let bounds = Bounds { count: plan.steps.len(), limit, fail_fast: plan.fail_fast };
+    parallel(&bounds, scope, |i, inner| async move {
+        if let Some(stopped) = inner.stopped()
+            && !recorded(&plan.steps[i], &inner).await
+        {
+            return stopped;
+        }
+        run(&plan.steps[i], &inner).await
+    })
+    .await
+}
+
+/// How steps are run side by side.
+pub struct Bounds {
+    /// How many there are.
+    pub count: usize,
+    /// How many run at a time.
+    pub limit: usize,
+    /// Whether the first that does not succeed stops the others.
+    pub fail_fast: bool,
+}
+
+/// Runs `step` for each number below `count`, in order as places come free, in a scope that a failing sibling may stop.
+pub async fn parallel<F>(bounds: &Bounds, scope: &Scope, step: impl Fn(usize, Scope) -> F) -> Outcome
+where
+    F: Future<Output = Outcome>,
+{
+    let places = Arc::new(Semaphore::new(bounds.limit.max(1)));
+    let halt = scope.stop.inner();
+    let inner = scope.stopped_by(halt.clone());
+    let mut running: FuturesUnordered<_> = (0..bounds.count)
+        .map(|i| {
+            let (places, inner, step) = (&places, &inner, &step);
             async move {
                 let _place = places.acquire().await;
-                if inner.stop.is_cancelled() && !recorded(step, inner).await {
-                    return Outcome::Aborted;
-                }
-                run(step, inner).await
+                step(i, inner.clone()).await
             }
         })
         .collect();
     let mut all = Vec::new();
     while let Some(outcome) = running.next().await {
-        if plan.fail_fast && !outcome.is_success() {
-            stop.cancel();
+        if bounds.fail_fast && !outcome.is_success() {
+            halt.cancel();
         }
         all.push(outcome);
     }
-    joined(all, scope.stop.is_cancelled())
+    scope.stopped().unwrap_or_else(|| joined(&all))
 }
 
-/// What steps that ran at once amount to: an abort from outside beats errors, errors beat failures; those that were
-/// stopped because another failed first count as nothing.
-fn joined(outcomes: Vec<Outcome>, stopped: bool) -> Outcome {
-    if stopped && outcomes.contains(&Outcome::Aborted) {
-        return Outcome::Aborted;
-    }
-    let errors: Vec<&str> = outcomes
-        .iter()
-        .filter_map(|o| match o {
-            Outcome::Errored(text) => Some(text.as_str()),
-            _ => None,
-        })
-        .collect();
+/// What steps that ran at once amount to: errors beat failures; those that were stopped because another failed first
+/// count as failures.
+fn joined(outcomes: &[Outcome]) -> Outcome {
+    let errors: Vec<&str> = outcomes.iter().filter_map(Outcome::error).collect();
     if !errors.is_empty() {
         return Outcome::Errored(errors.join("\n"));
     }
-    if outcomes.contains(&Outcome::Failed) {
-        return Outcome::Failed;
-    }
-    if outcomes.contains(&Outcome::Aborted) { Outcome::Aborted } else { Outcome::Succeeded }
+    if outcomes.iter().all(Outcome::is_success) { Outcome::Succeeded } else { Outcome::Failed }
 }
 
 /// `try`: failure and error are swallowed, an abort is not.
@@ -104,7 +119,10 @@ pub async fn retry(tries: &[Plan], scope: &Scope) -> Outcome {
     let mut last = Outcome::Succeeded;
     for (i, step) in tries.iter().enumerate() {
         last = run(step, &scope.in_attempt(i + 1)).await;
-        if matches!(last, Outcome::Succeeded | Outcome::Aborted) {
+        if let Some(stopped) = scope.stopped() {
+            return stopped;
+        }
+        if last.is_success() {
             break;
         }
     }
@@ -120,19 +138,19 @@ pub async fn timeout(plan: &Plan, bound: &TimeoutPlan, scope: &Scope) -> Outcome
             return Outcome::Errored(text);
         }
     };
-    let stop = scope.stop.child_token();
-    let inner = scope.stopped_by(stop.clone());
+    let halt = scope.stop.inner();
+    let inner = scope.stopped_by(halt.clone());
     let step = run(&bound.step, &inner);
     tokio::pin!(step);
-    tokio::select! {
-        outcome = &mut step => return outcome,
-        () = tokio::time::sleep(left) => stop.cancel(),
-    }
-    match step.await {
-        Outcome::Aborted if !scope.stop.is_cancelled() => {
-            scope.tell_error(&plan.id, "timeout exceeded").await;
-            Outcome::Failed
+    let outcome = tokio::select! {
+        outcome = &mut step => outcome,
+        () = tokio::time::sleep(left) => {
+            halt.expire();
+            step.await
         }
+    };
+    match outcome {
+        Outcome::TimedOut => Outcome::Failed,
         outcome => outcome,
     }
 }
@@ -163,14 +181,17 @@ pub async fn on_failure(plan: &HookPlan, scope: &Scope) -> Outcome {
     }
 }
 
-/// `on_error`: stays errored; what the hook says is added.
+/// `on_error`: stays errored; what the hook says is added. A step whose time was over when it could not yet say so
+/// itself has errored too.
 pub async fn on_error(plan: &HookPlan, scope: &Scope) -> Outcome {
-    match run(&plan.step, scope).await {
-        Outcome::Errored(text) => match run(&plan.hook, &afresh(scope, true).in_hook(Some("errored"))).await {
-            Outcome::Errored(more) => Outcome::Errored(format!("{text}\n{more}")),
-            _ => Outcome::Errored(text),
-        },
-        other => other,
+    let outcome = run(&plan.step, scope).await;
+    if outcome.error().is_none() {
+        return outcome;
+    }
+    let hook = run(&plan.hook, &afresh(scope, true).in_hook(Some("errored"))).await;
+    match (&outcome, hook) {
+        (Outcome::Errored(text), Outcome::Errored(more)) => Outcome::Errored(format!("{text}\n{more}")),
+        _ => outcome,
     }
 }
 
@@ -187,18 +208,17 @@ pub async fn on_abort(plan: &HookPlan, scope: &Scope) -> Outcome {
 pub async fn ensure(plan: &HookPlan, scope: &Scope) -> Outcome {
     let outcome = run(&plan.step, scope).await;
     let hook = run(&plan.hook, &afresh(scope, false)).await;
-    match (outcome, hook) {
-        (Outcome::Errored(a), Outcome::Errored(b)) => Outcome::Errored(format!("{a}\n{b}")),
-        (Outcome::Succeeded, hook) => hook,
-        (Outcome::Failed, Outcome::Errored(text)) => Outcome::Errored(text),
-        (outcome, _) => outcome,
-    }
+    scope.stopped().unwrap_or_else(|| joined(&[outcome, hook]))
 }
 
-/// The scope of a hook that must run although the build is stopped: with a token of its own, either always or only if
-/// the present one has been cancelled.
+/// The scope of a hook that must run although the build is stopped: with a halt of its own, either always or only if
+/// the present one has been asked for.
 fn afresh(scope: &Scope, always: bool) -> Scope {
-    if always || scope.stop.is_cancelled() { scope.stopped_by(CancellationToken::new()) } else { scope.clone() }
+    if always || scope.stop.why().is_some() {
+        scope.stopped_by(Halt::new(CancellationToken::new()))
+    } else {
+        scope.clone()
+    }
 }
 
 #[cfg(test)]
@@ -209,16 +229,16 @@ mod tests {
     fn parallel_steps_join() {
         use Outcome::{Aborted, Errored, Failed, Succeeded};
         let error = || Errored("x".into());
-        for (outcomes, stopped, expected) in [
-            (vec![], false, Succeeded),
-            (vec![Succeeded, Failed], false, Failed),
-            (vec![Failed, error()], false, error()),
-            (vec![error(), error()], false, Errored("x\nx".into())),
-            (vec![Failed, Aborted], false, Failed),
-            (vec![Failed, Aborted], true, Aborted),
-            (vec![Succeeded, Aborted], false, Aborted),
+        for (outcomes, expected) in [
+            (vec![], Succeeded),
+            (vec![Succeeded, Failed], Failed),
+            (vec![Failed, error()], error()),
+            (vec![error(), error()], Errored("x\nx".into())),
+            (vec![Failed, Aborted], Failed),
+            (vec![Succeeded, Aborted], Failed),
+            (vec![Aborted, error()], error()),
         ] {
-            assert_eq!(joined(outcomes.clone(), stopped), expected, "{outcomes:?} {stopped}");
+            assert_eq!(joined(&outcomes), expected, "{outcomes:?}");
         }
     }
 }

@@ -109,7 +109,7 @@ pub async fn fetch(plan: &PlanId, check: Option<&Plan>, get: &Plan, scope: &Scop
     if let Some(check) = check {
         ended(super::run(check, &inner).await, "check")?;
     }
-    ended(super::run(get, &inner).await, "get")?;
+    ended(super::run(get, &inner).await, "fetching")?;
     let name = match &get.action {
         Action::Get(get) => get.name.clone(),
         _ => "image".to_owned(),
@@ -122,6 +122,7 @@ fn ended(outcome: super::Outcome, what: &str) -> Result<(), Stop> {
         super::Outcome::Succeeded => Ok(()),
         super::Outcome::Aborted => Err(Stop::Aborted),
         super::Outcome::Errored(text) => Err(Stop::Error(text)),
+        super::Outcome::TimedOut => Err(Stop::TimedOut),
         super::Outcome::Failed => Err(Stop::Error(format!("image {what} failed"))),
     }
 }
@@ -167,7 +168,10 @@ pub async fn of_task(
 ) -> Result<Rootfs, Stop> {
     if let Some(name) = &task.image {
         let artifact = scope.artifacts.get(name).ok_or_else(|| {
-            Stop::Error(format!("no image artifact named '{name}': a step before this one must get, put or output it"))
+            Stop::Error(format!(
+                "missing image artifact source: {name}\n\nmake sure there's a corresponding 'get' step, or a task that \
+                 produces it as an output"
+            ))
         })?;
         return of_artifact(&artifact, scope).await;
     }
@@ -203,13 +207,36 @@ async fn filled_image(image: &ImageResource, scope: &Scope) -> Result<ImageResou
     Ok(ImageResource { source, params, ..image.clone() })
 }
 
+/// The bytes of `artifact/path`, with Concourse's words where it is not there.
+pub async fn artifact_file(path: &str, scope: &Scope) -> Result<Vec<u8>, Stop> {
+    let Some((name, file)) = path.split_once('/') else {
+        let text = format!("config path '{path}' does not specify where the file lives: write artifact/path");
+        return Err(Stop::Error(text));
+    };
+    let artifact = scope
+        .artifacts
+        .get(name)
+        .ok_or_else(|| Stop::Error(format!("unknown artifact source: '{name}' in file path '{file}'")))?;
+    match read_file(scope, &artifact.volume, file).await {
+        Err(runtime::Error::NotFound(_)) => {
+            Err(Stop::Error(format!("file '{file}' not found within artifact '{name}'")))
+        }
+        read => Ok(read?),
+    }
+}
+
 /// The bytes of one file of a volume, at most 16 MiB.
 pub async fn read_file(scope: &Scope, volume: &VolumeHandle, path: &str) -> Result<Vec<u8>, runtime::Error> {
     const MOST: u64 = 16 << 20;
     let failed = |e: std::io::Error| runtime::Error::Failed(format!("reading {path}: {e}"));
     let stream = scope.world.runtime().stream_out(volume, path).await?;
     let mut tar = Vec::new();
-    stream.take(MOST).read_to_end(&mut tar).await.map_err(failed)?;
+    stream.take(MOST + 1).read_to_end(&mut tar).await.map_err(failed)?;
+    if tar.len() as u64 > MOST {
+        return Err(runtime::Error::Failed(format!(
+            "{path} is larger than 16 MiB, too large to be read by the server"
+        )));
+    }
     let mut archive = tar::Archive::new(tar.as_slice());
     let mut entries = archive.entries().map_err(failed)?;
     let missing = || runtime::Error::NotFound(format!("no file {path}"));

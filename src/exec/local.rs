@@ -61,7 +61,7 @@ impl Lookup for Known<'_> {
         self.locals.value(&inner.path).map(|value| traverse(&value, &inner)).transpose()
     }
 
-    fn decimals(&self) -> bool {
+    fn decimals(&self, _: &Reference) -> bool {
         true
     }
 }

@@ -2,18 +2,24 @@
 //! behind by plan id, so running the plan again from the top is how a build goes on after a restart.
 
 mod abort;
+mod across;
 mod artifact;
 mod check;
 mod composite;
 mod environment;
 mod get;
+mod halt;
 mod image;
+mod lines;
+mod load_var;
 mod local;
+mod message;
 mod outcome;
 mod put;
 mod registry;
 mod scope;
 mod script;
+mod set_pipeline;
 mod source;
 mod task;
 mod task_config;
@@ -24,7 +30,7 @@ pub use environment::BuildEnv;
 pub use outcome::{LeafResult, Outcome};
 pub use scope::Scope;
 pub use source::scope_key;
-pub use world::{Bundle, CachedFetch, CheckScope, ContainerNote, NativeHost, VolumeNote, World, WorldError};
+pub use world::{Bundle, CachedFetch, CheckScope, ContainerNote, NativeHost, Target, VolumeNote, World, WorldError};
 
 use futures_util::future::BoxFuture;
 
@@ -37,6 +43,10 @@ pub fn run<'a>(plan: &'a Plan, scope: &'a Scope) -> BoxFuture<'a, Outcome> {
             Action::Get(get) => leaf(plan, scope, get::run(plan, get, scope)).await,
             Action::Put(put) => leaf(plan, scope, put::run(plan, put, scope)).await,
             Action::Task(task) => leaf(plan, scope, task::run(plan, task, scope)).await,
+            Action::Run(message) => leaf(plan, scope, message::run(&plan.id, message, scope)).await,
+            Action::LoadVar(load) => leaf(plan, scope, load_var::run(&plan.id, load, scope)).await,
+            Action::SetPipeline(set) => leaf(plan, scope, set_pipeline::run(&plan.id, set, scope)).await,
+            Action::Across(across) => across::run(plan, across, scope).await,
             Action::Check(check) => leaf(plan, scope, check::run(plan, check, scope)).await,
             Action::Do(steps) => composite::sequence(steps, scope).await,
             Action::InParallel(parallel) => composite::in_parallel(parallel, scope).await,
@@ -57,6 +67,12 @@ async fn leaf(plan: &Plan, scope: &Scope, step: impl Future<Output = Result<Leaf
     match scope.world.result(&plan.id).await {
         Ok(Some(result)) => {
             scope.restore(plan, &result);
+            if let Action::LoadVar(load) = &plan.action
+                && result.outcome.is_success()
+                && let Err(stop) = load_var::again(load, scope).await
+            {
+                return Outcome::Errored(scope.redactor.redact(&stop.text()));
+            }
             return result.outcome;
         }
         Ok(None) => {}

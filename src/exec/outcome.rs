@@ -7,6 +7,9 @@ use super::world::WorldError;
 use crate::base::version::{MetadataField, Version};
 use crate::runtime;
 
+/// What the log says of a step whose time was over.
+const TIMED_OUT: &str = "timeout exceeded";
+
 /// How a step ended. Hooks match on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -19,12 +22,23 @@ pub enum Outcome {
     Errored(String),
     /// Somebody stopped it.
     Aborted,
+    /// The time of a `timeout` around it was over before it could say so itself.
+    TimedOut,
 }
 
 impl Outcome {
     /// Whether it succeeded.
     pub fn is_success(&self) -> bool {
         matches!(self, Outcome::Succeeded)
+    }
+
+    /// What is wrong, if it errored.
+    pub fn error(&self) -> Option<&str> {
+        match self {
+            Outcome::Errored(text) => Some(text),
+            Outcome::TimedOut => Some(TIMED_OUT),
+            _ => None,
+        }
     }
 }
 
@@ -68,7 +82,7 @@ impl Stop {
         match self {
             Stop::Error(text) => text.clone(),
             Stop::Aborted => "interrupted".to_owned(),
-            Stop::TimedOut => "timeout exceeded".to_owned(),
+            Stop::TimedOut => TIMED_OUT.to_owned(),
         }
     }
 

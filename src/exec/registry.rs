@@ -85,7 +85,7 @@ pub async fn check(
         let asked = check::check(kind, &source, request.version.as_ref(), &registries, &notice);
         tokio::select! {
             answer = asked => answer,
-            () = scope.stop.cancelled() => return Err(Stop::Aborted),
+            why = scope.stop.asked() => return Err(why),
             () = tokio::time::sleep(left) => return Err(Stop::TimedOut),
         }
     };

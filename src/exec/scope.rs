@@ -6,8 +6,9 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::artifact::Artifacts;
+use super::halt::Halt;
 use super::local::Locals;
-use super::outcome::LeafResult;
+use super::outcome::{LeafResult, Outcome, Stop};
 use super::world::World;
 use crate::base::secret::Redactor;
 use crate::event::{Event, Origin};
@@ -26,8 +27,8 @@ pub struct Scope {
     pub locals: Locals,
     /// The build's secrets.
     pub redactor: Redactor,
-    /// Cancelled when the step should stop.
-    pub stop: CancellationToken,
+    /// Asked when the step should stop.
+    pub stop: Halt,
     /// Which of the attempts around it, outermost first.
     pub attempt: Vec<usize>,
     /// `succeeded`, `failed`, … inside the hook of that name.
@@ -38,6 +39,7 @@ impl Scope {
     /// The scope of a whole build.
     pub fn new(world: Arc<dyn World>, redactor: Redactor, stop: CancellationToken) -> Scope {
         let (artifacts, locals) = (Artifacts::default(), Locals::default());
+        let stop = Halt::new(stop);
         Scope { world, artifacts, locals, redactor, stop, attempt: Vec::new(), status: None }
     }
 
@@ -63,8 +65,16 @@ impl Scope {
 
     /// The same, stopped by `stop`.
     #[must_use]
-    pub fn stopped_by(&self, stop: CancellationToken) -> Scope {
+    pub fn stopped_by(&self, stop: Halt) -> Scope {
         Scope { stop, ..self.clone() }
+    }
+
+    /// What becomes of a composite that was to stop, whatever its steps made of it.
+    pub fn stopped(&self) -> Option<Outcome> {
+        self.stop.why().map(|why| match why {
+            Stop::TimedOut => Outcome::TimedOut,
+            _ => Outcome::Aborted,
+        })
     }
 
     /// `1.2`, or empty outside of attempts.
@@ -110,7 +120,7 @@ impl Scope {
 
     fn handle(&self, plan: &PlanId, suffix: &str) -> String {
         let owner = &self.world.build().owner;
-        let plan = plan.0.replace("/image-check", "-ic").replace("/image-get", "-ig");
+        let plan = plan.0.replace("/image-check", "-ic").replace("/image-get", "-ig").replace('/', ".");
         let name = format!("{owner}-{plan}{suffix}");
         if name.len() <= 36 {
             return name;

@@ -69,7 +69,7 @@ impl Scripts {
         let world = &scope.world;
         let turn = tokio::select! {
             turn = world.place() => turn,
-            () = scope.stop.cancelled() => return Err(Stop::Aborted),
+            why = scope.stop.asked() => return Err(why),
         };
         world
             .note_container(ContainerNote {

@@ -93,7 +93,7 @@ async fn process(
     let (world, origin, handle) = (&scope.world, Origin::step(&plan.id.0), scope.container(&plan.id));
     let turn = tokio::select! {
         turn = world.place() => turn,
-        () = scope.stop.cancelled() => return Err(Stop::Aborted),
+        why = scope.stop.asked() => return Err(why),
     };
     world
         .note_container(ContainerNote {

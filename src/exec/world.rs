@@ -8,14 +8,17 @@ use tokio::sync::OwnedMutexGuard;
 use super::environment::BuildEnv;
 use super::outcome::LeafResult;
 use crate::base::clock::Time;
-use crate::base::id::ScopeId;
+use crate::base::id::{ScopeId, TeamId};
 use crate::base::version::{MetadataField, Version};
 use crate::event::{Event, Origin};
+use crate::pipeline::Config;
 use crate::plan::PlanId;
 use crate::resource::base_type::BaseType;
 use crate::resource::registry::Registries;
 use crate::resource::{Native, Response};
 use crate::runtime::{self, Attached, ContainerHandle, ContainerSpec, EngineImage, Runtime, VolumeHandle};
+use crate::store::config::SavedConfig;
+use crate::store::pipeline::PipelineRef;
 use crate::vars::{Reference, Values};
 
 /// The world could not do what was asked, such as write to a full disk.
@@ -177,9 +180,30 @@ pub trait World: Send + Sync {
     /// Makes this volume the cache of a task's path. `false` where the build has no job, so that nothing is kept.
     async fn keep_task_cache(&self, step: &str, path: &str, volume: &VolumeHandle) -> Result<bool>;
 
+    /// The team of that name whose pipelines the build may set; empty is the build's own.
+    async fn team_to_set(&self, name: &str) -> Result<TeamId>;
+
+    /// The configuration of a pipeline and its version, to be replaced; `None` if there is no such pipeline.
+    async fn pipeline_config(&self, target: &Target) -> Result<Option<(Config, i64)>>;
+
+    /// Saves a pipeline in the name of the build, unpaused if it is new.
+    async fn save_pipeline(&self, target: &Target, config: &Config, from: i64) -> Result<SavedConfig>;
+
+    /// The build stands by a pipeline that is as it would set it; `false` where a newer build has set it.
+    async fn adopt_pipeline(&self, target: &Target) -> Result<bool>;
+
     /// Values of variables that are not the build's own. Those that nobody knows are left out; a source that is not
     /// there or cannot answer is an error.
     async fn values(&self, wanted: &[Reference]) -> Result<Values>;
+}
+
+/// A pipeline that a step sets.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Whose it is.
+    pub team: TeamId,
+    /// Its name and instance.
+    pub pipeline: PipelineRef,
 }
 
 /// A type's root file system on this host.

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use super::image::with_defaults;
 use super::{
-    Action, CheckPlan, GetPlan, HookPlan, Inputs, ParallelPlan, Plan, PlanId, PutPlan, TaskPlan, TimeoutPlan, TryPlan,
-    of_type,
+    AcrossPlan, Action, CheckPlan, GetPlan, HookPlan, Inputs, LoadVarPlan, ParallelPlan, Plan, PlanId, PutPlan,
+    RunPlan, SetPipelinePlan, TaskPlan, TimeoutPlan, TryPlan, of_type,
 };
 use crate::base::version::Version;
-use crate::pipeline::{Config, Core, Get, Job, Put, PutInputs, Resource, ResourceType, Step, TaskStep};
+use crate::pipeline::{Config, Core, Get, Job, Put, PutInputs, Resource, ResourceType, Run, Step, TaskStep};
 
 /// Why no plan can be made; the build errors with this text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -19,9 +19,12 @@ pub enum Error {
     /// No version was chosen for an input.
     #[error("version for input {0} not provided")]
     NoVersion(String),
-    /// The step's kind is not run by this version of the program.
-    #[error("the {0} step cannot be run: remove it from the pipeline, or update the server to a version that runs it")]
-    Unsupported(&'static str),
+    /// The pipeline has no such prototype (any more).
+    #[error("unknown prototype: {0}")]
+    UnknownPrototype(String),
+    /// The plan of an `across` cannot be kept as text.
+    #[error("the plan cannot be written: {0}")]
+    Unwritable(String),
 }
 
 /// Makes plans for the jobs and resources of one pipeline.
@@ -91,14 +94,16 @@ impl<'a> Planner<'a> {
 
     fn step(&mut self, step: &Step, tags: &[String]) -> Result<Plan, Error> {
         let mut plan = match step.attempts {
-            Some(attempts) if step.across.is_none() => {
+            Some(attempts) => {
                 let tries = (0..attempts.max(1)).map(|_| self.bounded(step, tags)).collect::<Result<_, _>>()?;
                 self.node(Action::Retry(tries))
             }
-            _ => self.bounded(step, tags)?,
+            None => self.bounded(step, tags)?,
         };
-        if step.across.is_some() {
-            return Err(Error::Unsupported("across"));
+        if let Some(across) = &step.across {
+            let template = serde_json::to_value(&plan).map_err(|e| Error::Unwritable(e.to_string()))?;
+            let vars = across.vars.iter().cloned().collect();
+            plan = self.node(Action::Across(Box::new(AcrossPlan { vars, template, fail_fast: across.fail_fast })));
         }
         type Wrap = fn(Box<HookPlan>) -> Action;
         let hooks: [(&Option<Box<Step>>, Wrap); 5] = [
@@ -145,9 +150,21 @@ impl<'a> Planner<'a> {
                 let limit = usize::try_from(p.limit).unwrap_or(0);
                 Ok(self.node(Action::InParallel(ParallelPlan { steps, limit, fail_fast: p.fail_fast })))
             }
-            Core::Run(_) => Err(Error::Unsupported("run")),
-            Core::SetPipeline(_) => Err(Error::Unsupported("set_pipeline")),
-            Core::LoadVar(_) => Err(Error::Unsupported("load_var")),
+            Core::Run(run) => self.run(run),
+            Core::SetPipeline(set) => Ok(self.node(Action::SetPipeline(Box::new(SetPipelinePlan {
+                name: set.name.clone(),
+                file: set.file.clone(),
+                team: set.team.clone(),
+                vars: set.vars.clone(),
+                var_files: set.var_files.clone(),
+                instance_vars: set.instance_vars.clone(),
+            })))),
+            Core::LoadVar(load) => Ok(self.node(Action::LoadVar(LoadVarPlan {
+                name: load.name.clone(),
+                file: load.file.clone(),
+                format: load.format.clone(),
+                reveal: load.reveal,
+            }))),
         }
     }
 
@@ -219,6 +236,14 @@ impl<'a> Planner<'a> {
         };
         let hook = Plan { id: get_id, action: Action::Get(Box::new(get)) };
         Ok(self.node(Action::OnSuccess(Box::new(HookPlan { step, hook }))))
+    }
+
+    fn run(&mut self, run: &Run) -> Result<Plan, Error> {
+        let prototype = self.config.prototype(&run.kind).ok_or_else(|| Error::UnknownPrototype(run.kind.clone()))?;
+        let mut object = prototype.defaults.clone().unwrap_or_default();
+        object.extend(run.params.clone().unwrap_or_default());
+        let (message, kind, privileged) = (run.message.clone(), run.kind.clone(), run.privileged);
+        Ok(self.node(Action::Run(Box::new(RunPlan { message, kind, object, privileged }))))
     }
 
     fn task(&mut self, task: &TaskStep, tags: &[String]) -> Plan {

@@ -1,15 +1,18 @@
 //! What a build will do, as a tree that is stored with the build and run from the top, again after a restart.
 
+mod across;
 mod from_job;
 mod image;
 mod show;
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use crate::base::version::Version;
-use crate::pipeline::{Limits, Object, TaskConfig};
+use crate::pipeline::{AcrossVar, Limits, Object, TaskConfig, decode};
+pub use across::{combinations, expand};
 pub use from_job::{Error, Planner};
 pub use image::{fetch as fetch_image, of_type};
 pub use show::{Shown, shown};
@@ -47,6 +50,14 @@ pub enum Action {
     Task(Box<TaskPlan>),
     /// Looks for new versions.
     Check(Box<CheckPlan>),
+    /// Sends a message to a prototype.
+    Run(Box<RunPlan>),
+    /// Sets a pipeline.
+    SetPipeline(Box<SetPipelinePlan>),
+    /// Reads a local variable from a file.
+    LoadVar(LoadVarPlan),
+    /// Once for each combination of values, which only the running build knows.
+    Across(Box<AcrossPlan>),
     /// One after the other, until one does not succeed.
     Do(Vec<Plan>),
     /// At once.
@@ -123,6 +134,12 @@ pub struct PutPlan {
     pub image: TypeImage,
 }
 
+/// Text of whatever a variable has put there.
+fn environment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let values = BTreeMap::<String, Value>::deserialize(deserializer)?;
+    Ok(values.into_iter().map(|(name, value)| (name, decode::coerced(&value))).collect())
+}
+
 /// Which artifacts a put sees.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -149,6 +166,7 @@ pub struct TaskPlan {
     /// Variables for the file.
     pub vars: Option<Object>,
     /// Environment over the configuration's.
+    #[serde(deserialize_with = "environment")]
     pub params: BTreeMap<String, String>,
     /// With more rights.
     pub privileged: bool,
@@ -170,6 +188,65 @@ pub struct TaskPlan {
     pub resource_types: Vec<crate::pipeline::ResourceType>,
     /// Whether image checks ask even before their interval has passed.
     pub check_skip_interval: bool,
+}
+
+/// See [`Action::Run`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RunPlan {
+    /// The message.
+    pub message: String,
+    /// The prototype.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What the prototype should know: its defaults, and the step's params over them.
+    pub object: Object,
+    /// With more rights.
+    pub privileged: bool,
+}
+
+/// See [`Action::SetPipeline`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SetPipelinePlan {
+    /// Its name, or `self`.
+    pub name: String,
+    /// Where it is described, `artifact/path`.
+    pub file: String,
+    /// The team, if another.
+    pub team: String,
+    /// Variables filled in.
+    pub vars: Option<Object>,
+    /// Files of variables filled in.
+    pub var_files: Vec<String>,
+    /// What tells instances of one pipeline apart.
+    pub instance_vars: Option<Object>,
+}
+
+/// See [`Action::LoadVar`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LoadVarPlan {
+    /// Name of the variable.
+    pub name: String,
+    /// Where its value is, `artifact/path`.
+    pub file: String,
+    /// How the file is read; empty means by its ending.
+    pub format: String,
+    /// Whether the value may be seen in the log.
+    pub reveal: bool,
+}
+
+/// See [`Action::Across`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AcrossPlan {
+    /// The variables; the last one varies fastest.
+    pub vars: Vec<AcrossVar>,
+    /// The plan of one step as JSON, its variables not filled in.
+    pub template: Value,
+    /// Whether the first failure stops the others.
+    pub fail_fast: bool,
 }
 
 /// See [`Action::Check`].
@@ -268,10 +345,46 @@ impl Plan {
         }
     }
 
+    /// The same with leave to change the nodes.
+    pub fn each_mut(&mut self, visit: &mut dyn FnMut(&mut Plan)) {
+        visit(self);
+        let image = match &mut self.action {
+            Action::Get(get) => Some(&mut get.image),
+            Action::Put(put) => Some(&mut put.image),
+            Action::Check(check) => Some(&mut check.image),
+            _ => None,
+        };
+        for nested in image.into_iter().flat_map(|i| [&mut i.check, &mut i.get]).flatten() {
+            nested.each_mut(visit);
+        }
+        let children: Vec<&mut Plan> = match &mut self.action {
+            Action::Do(steps) | Action::Retry(steps) => steps.iter_mut().collect(),
+            Action::InParallel(p) => p.steps.iter_mut().collect(),
+            Action::Try(t) => vec![&mut t.step],
+            Action::Timeout(t) => vec![&mut t.step],
+            Action::OnSuccess(h)
+            | Action::OnFailure(h)
+            | Action::OnError(h)
+            | Action::OnAbort(h)
+            | Action::Ensure(h) => vec![&mut h.step, &mut h.hook],
+            _ => Vec::new(),
+        };
+        for child in children {
+            child.each_mut(visit);
+        }
+    }
+
     /// The nodes directly below a composite.
     pub fn children(&self) -> Vec<&Plan> {
         match &self.action {
-            Action::Get(_) | Action::Put(_) | Action::Task(_) | Action::Check(_) => Vec::new(),
+            Action::Get(_)
+            | Action::Put(_)
+            | Action::Task(_)
+            | Action::Check(_)
+            | Action::Run(_)
+            | Action::SetPipeline(_)
+            | Action::LoadVar(_)
+            | Action::Across(_) => Vec::new(),
             Action::Do(steps) | Action::Retry(steps) => steps.iter().collect(),
             Action::InParallel(p) => p.steps.iter().collect(),
             Action::Try(t) => vec![&t.step],

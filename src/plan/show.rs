@@ -29,6 +29,20 @@ pub fn shown(plan: &Plan) -> Shown {
         Action::Task(task) => {
             ("task", json!({"name": task.name, "privileged": task.privileged, "hermetic": task.hermetic}))
         }
+        Action::Run(run) => ("run", json!({"message": run.message, "type": run.kind, "privileged": run.privileged})),
+        Action::SetPipeline(set) => {
+            ("set_pipeline", json!({"name": set.name, "team": set.team, "instance_vars": set.instance_vars}))
+        }
+        Action::LoadVar(load) => ("load_var", json!({"name": load.name})),
+        Action::Across(across) => {
+            let vars: Vec<_> = across.vars.iter().map(|v| json!({"name": v.var})).collect();
+            let mut m = Map::new();
+            m.insert("vars".into(), json!(vars));
+            if across.fail_fast {
+                m.insert("fail_fast".into(), json!(true));
+            }
+            ("across", Value::Object(m))
+        }
         Action::Do(steps) => ("do", list(steps)),
         Action::Retry(steps) => ("retry", list(steps)),
         Action::InParallel(p) => {

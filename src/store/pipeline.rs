@@ -9,7 +9,7 @@ use super::{ReadTx, Result, WriteTx};
 use crate::base::clock::Time;
 use crate::base::id::{BuildId, JobId, PipelineId, TeamId};
 use crate::base::version::canonical_json;
-use crate::pipeline::{Config, Object, VarSource};
+use crate::pipeline::{Config, InstanceVars, Object, VarSource};
 
 /// What names a pipeline within its team.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -24,6 +24,14 @@ impl PipelineRef {
     /// A pipeline that is no instance.
     pub fn named(name: &str) -> Self {
         PipelineRef { name: name.to_owned(), instance_vars: None }
+    }
+
+    /// `name`, or `name/branch:main` where it is an instance.
+    pub fn shown(&self) -> String {
+        match &self.instance_vars {
+            Some(vars) if !vars.is_empty() => format!("{}/{}", self.name, InstanceVars(vars.clone())),
+            _ => self.name.clone(),
+        }
     }
 
     /// The column's text: canonical JSON, or nothing.
@@ -292,11 +300,16 @@ impl WriteTx<'_> {
         Ok(n == 1)
     }
 
-    /// Remembers which build set it, so that it is archived when that job no longer does.
-    pub fn set_pipeline_parent(&self, id: PipelineId, job: JobId, build: BuildId) -> Result<()> {
-        self.prepare_cached("update pipelines set parent_job_id = ?, parent_build_id = ? where id = ?")?
+    /// Remembers which build set it, so that it is archived when that job no longer does; false where a newer build
+    /// has set it since.
+    pub fn set_pipeline_parent(&self, id: PipelineId, job: JobId, build: BuildId) -> Result<bool> {
+        let changed = self
+            .prepare_cached(
+                "update pipelines set parent_job_id = ?1, parent_build_id = ?2
+                 where id = ?3 and coalesce(parent_build_id, 0) <= ?2",
+            )?
             .execute(params![job, build, id])?;
-        Ok(())
+        Ok(changed == 1)
     }
 }
 

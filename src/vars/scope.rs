@@ -11,7 +11,7 @@ pub trait Lookup {
 
     /// Whether its numbers may stand within text also where they have a fraction: those of a build may, those of a
     /// client's files may not.
-    fn decimals(&self) -> bool {
+    fn decimals(&self, _reference: &Reference) -> bool {
         false
     }
 }
@@ -21,8 +21,18 @@ impl<L: Lookup + ?Sized> Lookup for &L {
         (**self).get(reference)
     }
 
-    fn decimals(&self) -> bool {
-        (**self).decimals()
+    fn decimals(&self, reference: &Reference) -> bool {
+        (**self).decimals(reference)
+    }
+}
+
+impl Lookup for Box<dyn Lookup + Send + Sync> {
+    fn get(&self, reference: &Reference) -> Result<Option<Value>, Error> {
+        (**self).get(reference)
+    }
+
+    fn decimals(&self, reference: &Reference) -> bool {
+        (**self).decimals(reference)
     }
 }
 
@@ -100,6 +110,11 @@ impl<L: Lookup> Lookup for Chain<L> {
             }
         }
         Ok(None)
+    }
+
+    fn decimals(&self, reference: &Reference) -> bool {
+        let knows = |lookup: &&L| matches!(lookup.get(reference), Ok(Some(_)));
+        self.0.iter().find(knows).is_some_and(|lookup| lookup.decimals(reference))
     }
 }
 

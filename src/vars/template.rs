@@ -114,7 +114,7 @@ impl Pass<'_> {
             let shown = match &value {
                 Value::String(s) => s.clone(),
                 Value::Number(n) if !n.is_f64() => n.to_string(),
-                Value::Number(n) if self.scope.decimals() => number::text(n),
+                Value::Number(n) if self.scope.decimals(&reference) => number::text(n),
                 other => return Err(Error::NotText { var: name.to_owned(), kind: go_type(other) }),
             };
             filled = filled.replace(&format!("(({name}))"), &shown);

@@ -29,7 +29,7 @@ impl Lookup for Values {
         self.0.get(&key).map(|value| traverse(value, reference)).transpose()
     }
 
-    fn decimals(&self) -> bool {
+    fn decimals(&self, _: &Reference) -> bool {
         true
     }
 }
@@ -40,11 +40,11 @@ impl fmt::Debug for Values {
     }
 }
 
-/// Calls `visit` with every text within a value: what a redactor has to know of a secret.
+/// Calls `visit` with every text of a value: what a redactor has to know of a secret. As in Concourse those in lists are
+/// passed over: lists are there to be gone through, with `across`, in the open.
 pub fn each_text(value: &Value, visit: &mut dyn FnMut(&str)) {
     match value {
         Value::String(text) => visit(text),
-        Value::Array(items) => items.iter().for_each(|item| each_text(item, visit)),
         Value::Object(map) => map.values().for_each(|item| each_text(item, visit)),
         _ => {}
     }

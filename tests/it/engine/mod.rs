@@ -1,6 +1,7 @@
 //! What a pipeline means, from its file to its builds, on a runtime whose processes are words.
 
 mod chain;
+mod dynamic;
 mod going_on;
 mod hooks;
 mod keeping;
