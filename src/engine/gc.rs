@@ -196,6 +196,7 @@ async fn volumes(shared: &Arc<Shared>) -> crate::store::Result<()> {
     // On a full disk nothing is kept only because it may be wanted again.
     let idle = if shared.hold.why().is_some() { now } else { before(now, CACHE) };
     let settled = before(now, SETTLED);
+    shared.store.write(move |tx| tx.drop_stale_task_caches(now)).await?;
     for key in shared.store.read(move |tx| tx.idle_resource_caches(idle)).await? {
         shared.store.write(move |tx| tx.drop_resource_cache(&key)).await?;
     }

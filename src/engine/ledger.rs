@@ -15,7 +15,9 @@ use crate::base::clock::Time;
 use crate::base::id::{BuildId, JobId, PipelineId, ScopeId, TeamId};
 use crate::base::version::{MetadataField, Version, digest};
 use crate::event::{Event, Origin};
-use crate::exec::{BuildEnv, Bundle, CachedFetch, CheckScope, ContainerNote, LeafResult, NativeHost, VolumeNote};
+use crate::exec::{
+    BuildEnv, Bundle, CachedFetch, CheckScope, ContainerNote, KeptCache, LeafResult, NativeHost, VolumeNote,
+};
 use crate::exec::{Target, World, WorldError};
 use crate::pipeline::Config;
 use crate::plan::PlanId;
@@ -24,7 +26,7 @@ use crate::resource::registry::Registries;
 use crate::resource::{Native, native};
 use crate::runtime::{ContainerHandle, EngineImage, Runtime, VolumeHandle};
 use crate::store::build::Build;
-use crate::store::cache::ResourceCache;
+use crate::store::cache::{ResourceCache, TaskCache};
 use crate::store::config::{SaveConfig, SavedConfig};
 use crate::store::container::Container;
 use crate::store::finish::Made;
@@ -402,10 +404,17 @@ impl World for Ledger {
         Ok(found.map(VolumeHandle))
     }
 
-    async fn keep_task_cache(&self, step: &str, path: &str, volume: &VolumeHandle) -> Result<bool> {
+    async fn keep_task_cache(&self, step: &str, cache: &KeptCache<'_>) -> Result<bool> {
         let Some(job) = self.job() else { return Ok(false) };
-        let (step, path, volume, now) = (step.to_owned(), path.to_owned(), volume.0.clone(), self.now());
-        self.shared.store.write(move |tx| tx.keep_task_cache(job, &step, &path, &volume, now)).await?;
+        let now = self.now();
+        let cache = TaskCache {
+            job,
+            step: step.to_owned(),
+            path: cache.path.to_owned(),
+            volume: cache.volume.0.clone(),
+            ttl: i64::try_from(cache.ttl.as_millis()).unwrap_or(0),
+        };
+        self.shared.store.write(move |tx| tx.keep_task_cache(&cache, now)).await?;
         Ok(true)
     }
 

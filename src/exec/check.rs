@@ -27,11 +27,10 @@ const TIMEOUT: Duration = Duration::from_secs(3600);
 pub async fn run(plan: &Plan, check: &CheckPlan, scope: &Scope) -> Result<LeafResult, Stop> {
     let (world, origin) = (&scope.world, Origin::step(&plan.id.0));
     world.emit(&origin, Event::InitializeCheck { name: check.name.clone() }).await?;
-    let left = match &check.timeout {
-        Some(text) => left(&plan.id, text, scope).await.map_err(Stop::Error)?,
-        None => TIMEOUT,
-    };
-    let source = filled(&check.source, scope).await?;
+    let source = filled(&check.source, scope).await.map_err(|stop| match stop {
+        Stop::Error(text) => Stop::Error(format!("resource config creds evaluation: {text}")),
+        other => other,
+    })?;
     let served = registry::kind(&check.kind, &check.image, scope).await?;
     let scripts = match served {
         Some(_) => None,
@@ -43,14 +42,16 @@ pub async fn run(plan: &Plan, check: &CheckPlan, scope: &Scope) -> Result<LeafRe
     let key = scope_key(build.team_id, owner, kind, &source);
 
     let asked = world.now();
-    let _guard = world.lock(&format!("check {key}")).await;
+    let _guard = scope.lock(&format!("check {key}")).await?;
     let history = world.open_scope(&key, check.resource.as_deref()).await?;
     if fresh(check, &history, asked, scope)? {
+        world.emit(&origin, Event::Finish { succeeded: true }).await?;
         return Ok(found(history.latest));
     }
     let from = check.from.clone().or_else(|| history.from.clone());
     let request = Request { source, params: None, version: from };
     world.begin_check(history.id).await?;
+    let left = left(&plan.id, check.timeout.as_deref(), scope).await?.unwrap_or(TIMEOUT);
     let question = Question { plan, name: &check.name, request, key: &key, left };
     let answer = match served {
         Some(kind) => registry::check(kind, &question.request, plan, left, scope).await,
@@ -59,10 +60,13 @@ pub async fn run(plan: &Plan, check: &CheckPlan, scope: &Scope) -> Result<LeafRe
     match answer {
         Ok(Ok(versions)) => {
             world.end_check(history.id, Ok(versions)).await?;
-            Ok(found(world.open_scope(&key, check.resource.as_deref()).await?.latest))
+            let latest = world.open_scope(&key, check.resource.as_deref()).await?.latest;
+            world.emit(&origin, Event::Finish { succeeded: true }).await?;
+            Ok(found(latest))
         }
         Ok(Err(text)) => {
             world.end_check(history.id, Err(text)).await?;
+            world.emit(&origin, Event::Finish { succeeded: false }).await?;
             Ok(LeafResult::of(Outcome::Failed))
         }
         Err(stop) => {
@@ -119,6 +123,11 @@ async fn ask(
     scripts: Option<Scripts>,
     scope: &Scope,
 ) -> Result<Result<Vec<Version>, String>, Stop> {
+    if !matches!(scripts, Some(Scripts::Image { .. })) {
+        let (world, origin) = (&scope.world, Origin::step(&question.plan.id.0));
+        world.emit(&origin, Event::SelectedWorker(world.worker())).await?;
+        world.emit(&origin, Event::Start).await?;
+    }
     match scripts {
         None => Err(Stop::Error("nothing answers this check".to_owned())),
         Some(Scripts::Native(native)) => in_server(native, question, scope).await,
@@ -134,7 +143,7 @@ async fn ask(
                         mounts: Vec::new(),
                         env: scope.world.build().for_resource(None, false),
                         left: Some(question.left),
-                        started: None,
+                        started: Some(Event::Start),
                     },
                     scope,
                 )

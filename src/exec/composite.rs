@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::halt::Halt;
+use super::outcome::Stop;
 use super::{Outcome, Scope, run};
 use crate::base::duration;
 use crate::plan::{HookPlan, ParallelPlan, Plan, TimeoutPlan};
@@ -131,11 +132,12 @@ pub async fn retry(tries: &[Plan], scope: &Scope) -> Outcome {
 
 /// `timeout` around a composite: what takes too long fails.
 pub async fn timeout(plan: &Plan, bound: &TimeoutPlan, scope: &Scope) -> Outcome {
-    let left = match left(&plan.id, &bound.duration, scope).await {
-        Ok(left) => left,
-        Err(text) => {
+    let left = match left(&plan.id, Some(&bound.duration), scope).await {
+        Ok(left) => left.unwrap_or_default(),
+        Err(stop) => {
+            let text = stop.text();
             scope.tell_error(&plan.id, &text).await;
-            return Outcome::Errored(text);
+            return stop.outcome(text);
         }
     };
     let halt = scope.stop.inner();
@@ -155,11 +157,12 @@ pub async fn timeout(plan: &Plan, bound: &TimeoutPlan, scope: &Scope) -> Outcome
     }
 }
 
-/// What is left of `text`, a Go duration, since the node first began.
-pub async fn left(plan: &crate::plan::PlanId, text: &str, scope: &Scope) -> Result<Duration, String> {
-    let whole = duration::parse(text).map_err(|e| format!("parse timeout: {e}"))?;
-    let began = scope.world.began(plan).await.map_err(|e| e.to_string())?;
-    Ok(whole.saturating_sub(scope.world.now().since(began)))
+/// What is left of `bound`, a Go duration, since this was first asked for the node.
+pub async fn left(plan: &crate::plan::PlanId, bound: Option<&str>, scope: &Scope) -> Result<Option<Duration>, Stop> {
+    let Some(text) = bound else { return Ok(None) };
+    let whole = duration::parse(text).map_err(|e| Stop::Error(format!("parse timeout: {e}")))?;
+    let began = scope.world.began(plan).await?;
+    Ok(Some(whole.saturating_sub(scope.world.now().since(began))))
 }
 
 /// `on_success`: the outcome is the hook's.

@@ -20,10 +20,6 @@ use crate::runtime::{Mount, VolumeHandle};
 pub async fn run(plan: &Plan, get: &GetPlan, scope: &Scope) -> Result<LeafResult, Stop> {
     let (world, origin) = (&scope.world, Origin::step(&plan.id.0));
     world.emit(&origin, Event::InitializeGet).await?;
-    let left = match &get.timeout {
-        Some(text) => Some(left(&plan.id, text, scope).await.map_err(Stop::Error)?),
-        None => None,
-    };
     let version = wanted(get, scope).await?;
     let source = filled(&get.source, scope).await?;
     let params = filled_params(get.params.as_ref(), scope).await?;
@@ -36,10 +32,11 @@ pub async fn run(plan: &Plan, get: &GetPlan, scope: &Scope) -> Result<LeafResult
     let kind = scripts.as_ref().map_or(get.kind.as_str(), |(_, kind)| kind.as_str());
     let key = cache_key(world.build().team_id, kind, &source, &version, params.as_ref());
 
-    let guard = world.lock(&format!("fetch {key}")).await;
-    if let Some(found) = world.find_cache(&key).await? {
+    world.emit(&origin, Event::StartGet).await?;
+    let guard = scope.lock(&format!("fetch {key}")).await?;
+    if let Some(mut found) = world.find_cache(&key).await? {
         drop(guard);
-        world.emit(&origin, Event::StartGet).await?;
+        found.response.version = version;
         let log = Origin { source: Some(Stream::Stderr), ..origin.clone() };
         world.emit(&log, Event::Log("\u{1b}[1;36mINFO: found existing resource cache\u{1b}[0m\n".to_owned())).await?;
         world.emit(&log, Event::Log("\n".to_owned())).await?;
@@ -48,11 +45,11 @@ pub async fn run(plan: &Plan, get: &GetPlan, scope: &Scope) -> Result<LeafResult
     let request = Request { source, params, version: Some(version) };
     let fetched = match (served, scripts) {
         (Some(kind), _) => {
-            world.emit(&origin, Event::StartGet).await?;
+            let left = left(&plan.id, get.timeout.as_deref(), scope).await?;
             world.emit(&origin, Event::SelectedWorker(world.worker())).await?;
             Ok(registry::get(kind, plan, &get.name, &request, left, scope).await?)
         }
-        (None, Some((scripts, _))) => fetch(plan, get, &scripts, request, left, scope).await?,
+        (None, Some((scripts, _))) => fetch(plan, get, &scripts, request, scope).await?,
         (None, None) => return Err(Stop::Error(format!("nothing fetches a {}", get.kind))),
     };
     match fetched {
@@ -86,13 +83,13 @@ async fn fetch(
     get: &GetPlan,
     scripts: &Scripts,
     request: Request,
-    left: Option<std::time::Duration>,
     scope: &Scope,
 ) -> Result<Result<CachedFetch, i32>, Stop> {
     let runtime = scripts.place(scope).runtime();
     let note = resource_volume(&plan.id, &get.name, scope);
     let volume = make_volume(scope, &*runtime, note).await?;
     let dir = directory(Script::In);
+    let left = left(&plan.id, get.timeout.as_deref(), scope).await?;
     let answer = scripts
         .run(
             Call {

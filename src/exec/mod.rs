@@ -30,7 +30,9 @@ pub use environment::BuildEnv;
 pub use outcome::{LeafResult, Outcome};
 pub use scope::Scope;
 pub use source::scope_key;
-pub use world::{Bundle, CachedFetch, CheckScope, ContainerNote, NativeHost, Target, VolumeNote, World, WorldError};
+pub use world::{
+    Bundle, CachedFetch, CheckScope, ContainerNote, KeptCache, NativeHost, Target, VolumeNote, World, WorldError,
+};
 
 use futures_util::future::BoxFuture;
 

@@ -24,16 +24,13 @@ use crate::runtime::Mount;
 pub async fn run(plan: &Plan, put: &PutPlan, scope: &Scope) -> Result<LeafResult, Stop> {
     let (world, origin) = (&scope.world, Origin::step(&plan.id.0));
     world.emit(&origin, Event::InitializePut).await?;
-    let left = match &put.timeout {
-        Some(text) => Some(left(&plan.id, text, scope).await.map_err(Stop::Error)?),
-        None => None,
-    };
     let source = filled(&put.source, scope).await?;
     let params = filled_params(put.params.as_ref(), scope).await?;
+    let inputs = chosen(&put.inputs, put.params.as_ref(), &scope.artifacts.all())?;
     let (scripts, _) = image::of_type(&plan.id, &put.image, scope).await?;
-    let inputs = chosen(&put.inputs, params.as_ref(), &scope.artifacts.all())?;
     let mounts = mounts(plan, &inputs, &scripts, scope).await?;
     let dir = directory(Script::Out);
+    let left = left(&plan.id, put.timeout.as_deref(), scope).await?;
     let answer = scripts
         .run(
             Call {
@@ -71,7 +68,7 @@ pub async fn run(plan: &Plan, put: &PutPlan, scope: &Scope) -> Result<LeafResult
     })
 }
 
-/// The artifacts the script sees.
+/// The artifacts the script sees. What is detected is what stands in the params before variables are filled in.
 fn chosen(
     inputs: &Inputs,
     params: Option<&Object>,
@@ -96,11 +93,11 @@ fn chosen(
     }
 }
 
-/// Every string within is taken as a path whose first segment may name an artifact (`atc/exec/put_inputs.go`).
+/// Every text within is taken as a path whose first segment may name an artifact (`atc/exec/put_inputs.go`).
 fn detect(value: &Value, all: &BTreeMap<String, Artifact>, found: &mut BTreeMap<String, Artifact>) {
     match value {
         Value::String(text) => {
-            let first = text.split('/').find(|segment| !matches!(*segment, "" | "." | ".."));
+            let first = text.split('/').find(|segment| !matches!(*segment, "." | ".."));
             if let Some((name, artifact)) = first.and_then(|name| all.get_key_value(name)) {
                 found.insert(name.clone(), artifact.clone());
             }
@@ -165,6 +162,7 @@ mod tests {
             ["code", "out"]
         );
         assert_eq!(names(&Inputs::Detect, r#"{"a":"../extra/y"}"#), ["extra"]);
+        assert!(names(&Inputs::Detect, r#"{"a":"/extra/y","b":".","c":5,"extra":null,"d":"(extra)"}"#).is_empty());
         assert_eq!(names(&Inputs::All, "{}"), ["code", "extra", "out"]);
         assert_eq!(names(&Inputs::Listed(vec!["out".into()]), "{}"), ["out"]);
     }

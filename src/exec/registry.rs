@@ -177,7 +177,7 @@ pub async fn get(
                 Some(line) = told.recv() => log.say(&line).await?,
                 fetched = &mut fetching => break fetched,
                 _ = redraw.tick() => if let Some(text) = bars.draw(false) { log.say(&text).await? },
-                () = scope.stop.cancelled() => break Err(Stop::Aborted),
+                why = scope.stop.asked() => break Err(why),
                 () = &mut timeout => break Err(Stop::TimedOut),
             }
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::Value;
+use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
 use super::artifact::Artifacts;
@@ -67,6 +68,14 @@ impl Scope {
     #[must_use]
     pub fn stopped_by(&self, stop: Halt) -> Scope {
         Scope { stop, ..self.clone() }
+    }
+
+    /// The one lock of this name in the installation, unless the step is to stop while it waits.
+    pub async fn lock(&self, name: &str) -> Result<OwnedMutexGuard<()>, Stop> {
+        tokio::select! {
+            guard = self.world.lock(name) => Ok(guard),
+            why = self.stop.asked() => Err(why),
+        }
     }
 
     /// What becomes of a composite that was to stop, whatever its steps made of it.

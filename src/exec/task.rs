@@ -11,11 +11,12 @@ use super::outcome::{LeafResult, Outcome, Stop};
 use super::scope::Scope;
 use super::script::{LogPump, make_volume};
 use super::task_config;
-use super::world::{ContainerNote, VolumeNote};
+use super::world::{ContainerNote, KeptCache, VolumeNote};
+use crate::base::duration;
 use crate::base::stream::Stream;
 use crate::base::version::digest;
 use crate::event::{Event, InputShown, Origin, RunShown, TaskShown};
-use crate::pipeline::TaskConfig;
+use crate::pipeline::{TaskCache, TaskConfig};
 use crate::plan::{Plan, TaskPlan};
 use crate::runtime::{ContainerSpec, Exit, Limits, Mount, Output, Process, VolumeHandle, WindowSize};
 
@@ -28,28 +29,13 @@ const TOGETHER: Duration = Duration::from_millis(25);
 /// Runs the step.
 pub async fn run(plan: &Plan, task: &TaskPlan, scope: &Scope) -> Result<LeafResult, Stop> {
     let (world, origin) = (&scope.world, Origin::step(&plan.id.0));
-    let left = match &task.timeout {
-        Some(text) => Some(left(&plan.id, text, scope).await.map_err(Stop::Error)?),
-        None => None,
-    };
     let (config, warnings) = task_config::of(task, scope).await?;
     world.emit(&origin, Event::InitializeTask).await?;
     let log = Origin { source: Some(Stream::Stderr), ..origin.clone() };
     for warning in warnings {
         world.emit(&log, Event::Log(format!("\u{1b}[1;33m{warning}\u{1b}[0m\n"))).await?;
     }
-    if !config.platform.is_empty() && config.platform != "linux" {
-        return Err(Stop::Error(format!(
-            "no workers satisfying: platform '{}': this server runs linux containers only",
-            config.platform
-        )));
-    }
-    if !task.tags.is_empty() {
-        return Err(Stop::Error(format!(
-            "no workers satisfying: platform 'linux', tag '{}': the worker of this server has no tags",
-            task.tags.join("', '")
-        )));
-    }
+    let image = image::of_task(&plan.id, task, config.image_resource.as_ref(), &config.rootfs_uri, scope).await?;
     for input in &config.inputs {
         let name = task.input_mapping.get(&input.name).unwrap_or(&input.name);
         if let Some(artifact) = scope.artifacts.get(name) {
@@ -57,13 +43,14 @@ pub async fn run(plan: &Plan, task: &TaskPlan, scope: &Scope) -> Result<LeafResu
         }
     }
     let places = Places::of(plan, task, &config, scope)?;
-    let image = image::of_task(&plan.id, task, config.image_resource.as_ref(), &config.rootfs_uri, scope);
-    let around = tokio::try_join!(image, places.mounts(task, scope))?;
-    let spec = places.spec(task, &config, around, scope)?;
+    placeable(&config.platform, &task.tags)?;
+    let mounts = places.mounts(task, scope).await?;
+    let spec = places.spec(task, &config, (image, mounts), scope)?;
+    let left = left(&plan.id, task.timeout.as_deref(), scope).await?;
     let exit = process(plan, task, &config, &spec, left, scope).await;
     // Outputs are there for later steps also when the task has failed.
     let artifacts = places.artifacts();
-    if exit.is_ok() {
+    if !matches!(exit, Err(Stop::Error(_))) {
         places.keep_caches(task, scope).await?;
     }
     match exit {
@@ -79,6 +66,20 @@ pub async fn run(plan: &Plan, task: &TaskPlan, scope: &Scope) -> Result<LeafResu
             Ok(LeafResult { artifacts, ..LeafResult::of(stop.outcome(text)) })
         }
     }
+}
+
+/// Whether there is a worker for the step.
+fn placeable(platform: &str, tags: &[String]) -> Result<(), Stop> {
+    let why = match (platform, tags) {
+        ("" | "linux", []) => return Ok(()),
+        ("" | "linux", tags) => format!("tag '{}': the worker of this server has no tags", tags.join("', '")),
+        (other, _) => {
+            return Err(Stop::Error(format!(
+                "no workers satisfying: platform '{other}': this server runs linux containers only"
+            )));
+        }
+    };
+    Err(Stop::Error(format!("no workers satisfying: platform 'linux', {why}")))
 }
 
 /// Starts the process, or finds it, and listens to its end.
@@ -195,7 +196,7 @@ struct Place {
     /// Artifact that the volume becomes.
     output: Option<String>,
     /// Cache that it is, as written in the configuration.
-    cache: Option<String>,
+    cache: Option<TaskCache>,
 }
 
 /// All directories of the task.
@@ -251,7 +252,7 @@ impl Places {
         for cache in &config.caches {
             let path = below(&directory, &cache.path);
             let note = note("cache", None, &path);
-            places.push(Place { path, note, output: None, cache: Some(cache.path.clone()) });
+            places.push(Place { path, note, output: None, cache: Some(cache.clone()) });
         }
         for (n, place) in places.iter_mut().enumerate() {
             place.note.handle = scope.volume(&plan.id, n + 1);
@@ -264,8 +265,8 @@ impl Places {
         let runtime = scope.world.runtime();
         let volumes = self.places.iter().map(async |place| {
             let mut note = place.note.clone();
-            if let Some(path) = &place.cache {
-                note.parent = scope.world.task_cache(&task.name, path).await?;
+            if let Some(cache) = &place.cache {
+                note.parent = scope.world.task_cache(&task.name, &cache.path).await?;
             }
             let volume = make_volume(scope, &*runtime, note).await?;
             Ok::<_, Stop>(Mount { volume, path: place.path.clone(), read_only: false })
@@ -307,6 +308,7 @@ impl Places {
                 args,
                 env,
                 dir: directory,
+                workdir: self.directory.clone(),
                 user: Some(config.run.user.clone()).filter(|u| !u.is_empty()).or(image.user),
                 tty: Some(TERMINAL),
                 stdin: Vec::new(),
@@ -326,8 +328,15 @@ impl Places {
     /// Makes this build's copies the caches of the job.
     async fn keep_caches(&self, task: &TaskPlan, scope: &Scope) -> Result<(), Stop> {
         for place in &self.places {
-            if let Some(path) = &place.cache {
-                scope.world.keep_task_cache(&task.name, path, &place.note.handle).await?;
+            if let Some(cache) = &place.cache {
+                let ttl = match cache.ttl.as_str() {
+                    "" => Duration::ZERO,
+                    text => {
+                        duration::parse(text).map_err(|e| Stop::Error(format!("invalid cache ttl {text:?}: {e}")))?
+                    }
+                };
+                let kept = KeptCache { path: &cache.path, volume: &place.note.handle, ttl };
+                scope.world.keep_task_cache(&task.name, &kept).await?;
             }
         }
         Ok(())

@@ -178,7 +178,7 @@ pub trait World: Send + Sync {
     async fn task_cache(&self, step: &str, path: &str) -> Result<Option<VolumeHandle>>;
 
     /// Makes this volume the cache of a task's path. `false` where the build has no job, so that nothing is kept.
-    async fn keep_task_cache(&self, step: &str, path: &str, volume: &VolumeHandle) -> Result<bool>;
+    async fn keep_task_cache(&self, step: &str, cache: &KeptCache<'_>) -> Result<bool>;
 
     /// The team of that name whose pipelines the build may set; empty is the build's own.
     async fn team_to_set(&self, name: &str) -> Result<TeamId>;
@@ -195,6 +195,17 @@ pub trait World: Send + Sync {
     /// Values of variables that are not the build's own. Those that nobody knows are left out; a source that is not
     /// there or cannot answer is an error.
     async fn values(&self, wanted: &[Reference]) -> Result<Values>;
+}
+
+/// A directory that a task keeps for its next run.
+#[derive(Debug, Clone)]
+pub struct KeptCache<'a> {
+    /// The directory, as the task names it.
+    pub path: &'a str,
+    /// Its files.
+    pub volume: &'a VolumeHandle,
+    /// How long it is kept after its last use; zero is for ever.
+    pub ttl: std::time::Duration,
 }
 
 /// A pipeline that a step sets.

@@ -36,6 +36,21 @@ impl ResourceCache {
     }
 }
 
+/// A directory that is kept between runs of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskCache {
+    /// The job it belongs to.
+    pub job: JobId,
+    /// The task's step.
+    pub step: String,
+    /// The directory, as the task names it.
+    pub path: String,
+    /// Its files.
+    pub volume: String,
+    /// Milliseconds after its last use for which it is kept; 0 is for ever.
+    pub ttl: i64,
+}
+
 impl ReadTx<'_> {
     /// The fetched version of that key.
     pub fn resource_cache(&self, key: &str) -> Result<Option<ResourceCache>> {
@@ -98,13 +113,35 @@ impl WriteTx<'_> {
         Ok(())
     }
 
-    /// Makes `volume` the task's cache in place of what was.
-    pub fn keep_task_cache(&self, job: JobId, step: &str, path: &str, volume: &str, now: Time) -> Result<()> {
+    /// Makes a volume the task's cache in place of what was.
+    pub fn keep_task_cache(&self, cache: &TaskCache, now: Time) -> Result<()> {
         self.prepare_cached(
-            "insert into task_caches (job_id, step_name, path, volume, last_used) values (?, ?, ?, ?, ?)
-             on conflict (job_id, step_name, path) do update set volume = excluded.volume, last_used = excluded.last_used",
+            "insert into task_caches (job_id, step_name, path, volume, last_used, ttl) values (?, ?, ?, ?, ?, ?)
+             on conflict (job_id, step_name, path) do update set volume = excluded.volume,
+               last_used = excluded.last_used, ttl = excluded.ttl",
         )?
-        .execute(params![job, step, path, volume, now])?;
+        .execute(params![cache.job, cache.step, cache.path, cache.volume, now, cache.ttl])?;
+        Ok(())
+    }
+
+    /// Forgets caches that nothing will ask for: of archived pipelines, of jobs that are paused with no build to come,
+    /// and those whose time is over. How many.
+    pub fn drop_stale_task_caches(&self, now: Time) -> Result<usize> {
+        Ok(self
+            .prepare_cached(
+                "delete from task_caches where (ttl > 0 and last_used + ttl < ?1) or job_id in (
+                   select j.id from jobs j join pipelines p on p.id = j.pipeline_id
+                   where p.archived or ((p.paused or j.paused) and j.next_build_id is null))",
+            )?
+            .execute([now])?)
+    }
+
+    /// Forgets caches of a job's steps whose names are not among these.
+    pub fn keep_task_caches_of(&self, job: JobId, steps: &[&str]) -> Result<()> {
+        self.prepare_cached(
+            "delete from task_caches where job_id = ?1 and step_name not in (select value from json_each(?2))",
+        )?
+        .execute(params![job, serde_json::to_string(steps)?])?;
         Ok(())
     }
 
@@ -159,11 +196,30 @@ mod tests {
 
                 let p = set(tx, "p", json!({"jobs": [{"name": "j", "plan": []}]}))?;
                 let j = job(tx, p, "j");
-                tx.keep_task_cache(j, "build", "target", "a", Time(1))?;
-                tx.keep_task_cache(j, "build", "target", "b", Time(2))?;
+                let cache = |volume: &str, ttl: i64| TaskCache {
+                    job: j,
+                    step: "build".into(),
+                    path: "target".into(),
+                    volume: volume.into(),
+                    ttl,
+                };
+                tx.keep_task_cache(&cache("a", 0), Time(1))?;
+                tx.keep_task_cache(&cache("b", 0), Time(2))?;
                 assert_eq!(tx.task_cache(j, "build", "target")?.as_deref(), Some("b"));
                 assert_eq!(tx.clear_task_cache(j, "build", Some("other"))?, 0);
                 assert_eq!(tx.clear_task_cache(j, "build", None)?, 1);
+
+                tx.unpause_pipeline(p)?;
+                tx.keep_task_cache(&cache("a", 10), Time(5))?;
+                assert_eq!((tx.drop_stale_task_caches(Time(15))?, tx.drop_stale_task_caches(Time(16))?), (0, 1));
+                tx.keep_task_cache(&cache("a", 0), Time(5))?;
+                tx.keep_task_caches_of(j, &["build"])?;
+                assert!(tx.task_cache(j, "build", "target")?.is_some());
+                tx.keep_task_caches_of(j, &["other"])?;
+                assert!(tx.task_cache(j, "build", "target")?.is_none());
+                tx.keep_task_cache(&cache("a", 0), Time(5))?;
+                tx.pause_job(j, "somebody", Time(6))?;
+                assert_eq!(tx.drop_stale_task_caches(Time(7))?, 1);
                 Ok(())
             })
             .unwrap();

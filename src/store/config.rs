@@ -11,7 +11,7 @@ use super::{ReadTx, Result, WriteTx};
 use crate::base::clock::Time;
 use crate::base::id::{BuildId, JobId, PipelineId, ResourceId, TeamId};
 use crate::base::version::canonical_json;
-use crate::pipeline::{Config, VersionConfig};
+use crate::pipeline::{Config, Core, Job, VersionConfig};
 
 /// What is to be saved.
 #[derive(Debug, Clone, Copy)]
@@ -186,9 +186,22 @@ impl WriteTx<'_> {
                 self.prepare_cached("insert into serial_groups (job_id, name, pipeline_id) values (?, ?, ?)")?
                     .execute(params![id, group, pipeline])?;
             }
+            self.forget_task_caches(id, job)?;
             ids.insert(job.name.clone(), id);
         }
         Ok(ids)
+    }
+
+    /// Forgets caches of tasks that the job no longer has. A task whose name is only known when it runs may be any.
+    fn forget_task_caches(&self, id: JobId, job: &Job) -> Result<()> {
+        let plan = job.as_step();
+        let mut names = Vec::new();
+        plan.each_leaf(&mut |core| {
+            if let Core::Task(task) = core {
+                names.push(task.name.as_str());
+            }
+        });
+        if names.iter().any(|name| name.contains("((")) { Ok(()) } else { self.keep_task_caches_of(id, &names) }
     }
 
     /// Writes down which job reads and makes what, with globs of `passed` resolved.

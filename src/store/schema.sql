@@ -395,6 +395,8 @@ create table task_caches (
   path text not null,
   volume text not null references volumes,
   last_used integer not null,
+  -- Milliseconds after its last use for which it is kept; 0 is for ever.
+  ttl integer not null default 0,
   primary key (job_id, step_name, path)
 ) strict, without rowid;
 

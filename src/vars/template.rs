@@ -162,6 +162,17 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn nothing_that_is_written_stops_it(text in "[(){}a-z.:\"/ é]{0,24}") {
+            let value = json!({text.clone(): [text.clone()]});
+            if let Ok(left) = interpolate(&value, &Static::default(), Missing::Leave) {
+                proptest::prop_assert_eq!(left, value.clone());
+            }
+            proptest::prop_assert_eq!(references(&value).is_err(), interpolate(&value, &scope(), Missing::Leave).is_err_and(|e| matches!(e, Error::Invalid { .. })));
+        }
+    }
+
     #[test]
     fn keys_are_filled_in_and_all_that_is_missing_is_named() {
         let value = json!({"((s))": ["((s))"], "a-((s))": "x"});

@@ -26,7 +26,7 @@ pub(crate) fn corpus() -> Option<PathBuf> {
 }
 
 /// Recordings of a real Concourse, if they are there.
-pub(crate) fn wire() -> Option<PathBuf> {
+pub fn wire() -> Option<PathBuf> {
     folder("CONFORMANCE_WIRE", "../shared/reference/wire")
 }
 

@@ -9,6 +9,7 @@ mod errors;
 mod image;
 mod images;
 mod push;
+mod recorded;
 mod remote;
 mod restart;
 mod turns;

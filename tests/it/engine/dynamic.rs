@@ -78,7 +78,7 @@ async fn a_step_runs_across_all_combinations() {
     assert_eq!(steps[0]["substeps"][3]["step"]["id"], format!("{across}/3/0"));
     assert_eq!(named(&events, "finish").last().unwrap()["succeeded"], true);
     let specs = bench.world.runtime.started();
-    let last = specs.iter().filter(|(_, s)| s.labels["step"] == "cell-1.2").next_back().unwrap();
+    let last = specs.iter().rfind(|(_, s)| s.labels["step"] == "cell-1.2").unwrap();
     assert!(last.1.process.env.contains(&"OS=4".to_owned()) || last.1.process.env.contains(&"OS=linux".to_owned()));
 }
 
