@@ -185,11 +185,15 @@ pub async fn of_task(
     let host =
         Rootfs { image: Image::Host, env: Vec::new(), user: None, command: Vec::new(), identity: "host".to_owned() };
     match rootfs_uri {
-        "" => Err(Stop::Error(
-            "no image specified for task: set \"image\" on the task step or \"image_resource\" in the task config; \
-             the image must be in rootfs format"
-                .to_owned(),
-        )),
+        "" => {
+            // As in Concourse, which finds out on the worker.
+            scope.world.emit(&Origin::step(&plan.0), Event::SelectedWorker(scope.world.worker())).await?;
+            Err(Stop::Error(
+                "no image specified for task: set \"image\" on the task step or \"image_resource\" in the task config; \
+                 the image must be in rootfs format"
+                    .to_owned(),
+            ))
+        }
         "host:///" if scope.world.allow_host_rootfs() => Ok(host),
         "host:///" => Err(Stop::Error(
             "rootfs_uri host:/// is not allowed here: the operator must start the server with --allow-host-rootfs"

@@ -81,8 +81,8 @@ pub fn dispatch(args: &[OsString]) -> Option<i32> {
     Some(match call.and_then(|call| run(&call)) {
         Ok(()) => 0,
         Err(text) => {
-            // Nobody reads any more where this fails.
-            let _ = writeln!(io::stderr(), "{text}");
+            // In one piece, so that a reader gets whole lines. Nobody reads any more where this fails.
+            let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
             1
         }
     })

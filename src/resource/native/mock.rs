@@ -13,7 +13,8 @@ use serde_json::{Map, Value};
 use super::mirror;
 use crate::base::duration;
 use crate::base::version::{MetadataField, Version};
-use crate::resource::{Env, Failure, Mirror, Native, Request, Response};
+use crate::resource::contained::directory as script_directory;
+use crate::resource::{Env, Failure, Mirror, Native, Request, Response, Script};
 
 /// How often a delay looks whether it is still wanted.
 const POLL: Duration = Duration::from_millis(20);
@@ -141,9 +142,10 @@ impl Native for Mock {
         log.greet(&source, env)?;
         let text = match (params.version.as_str(), params.file.as_str()) {
             ("", "") => return Err(log.fatal("no version specified")),
-            ("", file) => inside(directory, file)
-                .and_then(fs::read_to_string)
-                .map_err(|err| log.fatal(&format!("error reading version from file {file}: {err}")))?,
+            ("", file) => inside(directory, file).and_then(fs::read_to_string).map_err(|err| {
+                let (path, why) = (Path::new(script_directory(Script::Out)).join(file), reason(&err));
+                log.fatal(&format!("error reading version from file {file}: open {}: {why}", path.display()))
+            })?,
             (version, _) => version.to_owned(),
         };
         if env.privileged {
@@ -206,6 +208,15 @@ fn inside(directory: &Path, file: &str) -> std::io::Result<PathBuf> {
     let outside = || std::io::Error::new(std::io::ErrorKind::NotFound, "no such file or directory");
     let path = below(directory, file).ok_or_else(outside)?.canonicalize()?;
     if path.starts_with(directory.canonicalize()?) { Ok(path) } else { Err(outside()) }
+}
+
+/// Go's words for what the system has answered.
+fn reason(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        _ => error.to_string(),
+    }
 }
 
 /// The log as logrus colours it, and the decoding errors of Go.

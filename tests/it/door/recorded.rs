@@ -45,6 +45,10 @@ fn settled((mut events, mut log): Told) -> Told {
         events.retain(|e| !e.starts_with("selected-worker"));
         log.clear();
     }
+    // What is wrong with a pipeline is said in words of our own.
+    if log.starts_with("error parsing pipeline:") {
+        log.truncate(log.find('\n').unwrap_or(log.len()));
+    }
     for (pattern, with) in [(r"(/tmp/build/)[0-9a-f]{8}", "${1}HEX"), (r"http://[\w.:]+", "URL"), (r"[ \t]+", " ")] {
         log = Regex::new(pattern).unwrap().replace_all(&log, with).into_owned();
     }
@@ -123,8 +127,8 @@ async fn the_builds_of_the_kitchen_end_as_recorded() {
     assert!(wrong.is_empty(), "{}", wrong.concat());
 }
 
-/// Jobs of `inside` whose recordings hang on chance, or on the machine they were made on.
-const BY_CHANCE: [&str; 3] = ["task", "retry-then-good", "priv"];
+/// Jobs of `inside` whose recordings hang on chance, or on the machine or the image they were made with.
+const BY_CHANCE: [&str; 4] = ["task", "retry-then-good", "priv", "user"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_goes_wrong_inside_steps_goes_wrong_as_recorded() {
