@@ -9,6 +9,7 @@ use super::scope::Scope;
 use super::source::filled_value;
 use super::world::Target;
 use crate::event::{Event, Origin};
+use crate::pipeline::decode::Reading;
 use crate::pipeline::{self, Config, Object, Warning};
 use crate::plan::{PlanId, SetPipelinePlan};
 use crate::store::config::SavedConfig;
@@ -99,7 +100,8 @@ fn resolve(text: &[u8], set: &SetPipelinePlan, files: &[Vec<u8>]) -> Result<Conf
     let scope = given(set, files)?;
     let mut value = vars::interpolate(&value, &scope, Missing::Leave).map_err(|e| e.to_string())?;
     number::through_float(&mut value);
-    pipeline::decode::config(&value).map_err(|fault| format!("error unmarshaling JSON: while decoding JSON: {fault}"))
+    pipeline::decode::config(&value, Reading::Server)
+        .map_err(|fault| format!("error unmarshaling JSON: while decoding JSON: {fault}"))
 }
 
 fn library_words(message: &str) -> String {

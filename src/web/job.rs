@@ -15,7 +15,6 @@ use super::status::Status;
 use crate::base::clock::Time;
 use crate::base::version::Version;
 use crate::front::{Answer, App, Call, Failure, Permit, Query, Rights};
-use crate::store::ReadTx;
 use crate::store::build::Build;
 use crate::store::page::{Page, PageRequest};
 use crate::store::web::job::Used;
