@@ -31,6 +31,7 @@ pub mod schedule;
 pub mod store;
 
 pub mod runtime;
+pub mod secrets;
 
 pub mod audit;
 

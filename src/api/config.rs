@@ -5,8 +5,10 @@ use serde::Serialize;
 
 use super::name;
 use crate::base::error::Error;
-use crate::front::{Answer, Call, Failure, Permit, instance_vars, json};
+use crate::base::id::PipelineId;
+use crate::front::{Answer, App, Call, Failure, Permit, instance_vars, json};
 use crate::pipeline::{Config, Problem, Warning, load, unsupported, wire};
+use crate::secrets::{Asker, Session};
 use crate::store::config::{SaveConfig, SavedConfig};
 use crate::store::pipeline::PipelineRef;
 
@@ -74,8 +76,11 @@ pub async fn save(permit: Permit, call: Call) -> Answer {
         Ok(vars) => vars,
         Err(failure) => return refused(vec![format!("instance vars are malformed: {}", failure.message)]),
     };
-    if check_creds && let Some(problem) = needs_credentials(&config) {
-        return refused(vec![problem]);
+    if check_creds {
+        let problems = missing_credentials(&app, &permit, &name, &vars, &config).await?;
+        if let Some(problem) = counted(&problems) {
+            return refused(vec![problem]);
+        }
     }
     let instance_vars = if vars.is_empty() { None } else { serde_json::from_str(&vars).map_err(Error::internal)? };
     let (team, now) = (permit.team()?, app.clock.now());
@@ -125,15 +130,36 @@ fn told(problems: &[Problem]) -> Vec<String> {
     texts
 }
 
-/// With `check_creds` every `((variable))` must be found; without a source of secrets none is.
-fn needs_credentials(config: &Config) -> Option<String> {
-    let text = serde_json::to_string(config).ok()?;
-    let start = text.find("((")?;
-    let end = text[start..].find("))")? + start + 2;
-    Some(format!(
-        "credential validation failed\n\n1 error occurred:\n\t* undefined vars: {}\n\n",
-        text[start + 2..end - 2].trim()
-    ))
+/// With `check_creds` every `((variable))` must be found: what is not, and where it was looked for.
+async fn missing_credentials(
+    app: &App,
+    permit: &Permit,
+    pipeline: &str,
+    vars: &str,
+    config: &Config,
+) -> Result<Vec<String>, Failure> {
+    let asker = Asker {
+        team: permit.team()?,
+        team_name: permit.team_name()?.to_owned(),
+        pipeline: Some((permit.pipeline().map_or(PipelineId(0), |p| p.id), pipeline.to_owned())),
+        instance_vars: vars.to_owned(),
+        job: String::new(),
+        build: None,
+    };
+    let session = Session::new(asker).with_sources(config.var_sources.clone());
+    let config = serde_json::to_value(config).map_err(Error::internal)?;
+    Ok(app.secrets.check(&session, &config).await)
+}
+
+/// Problems as Concourse words them together.
+fn counted(problems: &[String]) -> Option<String> {
+    let head = match problems.len() {
+        0 => return None,
+        1 => "1 error".to_owned(),
+        n => format!("{n} errors"),
+    };
+    let all: String = problems.iter().map(|p| format!("\t* {p}\n")).collect();
+    Some(format!("credential validation failed\n\n{head} occurred:\n{all}\n"))
 }
 
 #[cfg(test)]

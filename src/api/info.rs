@@ -45,7 +45,16 @@ pub async fn info(_: Permit, call: Call) -> Answer {
     )
 }
 
-/// `GetInfoCreds`: which credential managers are configured. There are none that tell anything.
-pub async fn creds(_: Permit, _: Call) -> Answer {
-    json(StatusCode::OK, &serde_json::json!({}))
+/// `GetInfoCreds`: which credential manager is configured, how, and whether it answers. No secrets.
+pub async fn creds(_: Permit, call: Call) -> Answer {
+    let source = call.app.secrets.global.source();
+    let mut about = source.about();
+    let health = match source.health().await {
+        Ok(()) => serde_json::json!({"response": {"status": "UP"}}),
+        Err(error) => serde_json::json!({"error": error.to_string()}),
+    };
+    if let Some(manager) = about.as_object_mut().and_then(|a| a.values_mut().next()).and_then(|m| m.as_object_mut()) {
+        manager.insert("health".to_owned(), health);
+    }
+    json(StatusCode::OK, &about)
 }

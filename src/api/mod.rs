@@ -11,11 +11,13 @@ pub mod hijack;
 pub mod info;
 pub mod installation;
 pub mod job;
+pub mod leak;
 mod name;
 pub mod network;
 mod page;
 pub mod pipeline;
 pub mod resource;
+pub mod secret;
 pub mod show;
 pub mod sky;
 pub mod team;
@@ -31,6 +33,7 @@ use crate::front::{Answer, Call, Routes};
 /// Adds every handler of the API and of signing in.
 pub fn routes(routes: Routes) -> Routes {
     let routes = sky::routes(routes).open(Method::Get, "/robots.txt", robots);
+    let routes = secrets(routes);
     builds(resources(jobs(pipelines(teams(installation(routes))))))
 }
 
@@ -80,6 +83,23 @@ fn teams(routes: Routes) -> Routes {
         .on(Action::GetContainer, container::get)
         .on(Action::HijackContainer, hijack::enter)
         .on(Action::ListVolumes, container::volumes)
+}
+
+fn secrets(routes: Routes) -> Routes {
+    routes
+        .on(Action::ListSecrets, secret::list)
+        .on(Action::SaveSecret, secret::save)
+        .on(Action::DeleteSecret, secret::delete)
+        .on(Action::GetSecret, secret::get)
+        .on(Action::ExplainSecret, secret::explain)
+        .on(Action::ListSecretUses, secret::uses)
+        .on(Action::RotateTeamUser, secret::rotate_user)
+        .on(Action::RotateSecretsKey, secret::rotate_key)
+        .on(Action::ListBuildSecrets, leak::secrets)
+        .on(Action::RedactBuildLog, leak::redact)
+        .on(Action::DeleteBuildLog, leak::delete)
+        .on(Action::GetOpenIDConfiguration, secret::discovery)
+        .on(Action::GetSigningKeys, secret::key_set)
 }
 
 fn pipelines(routes: Routes) -> Routes {

@@ -216,6 +216,17 @@ actions! {
     ReportWorkerVolumes            Put    "/api/v1/volumes/report" Worker Member Volume
     ListTeams                      Get    "/api/v1/teams" Open Viewer Team
     GetTeam                        Get    "/api/v1/teams/{team_name}" Team Viewer Team
+    ListSecrets                    Get    "/api/v1/teams/{team_name}/secrets" Team Member System
+    SaveSecret                     Put    "/api/v1/teams/{team_name}/secrets" Team Member System
+    DeleteSecret                   Delete "/api/v1/teams/{team_name}/secrets" Team Member System
+    GetSecret                      Get    "/api/v1/teams/{team_name}/secrets/value" Team Member System
+    ExplainSecret                  Get    "/api/v1/teams/{team_name}/secrets/explain" Team Member System
+    ListSecretUses                 Get    "/api/v1/teams/{team_name}/secrets/uses" Team Member System
+    RotateTeamUser                 Put    "/api/v1/teams/{team_name}/secrets/user" Team Owner Team
+    RotateSecretsKey               Put    "/api/v1/secrets-key" Admin Owner System
+    ListBuildSecrets               Get    "/api/v1/builds/{build_id}/secrets" ChangeBuild Member Build
+    RedactBuildLog                 Put    "/api/v1/builds/{build_id}/log" ChangeBuild Member Build
+    DeleteBuildLog                 Delete "/api/v1/builds/{build_id}/log" ChangeBuild Member Build
     SetTeam                        Put    "/api/v1/teams/{team_name}" Team Owner Team
     RenameTeam                     Put    "/api/v1/teams/{team_name}/rename" Team Owner Team
     DestroyTeam                    Delete "/api/v1/teams/{team_name}" Admin Owner Team

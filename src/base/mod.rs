@@ -2,12 +2,14 @@
 
 pub mod chance;
 pub mod clock;
+mod disguise;
 pub mod distance;
 pub mod duration;
 pub mod error;
 pub mod hold;
 pub mod id;
 pub mod outgoing;
+mod redactor;
 pub mod secret;
 pub mod shutdown;
 pub mod stream;

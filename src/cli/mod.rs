@@ -44,6 +44,8 @@ enum Command {
     Schema(schema::Schema),
     /// The client: every command of fly (also when this program is called fly)
     Fly(Rest),
+    /// Secrets of your team: add, rm, ls, get, explain, uses, and what to do when one leaked
+    Secrets(Rest),
 }
 
 #[derive(Debug, Args)]
@@ -62,7 +64,7 @@ impl Command {
             Command::Schema(schema) => schema.run(),
             Command::Image(image) => image::run(image).map(|()| 0),
             Command::User(user) => user::run(&user).map(|()| 0),
-            Command::Serve(_) | Command::Demo(_) | Command::Doctor(_) | Command::Fly(_) => Ok(0),
+            Command::Serve(_) | Command::Demo(_) | Command::Doctor(_) | Command::Secrets(_) | Command::Fly(_) => Ok(0),
         }
     }
 }
@@ -72,6 +74,9 @@ pub fn main(mut args: Vec<OsString>) -> i32 {
     let called_fly = args.first().is_some_and(|name| Path::new(name).file_name().is_some_and(|n| n == "fly"));
     if called_fly {
         return fly::main(args);
+    }
+    if let Some(args) = of_secrets(&args) {
+        return fly::secrets::main(&args);
     }
     if args.get(1).is_some_and(|word| word == "fly") {
         let name = args.remove(0);
@@ -99,6 +104,20 @@ pub fn main(mut args: Vec<OsString>) -> i32 {
             1
         }
     }
+}
+
+/// The arguments of `secrets`, where they are for it: `whistlestop secrets …`, or `gds cd secrets …` under the name of an
+/// older tool.
+fn of_secrets(args: &[OsString]) -> Option<Vec<OsString>> {
+    let name = args.first()?;
+    let is = |at: usize, word: &str| args.get(at).is_some_and(|a| a == word);
+    let rest = if Path::new(name).file_name().is_some_and(|n| n == "gds") {
+        (is(1, "cd") && is(2, "secrets")).then_some(3)?
+    } else {
+        is(1, "secrets").then_some(2)?
+    };
+    let called = args[..rest].join(" ".as_ref());
+    Some(std::iter::once(called).chain(args[rest..].iter().cloned()).collect())
 }
 
 /// A runtime for as many threads as there are processors, with small stacks: most of them wait.

@@ -18,7 +18,6 @@ use super::ledger::Ledger;
 use super::{Pass, Shared, each_wake};
 use crate::base::clock::Time;
 use crate::base::id::ResourceId;
-use crate::base::secret::Redactor;
 use crate::base::shutdown::Shutdown;
 use crate::exec::{self, BuildEnv, Outcome, Scope};
 use crate::plan::Planner;
@@ -132,7 +131,7 @@ async fn check(shared: &Arc<Shared>, id: ResourceId, asked: bool) -> Result<()> 
     };
     let plan = Planner::new(&config, Default::default(), false).check(&row.config, None, asked, !row.check_deeply);
     let world = Arc::new(Ledger::loose(shared.clone(), env));
-    let scope = Scope::new(world.clone(), Redactor::new(), CancellationToken::new());
+    let scope = Scope::new(world.clone(), world.redactor(), CancellationToken::new());
     metrics::counter!("concourse_lidar_checks_started_total").increment(1);
     let outcome = exec::run(&plan, &scope).await;
     world.clear().await;

@@ -10,6 +10,7 @@
 
 mod follower;
 mod pace;
+mod rewrite;
 mod tail;
 
 use std::collections::HashMap;

@@ -10,13 +10,13 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::Shared;
 use super::feed::Log;
-use super::values::{Asker, values};
 use crate::base::clock::Time;
 use crate::base::id::{BuildId, JobId, PipelineId, ScopeId, TeamId};
+use crate::base::secret::Redactor;
 use crate::base::version::{MetadataField, Version, digest};
 use crate::event::{Event, Origin};
 use crate::exec::{
-    BuildEnv, Bundle, CachedFetch, CheckScope, ContainerNote, KeptCache, LeafResult, NativeHost, VolumeNote,
+    BuildEnv, Bundle, CachedFetch, CheckScope, ContainerNote, KeptCache, LeafResult, NativeHost, Outcome, VolumeNote,
 };
 use crate::exec::{Target, World, WorldError};
 use crate::pipeline::Config;
@@ -25,6 +25,7 @@ use crate::resource::base_type::BaseType;
 use crate::resource::registry::Registries;
 use crate::resource::{Native, native};
 use crate::runtime::{ContainerHandle, EngineImage, Runtime, VolumeHandle};
+use crate::secrets::{Asker, Session};
 use crate::store::build::Build;
 use crate::store::cache::{ResourceCache, TaskCache};
 use crate::store::config::{SaveConfig, SavedConfig};
@@ -45,6 +46,9 @@ pub struct Ledger {
     loose: Mutex<HashMap<PlanId, LeafResult>>,
     /// Containers of a build without a row.
     containers: Mutex<Vec<ContainerHandle>>,
+    session: Session,
+    /// What must not leave this build or check.
+    redactor: Redactor,
 }
 
 impl Ledger {
@@ -72,7 +76,22 @@ impl Ledger {
 
     /// For a check without a row.
     pub fn loose(shared: Arc<Shared>, env: BuildEnv) -> Ledger {
-        Ledger { shared, env, row: None, loose: Mutex::default(), containers: Mutex::default() }
+        let pipeline = (env.pipeline_id != 0).then(|| (PipelineId(env.pipeline_id), env.pipeline.clone()));
+        let session = Session::new(Asker {
+            team: TeamId(env.team_id),
+            team_name: env.team.clone(),
+            pipeline,
+            instance_vars: env.instance_vars.clone(),
+            job: env.job.clone(),
+            build: (env.build_id != 0).then_some(BuildId(env.build_id)),
+        });
+        let (loose, containers, redactor) = (Mutex::default(), Mutex::default(), Redactor::new());
+        Ledger { shared, env, row: None, loose, containers, session, redactor }
+    }
+
+    /// What hides this build's secrets.
+    pub fn redactor(&self) -> Redactor {
+        self.redactor.clone()
     }
 
     /// Removes the containers of a check without a row: nobody will look into them.
@@ -121,7 +140,7 @@ impl World for Ledger {
 
     async fn emit(&self, origin: &Origin, event: Event) -> Result<()> {
         match &self.row {
-            Some((_, log)) => Ok(log.emit(origin, &event).await?),
+            Some((_, log)) => Ok(log.emit(origin, &event.without(&self.redactor)).await?),
             None => Ok(()),
         }
     }
@@ -153,7 +172,12 @@ impl World for Ledger {
         // A recorded leaf is not run again, so its log must be stored before.
         log.flush().await?;
         let (build, id) = (*build, plan.0.clone());
-        let text = serde_json::to_string(result).map_err(|e| WorldError(e.to_string()))?;
+        let mut stored = result.clone();
+        stored.metadata = crate::event::without(stored.metadata, &self.redactor);
+        if let Outcome::Errored(text) = &mut stored.outcome {
+            *text = self.redactor.redact(text);
+        }
+        let text = serde_json::to_string(&stored).map_err(|e| WorldError(e.to_string()))?;
         Ok(self.shared.store.write(move |tx| tx.record_plan_result(build, &id, &text)).await?)
     }
 
@@ -299,6 +323,7 @@ impl World for Ledger {
 
     async fn end_check(&self, scope: ScopeId, answer: std::result::Result<Vec<Version>, String>) -> Result<()> {
         let now = self.now();
+        let answer = answer.map_err(|text| self.redactor.redact(&text));
         let saved = self
             .shared
             .store
@@ -329,7 +354,7 @@ impl World for Ledger {
     async fn save_put(&self, step: &str, resource: &str, version: &Version, metadata: &[MetadataField]) -> Result<()> {
         let (Some(build), Some(pipeline)) = (self.build_id(), self.pipeline()) else { return Ok(()) };
         let (step, resource, version) = (step.to_owned(), resource.to_owned(), version.clone());
-        let (metadata, team) = (metadata.to_vec(), self.team());
+        let (metadata, team) = (crate::event::without(metadata.to_vec(), &self.redactor), self.team());
         let saved = self
             .shared
             .store
@@ -351,7 +376,8 @@ impl World for Ledger {
 
     async fn save_metadata(&self, resource: &str, version: &Version, metadata: &[MetadataField]) -> Result<()> {
         let Some(pipeline) = self.pipeline() else { return Ok(()) };
-        let (resource, version, metadata) = (resource.to_owned(), version.clone(), metadata.to_vec());
+        let (resource, version) = (resource.to_owned(), version.clone());
+        let metadata = crate::event::without(metadata.to_vec(), &self.redactor);
         let write =
             self.shared.store.write(move |tx| match tx.find_resource(pipeline, &resource)?.and_then(|r| r.scope_id) {
                 Some(scope) => tx.save_metadata(scope, &version, &metadata),
@@ -477,7 +503,14 @@ impl World for Ledger {
     }
 
     async fn values(&self, wanted: &[Reference]) -> Result<Values> {
-        let pipeline = self.pipeline().map(|id| (id, self.env.pipeline.clone()));
-        values(&self.shared, &Asker { team: self.env.team.clone(), pipeline }, wanted).await
+        let secrets = &self.shared.secrets;
+        if self.session.is_first()
+            && let Some(build) = self.build_id()
+            && let Some(plan) = self.shared.store.read(move |tx| tx.build_plan(build)).await?
+            && let Ok(plan) = serde_json::from_str(&plan)
+        {
+            secrets.ahead(&self.session, &plan).await;
+        }
+        secrets.values(&self.session, wanted).await.map_err(|e| WorldError(e.to_string()))
     }
 }

@@ -13,7 +13,6 @@ pub mod schedule;
 mod simulation;
 pub mod track;
 mod turns;
-mod values;
 
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
@@ -33,6 +32,7 @@ use crate::resource::bundle;
 use crate::resource::registry::Registries;
 use crate::runtime::Runtime;
 use crate::schedule::due::Intervals;
+use crate::secrets::Secrets;
 use crate::store::Store;
 pub use feed::Feed;
 pub use gc::Retention;
@@ -109,6 +109,8 @@ pub struct Parts {
     pub bundles: Vec<bundle::Bundle>,
     /// Why no build may start, if anything keeps it.
     pub hold: Hold,
+    /// Values of variables.
+    pub secrets: Secrets,
     /// What the operator has set.
     pub settings: Settings,
 }

@@ -15,7 +15,6 @@ use tokio_util::sync::CancellationToken;
 use super::ledger::Ledger;
 use super::{Pass, Shared, each_wake};
 use crate::base::id::BuildId;
-use crate::base::secret::Redactor;
 use crate::base::shutdown::Shutdown;
 use crate::event::{Event, Origin};
 use crate::exec::{self, Outcome, Scope};
@@ -103,7 +102,8 @@ async fn run_build(shared: &Arc<Shared>, id: BuildId, stop: &CancellationToken) 
     let outcome = match serde_json::from_str::<Plan>(&plan) {
         Ok(plan) => {
             let world = Arc::new(Ledger::of_build(shared.clone(), &build, log.clone()));
-            let scope = Scope::new(world, Redactor::new(), stop.clone());
+            let redactor = world.redactor();
+            let scope = Scope::new(world, redactor, stop.clone());
             exec::run(&plan, &scope).await
         }
         Err(error) => {

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 pub use utf8::Utf8Chunks;
 
+use crate::base::secret::Redactor;
 use crate::base::stream::Stream;
 use crate::base::version::{MetadataField, Version};
 
@@ -62,6 +63,12 @@ pub struct InputShown {
     pub path: String,
 }
 
+/// Metadata without any secret.
+pub fn without(metadata: Vec<MetadataField>, redactor: &Redactor) -> Vec<MetadataField> {
+    let hide = |text: &str| redactor.redact(text);
+    metadata.into_iter().map(|f| MetadataField { name: hide(&f.name), value: hide(&f.value) }).collect()
+}
+
 /// Something that happened, without its time.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
@@ -112,6 +119,41 @@ pub enum Event {
 }
 
 impl Event {
+    /// The same without any secret: versions are left, everything else that a pipeline or a script has written is not.
+    #[must_use]
+    pub fn without(self, redactor: &Redactor) -> Event {
+        if redactor.is_empty() {
+            return self;
+        }
+        let hide = |text: String| redactor.redact(&text);
+        let hidden = |metadata: Vec<MetadataField>| without(metadata, redactor);
+        let json = |mut value: Value| {
+            redactor.redact_json(&mut value);
+            value
+        };
+        match self {
+            Event::Log(text) => Event::Log(hide(text)),
+            Event::Error(text) => Event::Error(hide(text)),
+            Event::StartTask(shown) => Event::StartTask(TaskShown {
+                run: RunShown {
+                    path: hide(shown.run.path),
+                    args: shown.run.args.map(|args| args.into_iter().map(hide).collect()),
+                    dir: hide(shown.run.dir),
+                },
+                ..shown
+            }),
+            Event::FinishGet { exit_status, version, metadata } => {
+                Event::FinishGet { exit_status, version, metadata: hidden(metadata) }
+            }
+            Event::FinishPut { exit_status, version, metadata } => {
+                Event::FinishPut { exit_status, version, metadata: hidden(metadata) }
+            }
+            Event::ImageCheck(plan) => Event::ImageCheck(json(plan)),
+            Event::ImageGet(plan) => Event::ImageGet(json(plan)),
+            other => other,
+        }
+    }
+
     /// Name on the wire.
     pub fn name(&self) -> &'static str {
         self.kind().0

@@ -9,7 +9,7 @@ use super::composite::left;
 use super::outcome::{LeafResult, Outcome, Stop};
 use super::scope::Scope;
 use super::script::{Call, LogPump, Scripts};
-use super::source::{filled, scope_key};
+use super::source::{filled_for_key, scope_key};
 use super::world::CheckScope;
 use super::{image, registry};
 use crate::base::duration;
@@ -27,7 +27,7 @@ const TIMEOUT: Duration = Duration::from_secs(3600);
 pub async fn run(plan: &Plan, check: &CheckPlan, scope: &Scope) -> Result<LeafResult, Stop> {
     let (world, origin) = (&scope.world, Origin::step(&plan.id.0));
     world.emit(&origin, Event::InitializeCheck { name: check.name.clone() }).await?;
-    let source = filled(&check.source, scope).await.map_err(|stop| match stop {
+    let (source, lasting) = filled_for_key(&check.source, scope).await.map_err(|stop| match stop {
         Stop::Error(text) => Stop::Error(format!("resource config creds evaluation: {text}")),
         other => other,
     })?;
@@ -39,7 +39,7 @@ pub async fn run(plan: &Plan, check: &CheckPlan, scope: &Scope) -> Result<LeafRe
     let kind = scripts.as_ref().map_or(check.kind.as_str(), |(_, kind)| kind.as_str());
     let build = world.build();
     let owner = check.resource.as_deref().filter(|_| !world.shares_history(kind)).map(|n| (build.pipeline_id, n));
-    let key = scope_key(build.team_id, owner, kind, &source);
+    let key = scope_key(build.team_id, owner, kind, &lasting);
 
     let asked = world.now();
     let _guard = scope.lock(&format!("check {key}")).await?;

@@ -5,7 +5,7 @@ use super::composite::left;
 use super::outcome::{LeafResult, Outcome, Stop};
 use super::scope::Scope;
 use super::script::{Call, Scripts, make_volume};
-use super::source::{cache_key, filled, filled_params};
+use super::source::{cache_key, filled_for_key};
 use super::world::{CachedFetch, VolumeNote};
 use super::{image, registry};
 use crate::base::stream::Stream;
@@ -21,8 +21,14 @@ pub async fn run(plan: &Plan, get: &GetPlan, scope: &Scope) -> Result<LeafResult
     let (world, origin) = (&scope.world, Origin::step(&plan.id.0));
     world.emit(&origin, Event::InitializeGet).await?;
     let version = wanted(get, scope).await?;
-    let source = filled(&get.source, scope).await?;
-    let params = filled_params(get.params.as_ref(), scope).await?;
+    let (source, lasting) = filled_for_key(&get.source, scope).await?;
+    let (params, lasting_params) = match &get.params {
+        Some(params) => {
+            let (params, lasting) = filled_for_key(params, scope).await?;
+            (Some(params), Some(lasting))
+        }
+        None => (None, None),
+    };
     let served = registry::kind(&get.kind, &get.image, scope).await?;
     let served = served.filter(|kind| registry::serves(*kind, params.as_ref()));
     let scripts = match served {
@@ -30,7 +36,7 @@ pub async fn run(plan: &Plan, get: &GetPlan, scope: &Scope) -> Result<LeafResult
         None => Some(image::of_type(&plan.id, &get.image, scope).await?),
     };
     let kind = scripts.as_ref().map_or(get.kind.as_str(), |(_, kind)| kind.as_str());
-    let key = cache_key(world.build().team_id, kind, &source, &version, params.as_ref());
+    let key = cache_key(world.build().team_id, kind, &lasting, &version, lasting_params.as_ref());
 
     world.emit(&origin, Event::StartGet).await?;
     let guard = scope.lock(&format!("fetch {key}")).await?;

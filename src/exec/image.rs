@@ -176,9 +176,9 @@ pub async fn of_task(
         return of_artifact(&artifact, scope).await;
     }
     if let Some(image) = image_resource {
-        let image = filled_image(image, scope).await?;
+        // Its variables are filled in by the check and the get themselves.
         let (check, get, _) =
-            crate::plan::fetch_image(plan, &image, &task.resource_types, None, task.check_skip_interval);
+            crate::plan::fetch_image(plan, image, &task.resource_types, None, task.check_skip_interval);
         let artifact = fetch(plan, check.as_deref(), &get, scope).await?;
         return of_artifact(&artifact, scope).await;
     }
@@ -203,12 +203,6 @@ pub async fn of_task(
             "rootfs_uri {other:?} is not known here: use image_resource, or host:/// where the operator allows it"
         ))),
     }
-}
-
-async fn filled_image(image: &ImageResource, scope: &Scope) -> Result<ImageResource, Stop> {
-    let source = super::source::filled_params(image.source.as_ref(), scope).await?;
-    let params = super::source::filled_params(image.params.as_ref(), scope).await?;
-    Ok(ImageResource { source, params, ..image.clone() })
 }
 
 /// The bytes of `artifact/path`, with Concourse's words where it is not there.

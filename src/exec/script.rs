@@ -8,6 +8,7 @@ use super::image::Rootfs;
 use super::outcome::Stop;
 use super::scope::Scope;
 use super::world::{ContainerNote, VolumeNote};
+use crate::base::secret::Redacting;
 use crate::base::stream::Stream;
 use crate::event::{Event, Origin, Utf8Chunks};
 use crate::plan::PlanId;
@@ -196,8 +197,8 @@ pub struct LogPump<'a> {
     origin: Origin,
     scope: &'a Scope,
     text: Utf8Chunks,
-    /// Text that may still be part of a secret: up to the last newline, where there are secrets.
-    line: String,
+    /// Holds back what may be the beginning of a secret.
+    secrets: Redacting,
     end: u64,
     skip: u64,
 }
@@ -207,7 +208,8 @@ impl<'a> LogPump<'a> {
     pub fn new(plan: &PlanId, source: Option<Stream>, scope: &'a Scope) -> LogPump<'a> {
         let origin = Origin { id: plan.0.clone(), source };
         let skip = scope.world.output_end(plan);
-        LogPump { origin, scope, text: Utf8Chunks::default(), line: String::new(), end: skip, skip }
+        let secrets = scope.redactor.stream();
+        LogPump { origin, scope, text: Utf8Chunks::default(), secrets, end: skip, skip }
     }
 
     /// Adds bytes whose first is number `offset` of the process's output.
@@ -217,39 +219,25 @@ impl<'a> LogPump<'a> {
             return Ok(());
         }
         let fresh = usize::try_from(self.skip.saturating_sub(offset)).unwrap_or(0);
-        self.line.push_str(&self.text.push(&bytes[fresh..]));
+        let text = self.text.push(&bytes[fresh..]);
         self.end = end;
-        let keep = if self.scope.redactor.is_empty() { 0 } else { self.line.len() - whole_lines(&self.line) };
-        if self.line.len() > keep {
-            let rest = self.line.split_off(self.line.len() - keep);
-            let held = (self.text.held() + rest.len()) as u64;
-            let out = std::mem::replace(&mut self.line, rest);
-            self.tell(out, self.end.saturating_sub(held)).await?;
-        }
-        Ok(())
+        let certain = self.secrets.push(&text);
+        let held = (self.text.held() + self.secrets.held()) as u64;
+        self.tell(certain, self.end.saturating_sub(held)).await
     }
 
     /// Nothing follows.
     pub async fn finish(&mut self) -> Result<(), Stop> {
-        let mut out = std::mem::take(&mut self.line);
-        out.push_str(&self.text.finish());
-        if !out.is_empty() {
-            self.tell(out, self.end).await?;
-        }
-        Ok(())
+        let rest = self.text.finish();
+        let mut out = self.secrets.push(&rest);
+        out.push_str(&self.secrets.finish());
+        self.tell(out, self.end).await
     }
 
     async fn tell(&self, text: String, end: u64) -> Result<(), Stop> {
-        let text = if self.scope.redactor.is_empty() { text } else { self.scope.redactor.redact(&text) };
-        Ok(self.scope.world.output(&self.origin, text, end).await?)
-    }
-}
-
-/// Length of the text up to and with its last newline; all of it where a line grows beyond reason.
-fn whole_lines(text: &str) -> usize {
-    match text.rfind('\n') {
-        Some(at) => at + 1,
-        None if text.len() > 64 * 1024 => text.len(),
-        None => 0,
+        match text.is_empty() {
+            true => Ok(()),
+            false => Ok(self.scope.world.output(&self.origin, text, end).await?),
+        }
     }
 }

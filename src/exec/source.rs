@@ -19,7 +19,35 @@ pub async fn filled(object: &Object, scope: &Scope) -> Result<Object, Stop> {
 
 /// The same for any value.
 pub async fn filled_value(value: &Value, scope: &Scope) -> Result<Value, Stop> {
-    Ok(vars::interpolate(value, &known(value, scope).await?, Missing::Error)?)
+    let known = known(value, scope).await?;
+    vars::interpolate(value, &known, Missing::Error).map_err(|e| told(&e, &known.values))
+}
+
+/// `object` filled in twice: for use, and as it stays when credentials that are renewed have changed, for keys.
+pub async fn filled_for_key(object: &Object, scope: &Scope) -> Result<(Object, Object), Stop> {
+    let value = Value::Object(object.clone());
+    let known = known(&value, scope).await?;
+    let filled = vars::interpolate(&value, &known, Missing::Error).map_err(|e| told(&e, &known.values))?;
+    let lasting = match known.values.has_passing() {
+        true => vars::interpolate(&value, &Known { values: known.values.lasting(), ..known }, Missing::Error)?,
+        false => filled.clone(),
+    };
+    let object = |value| if let Value::Object(object) = value { object } else { Object::new() };
+    Ok((object(filled), object(lasting)))
+}
+
+/// An error about variables nobody knows also says where they were looked for.
+fn told(error: &vars::Error, values: &Values) -> Stop {
+    let mut text = error.to_string();
+    if let vars::Error::Undefined(names) = error {
+        for name in names {
+            let tried = Reference::parse(name).ok().and_then(|r| values.missed(&r).map(str::to_owned));
+            if let Some(tried) = tried {
+                text.push_str(&format!("\n{name} was looked for at {tried}"));
+            }
+        }
+    }
+    Stop::Error(text)
 }
 
 /// The same for params, which may be absent.
@@ -35,7 +63,11 @@ async fn known<'a>(value: &Value, scope: &'a Scope) -> Result<Known<'a>, Stop> {
     let wanted: Vec<Reference> = vars::references(value)?.into_iter().filter(|r| !is_local(r)).collect();
     let values = match wanted.is_empty() {
         true => Values::default(),
-        false => scope.world.values(&wanted).await?,
+        // A source may be slow or down, and an abort must not wait for it.
+        false => tokio::select! {
+            values = scope.world.values(&wanted) => values?,
+            why = scope.stop.asked() => return Err(why),
+        },
     };
     for reference in &wanted {
         if let Some(value) = values.get(reference)? {

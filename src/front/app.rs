@@ -15,6 +15,7 @@ use crate::engine::feed::Feed;
 use crate::login::Login;
 use crate::runtime::Runtime;
 use crate::schedule::due::Intervals;
+use crate::secrets::Secrets;
 use crate::store::Store;
 
 /// What the operator has set and answers depend on.
@@ -71,6 +72,8 @@ pub struct AppParts {
     pub login: Login,
     /// Who did what.
     pub audit: Audit,
+    /// Values of variables, and where they are written.
+    pub secrets: Secrets,
     /// Draws the pages of signing in.
     pub pages: Box<dyn Pages>,
     /// What is logged, which an administrator can change.

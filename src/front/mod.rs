@@ -13,6 +13,7 @@ pub mod origin;
 pub mod pages;
 mod permit;
 mod routes;
+pub mod secret;
 pub mod service;
 mod session;
 mod team_networks;

@@ -285,7 +285,8 @@ async fn read_form(call: &mut Call) -> Result<(), Failure> {
 
 fn panicked(cause: Box<dyn std::any::Any + Send>) -> Response {
     let text = cause.downcast_ref::<String>().map(String::as_str).or(cause.downcast_ref::<&str>().copied());
-    tracing::error!(panic = text.unwrap_or("unknown"), "a request handler panicked");
+    let text = crate::base::secret::redact_everything(text.unwrap_or("unknown"));
+    tracing::error!(panic = text, "a request handler panicked");
     let mut response = Response::new(Body::from("internal error; the server's log says more\n"));
     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));

@@ -22,13 +22,13 @@ use crate::base::shutdown::Shutdown;
 use crate::engine::feed::Feed;
 use crate::engine::{self, Wakes};
 use crate::front::{App, AppParts, BuiltIn, Routes, Settings};
-use crate::resource::base_type::BaseTypes;
 use crate::login::{Login, LoginParts};
+use crate::resource::base_type::BaseTypes;
 use crate::resource::bundle::{self, Bundle};
 use crate::resource::native;
+use crate::resource::registry::Registries;
 use crate::schedule::due::Intervals;
 use crate::schedule::retention::LogLimits;
-use crate::resource::registry::Registries;
 use crate::store::Store;
 
 /// The name of the worker in this process.
@@ -83,7 +83,12 @@ impl World {
         prepare(&store, &login, &serve).await?;
         let notices = notices(&serve, &login).await;
         let hold = Hold::default();
+        let secrets = serve.secrets.open(&serve.state_dir, &store, &seams.clock, &settings.external_url)?;
+        if secrets.keys.has_old() {
+            secrets.reseal().await.map_err(anyhow::Error::msg).context("cannot seal the secrets with the new key")?;
+        }
         let app = App::new(AppParts {
+            secrets: secrets.clone(),
             feed: Feed::new(store.clone(), seams.clock.clone()),
             audit: Audit::new(store.clone(), serve.auditing.categories().collect()),
             store,
@@ -107,6 +112,7 @@ impl World {
                 natives: runtimes.natives.clone(),
                 bundles,
                 hold,
+                secrets,
                 settings: engine_settings(&serve, &app.settings.external_url)?,
             });
             engine::start(&shared, &app.shutdown);

@@ -179,6 +179,9 @@ pub struct Serve {
     /// What is written to the log for whom
     #[command(flatten)]
     pub auditing: Auditing,
+    /// Where secrets come from
+    #[command(flatten)]
+    pub secrets: super::secrets::SecretsFlags,
 }
 
 /// Headings under which requests are logged. Changes are always kept in the database.

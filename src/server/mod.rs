@@ -12,6 +12,7 @@ pub mod metrics;
 mod nearest;
 pub mod network;
 pub mod runtimes;
+pub mod secrets;
 pub mod sign_in;
 pub mod tls;
 

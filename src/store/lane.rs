@@ -37,6 +37,13 @@ impl Lanes {
         Ok(value)
     }
 
+    /// Takes the journal into the file and empties it.
+    pub fn settle(&self) -> Result<()> {
+        let connection = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        connection.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()))?;
+        Ok(())
+    }
+
     /// One read transaction on a connection of its own.
     pub fn read<T>(&self, f: impl FnOnce(&ReadTx<'_>) -> Result<T>) -> Result<T> {
         let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();

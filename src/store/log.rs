@@ -94,6 +94,35 @@ impl Store {
         .await
     }
 
+    /// Puts other chunks in the place of a build's log (or none), and leaves nothing of what was there in the file.
+    pub async fn replace_log(&self, build: BuildId, chunks: Vec<Chunk>) -> Result<()> {
+        let lanes = self.logs();
+        blocking(move || {
+            lanes.write(|tx| {
+                tx.pragma_update(None, "secure_delete", true)?;
+                tx.prepare_cached("delete from chunks where build_id = ?")?.execute([build.0])?;
+                for chunk in &chunks {
+                    let data = zstd::bulk::compress(&chunk.text, LEVEL).map_err(io)?;
+                    tx.prepare_cached(
+                        "insert into chunks (build_id, first_event, events, data, marks) values (?, ?, ?, ?, ?)",
+                    )?
+                    .execute(params![
+                        build.0,
+                        chunk.first_event,
+                        chunk.events,
+                        data,
+                        chunk.marks
+                    ])?;
+                }
+                tx.pragma_update(None, "secure_delete", false)?;
+                Ok(())
+            })?;
+            // What was there is still in the journal until it is taken in.
+            lanes.settle()
+        })
+        .await
+    }
+
     /// Removes the logs of these builds.
     pub async fn forget_logs(&self, builds: Vec<BuildId>) -> Result<()> {
         let lanes = self.logs();

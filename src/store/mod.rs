@@ -29,6 +29,7 @@ pub mod result;
 mod retention;
 mod schedule_read;
 pub mod scope;
+pub mod secret;
 pub mod setting;
 pub mod show;
 pub mod team;

@@ -431,3 +431,50 @@ create table audit (
 ) strict;
 create index audit_of_team on audit (team_id, id) where team_id is not null;
 create index audit_by_time on audit (at);
+
+-- Secrets of the store of our own, sealed (AES-256-GCM, bound to team, pipeline and name): without the key, which is not
+-- in this file, nobody reads them.
+create table secrets (
+  team_id integer not null references teams on delete cascade,
+  -- Name of the pipeline it is for, or '' for all of the team's.
+  pipeline text not null default '',
+  name text not null,
+  -- Which key has sealed it.
+  key text not null,
+  sealed blob not null,
+  changed_at integer not null,
+  changed_by text not null default '',
+  last_used integer not null default 0,
+  primary key (team_id, pipeline, name)
+) strict, without rowid;
+
+-- Which builds were given which secret: by the variable's name and by the path that answered. Never a value.
+create table secret_uses (
+  build_id integer not null references builds on delete cascade,
+  team_id integer not null references teams on delete cascade,
+  -- As written in the pipeline: 'name' or 'source:name'.
+  name text not null,
+  path text not null,
+  at integer not null,
+  primary key (build_id, name)
+) strict, without rowid;
+create index secret_uses_by_name on secret_uses (team_id, name);
+create index secret_uses_by_path on secret_uses (team_id, path);
+
+-- Keys that sign the identity tokens of builds (var_sources of type idtoken); the private half is sealed as a secret is.
+create table signing_keys (
+  id text primary key,
+  algorithm text not null check (algorithm in ('RS256', 'ES256')),
+  -- JSON Web Key.
+  public text not null,
+  key text not null,
+  sealed blob not null,
+  created_at integer not null
+) strict, without rowid;
+
+-- The password of the user that belongs to a team, sealed; made when a pipeline first asks for it.
+create table team_users (
+  team_id integer primary key references teams on delete cascade,
+  key text not null,
+  sealed blob not null
+) strict;

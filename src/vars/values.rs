@@ -1,6 +1,6 @@
 //! Values that a source of variables has given for the references it was asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde_json::Value;
@@ -9,24 +9,76 @@ use super::{Error, Lookup, Reference, traverse};
 
 /// What was found, by source and path; the fields that a reference names are looked up in it. `Debug` shows no value.
 #[derive(Clone, Default, PartialEq)]
-pub struct Values(BTreeMap<(String, String), Value>);
+pub struct Values {
+    found: BTreeMap<Key, Value>,
+    /// Those that will be replaced by others that mean the same.
+    passing: BTreeSet<Key>,
+    /// Where absent ones were looked for.
+    missed: BTreeMap<Key, String>,
+}
+
+type Key = (String, String);
+
+fn key(reference: &Reference) -> Key {
+    (reference.source.clone(), reference.path.clone())
+}
 
 impl Values {
     /// Adds the value of a reference's path, whatever fields the reference names.
     pub fn insert(&mut self, reference: &Reference, value: Value) {
-        self.0.insert((reference.source.clone(), reference.path.clone()), value);
+        self.found.insert(key(reference), value);
+    }
+
+    /// Adds a value that ends soon and is renewed, such as credentials for an hour: what it is part of stays the same
+    /// when it changes.
+    pub fn insert_passing(&mut self, reference: &Reference, value: Value) {
+        self.passing.insert(key(reference));
+        self.insert(reference, value);
+    }
+
+    /// Notes where a value was looked for and not found.
+    pub fn miss(&mut self, reference: &Reference, tried: &str) {
+        let all = self.missed.entry(key(reference)).or_default();
+        if !all.is_empty() {
+            all.push_str(", ");
+        }
+        all.push_str(tried);
+    }
+
+    /// Where an absent value was looked for.
+    pub fn missed(&self, reference: &Reference) -> Option<&str> {
+        self.missed.get(&key(reference)).map(String::as_str)
     }
 
     /// Whether the path of this reference has a value already.
     pub fn knows(&self, reference: &Reference) -> bool {
-        self.0.contains_key(&(reference.source.clone(), reference.path.clone()))
+        self.found.contains_key(&key(reference))
+    }
+
+    /// The same, with values that are renewed standing as their own names: for telling one configuration from another.
+    #[must_use]
+    pub fn lasting(&self) -> Values {
+        let mut lasting = self.clone();
+        for (source, path) in &self.passing {
+            let name = Reference { source: source.clone(), path: path.clone(), fields: Vec::new() };
+            lasting.found.insert((source.clone(), path.clone()), Value::String(format!("(({name}))")));
+        }
+        lasting
+    }
+
+    /// Whether some value is one that is renewed.
+    pub fn has_passing(&self) -> bool {
+        !self.passing.is_empty()
     }
 }
 
 impl Lookup for Values {
     fn get(&self, reference: &Reference) -> Result<Option<Value>, Error> {
-        let key = (reference.source.clone(), reference.path.clone());
-        self.0.get(&key).map(|value| traverse(value, reference)).transpose()
+        let Some(value) = self.found.get(&key(reference)) else { return Ok(None) };
+        if self.passing.contains(&key(reference)) && !value.is_object() {
+            return Ok(Some(value.clone()));
+        }
+        traverse(value, reference).map(Some)
     }
 
     fn decimals(&self, _: &Reference) -> bool {
@@ -36,7 +88,7 @@ impl Lookup for Values {
 
 impl fmt::Debug for Values {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys().map(|(source, path)| format!("{source}:{path}"))).finish()
+        f.debug_set().entries(self.found.keys().map(|(source, path)| format!("{source}:{path}"))).finish()
     }
 }
 
@@ -66,5 +118,12 @@ mod tests {
         assert_eq!(values.get(&reference("a")), Ok(None));
         assert_eq!(values.get(&reference("vs:a.z")).unwrap_err().to_string(), "missing field 'z' in var: vs:a.z");
         assert_eq!(format!("{values:?}"), r#"{"vs:a"}"#);
+        values.insert_passing(&reference("key"), json!("for an hour"));
+        assert_eq!(values.get(&reference("key")), Ok(Some(json!("for an hour"))));
+        assert_eq!(values.lasting().get(&reference("key")), Ok(Some(json!("((key))"))));
+        assert!(values.has_passing());
+        values.miss(&reference("n"), "/a");
+        values.miss(&reference("n"), "/b");
+        assert_eq!(values.missed(&reference("n")), Some("/a, /b"));
     }
 }

@@ -22,6 +22,7 @@ mod pipeline;
 mod resource;
 mod roles;
 mod search;
+mod secrets;
 mod span;
 mod status;
 mod trail;
@@ -46,6 +47,13 @@ pub fn routes(routes: Routes) -> Routes {
         .page(&p("/jobs/{job_name}/builds/{build_name}"), Action::GetJobBuild, build::show_of_job)
         .page(&p("/resources/{resource_name}"), Action::GetResource, resource::show)
         .page(&p("/resources/{resource_name}/live"), Action::GetResource, resource::follow)
+        .page("/teams/{team_name}/secrets", Action::ListSecrets, secrets::show)
+        .form("/teams/{team_name}/secrets", Action::SaveSecret, secrets::save)
+        .form("/teams/{team_name}/secrets/remove", Action::DeleteSecret, secrets::remove)
+        .page("/teams/{team_name}/secrets/explain", Action::ExplainSecret, secrets::explain)
+        .page("/builds/{build_id}/leak", Action::ListBuildSecrets, secrets::leak)
+        .form("/builds/{build_id}/log/redact", Action::RedactBuildLog, secrets::redact)
+        .form("/builds/{build_id}/log/remove", Action::DeleteBuildLog, secrets::erase)
         .page("/builds/{build_id}", Action::GetBuild, build::show)
         .page("/builds/{build_id}/live", Action::BuildEvents, build::live::follow)
         .page("/builds/{build_id}/log.txt", Action::BuildEvents, build::log::raw)

@@ -14,6 +14,8 @@ const ONLY: &[(&str, &[&str])] = &[
     ("rusqlite", &["store"]),
     ("bollard", &["runtime/docker"]),
     ("askama", &["web"]),
+    ("aws_sdk_ssm", &["secrets/ssm"]),
+    ("aws_config", &["secrets/ssm"]),
     ("axum", &["front", "api", "web", "server", "worker"]),
 ];
 /// Longer files are two nouns.

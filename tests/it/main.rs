@@ -11,5 +11,6 @@ mod house;
 mod login;
 mod resource;
 mod runtime;
+mod secrets;
 mod web;
 mod world;

@@ -40,6 +40,7 @@ mod rename_pipeline;
 mod rerun_build;
 mod resource_versions;
 mod resources;
+pub mod secrets;
 mod set_pipeline;
 mod set_team;
 mod status;
@@ -332,6 +333,11 @@ pub fn main(args: Vec<OsString>) -> i32 {
 }
 
 fn run(command: Command, fly: &Fly) -> i32 {
+    block_on(fly, command.run(fly))
+}
+
+/// Runs a command to its end, tells its failure, and gives the exit code.
+fn block_on(fly: &Fly, command: impl Future<Output = Outcome>) -> i32 {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => {
@@ -339,7 +345,7 @@ fn run(command: Command, fly: &Fly) -> i32 {
             return 1;
         }
     };
-    let outcome = runtime.block_on(command.run(fly));
+    let outcome = runtime.block_on(command);
     // A thread that still waits for the keyboard must not keep the process.
     runtime.shutdown_background();
     match outcome {

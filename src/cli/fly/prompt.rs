@@ -35,6 +35,20 @@ pub fn line(question: &str) -> Result<String, PromptError> {
     line_on(&mut io::stdin().lock(), &mut io::stdout().lock(), &format!("{question}: "))
 }
 
+/// Asks for a line that is not shown while it is typed.
+pub fn hidden(question: &str) -> Result<String, PromptError> {
+    use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
+    let stdin = io::stdin();
+    let before = tcgetattr(&stdin).map_err(io::Error::from)?;
+    let mut silent = before.clone();
+    silent.local_flags.remove(LocalFlags::ECHO);
+    silent.local_flags.insert(LocalFlags::ECHONL);
+    tcsetattr(&stdin, SetArg::TCSANOW, &silent).map_err(io::Error::from)?;
+    let answer = line_on(&mut stdin.lock(), &mut io::stderr().lock(), &format!("{question}: "));
+    tcsetattr(&stdin, SetArg::TCSANOW, &before).map_err(io::Error::from)?;
+    answer
+}
+
 fn line_on(input: &mut impl BufRead, output: &mut impl Write, question: &str) -> Result<String, PromptError> {
     write!(output, "{question}")?;
     output.flush()?;
