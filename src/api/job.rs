@@ -41,8 +41,14 @@ pub async fn list(permit: Permit, call: Call) -> Answer {
 /// `GetJob`
 pub async fn get(permit: Permit, call: Call) -> Answer {
     let (id, name) = (permit.pipeline()?.id, call.param("job_name").to_owned());
-    let view = call.app.store.read(move |tx| tx.job_view(id, &name)).await?.ok_or_else(Failure::not_found)?;
-    json(StatusCode::OK, &JobJson::new(&view, permit.role() >= Some(Role::Viewer)))
+    let intervals = call.app.settings.intervals;
+    let found = call.app.store.read(move |tx| {
+        let Some(view) = tx.job_view(id, &name)? else { return Ok(None) };
+        let why = tx.why_job(&view.job, &intervals)?;
+        Ok(Some((view, why)))
+    });
+    let (view, why) = found.await?.ok_or_else(Failure::not_found)?;
+    json(StatusCode::OK, &JobJson::new(&view, permit.role() >= Some(Role::Viewer)).because(why))
 }
 
 /// The job in the path.
@@ -107,9 +113,7 @@ pub async fn trigger(permit: Permit, call: Call) -> Answer {
     let (by, now) = (permit.user().to_owned(), call.app.clock.now());
     let id = call.app.store.write(move |tx| {
         let id = tx.create_manual_build(job.id, &by, now)?;
-        for input in tx.job_inputs(job.id)? {
-            tx.request_check(input.resource_id, now)?;
-        }
+        tx.request_checks_of_job(job.id, now)?;
         Ok(id)
     });
     let id = id.await?;

@@ -130,7 +130,7 @@ async fn check(shared: &Arc<Shared>, id: ResourceId, asked: bool) -> Result<()> 
         external_url: shared.settings.external_url.clone(),
         ..BuildEnv::default()
     };
-    let plan = Planner::new(&config, Default::default(), false).check(&row.config, None, asked, false);
+    let plan = Planner::new(&config, Default::default(), false).check(&row.config, None, asked, !row.check_deeply);
     let world = Arc::new(Ledger::loose(shared.clone(), env));
     let scope = Scope::new(world.clone(), Redactor::new(), CancellationToken::new());
     metrics::counter!("concourse_lidar_checks_started_total").increment(1);
@@ -142,16 +142,22 @@ async fn check(shared: &Arc<Shared>, id: ResourceId, asked: bool) -> Result<()> 
         _ => ("failure", ""),
     };
     metrics::counter!("concourse_lidar_checks_finished_total", "status" => status).increment(1);
-    ended(shared, id, requested, error.to_owned(), asked).await
+    ended(shared, (id, now), requested, error.to_owned(), asked).await
 }
 
-/// Writes down that a check has ended, and lets builds that waited for it go on.
-async fn ended(shared: &Arc<Shared>, id: ResourceId, requested: Time, error: String, asked: bool) -> Result<()> {
+/// Writes down that a check of a resource that began at that time has ended, and lets builds that waited for it go on.
+async fn ended(
+    shared: &Arc<Shared>,
+    (id, began): (ResourceId, Time),
+    requested: Time,
+    error: String,
+    asked: bool,
+) -> Result<()> {
     let now = shared.clock.now();
     shared
         .store
         .write(move |tx| {
-            tx.checked(id, &error, now)?;
+            tx.checked(id, &error, began, now)?;
             if asked {
                 tx.answer_check(id, requested)?;
                 tx.request_schedule_of_resource(id)?;

@@ -51,16 +51,22 @@ pub async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
         tracing::warn!(%error, "what an earlier server left on the runtime was not collected");
     }
     let wake = shared.wakes.gc.clone();
-    let collect = Collect { shared, forgotten: HashSet::new(), sizes: HashMap::new() };
-    each_wake(collect, wake, PERIOD, shutdown).await;
+    each_wake(Collect::new(shared), wake, PERIOD, shutdown).await;
 }
 
-struct Collect {
+/// See the module's doc.
+pub(super) struct Collect {
     shared: Arc<Shared>,
     /// Kept containers whose output was given back.
     forgotten: HashSet<String>,
     /// Bytes of fetched versions, which do not change.
     sizes: HashMap<String, u64>,
+}
+
+impl Collect {
+    pub(super) fn new(shared: Arc<Shared>) -> Collect {
+        Collect { shared, forgotten: HashSet::new(), sizes: HashMap::new() }
+    }
 }
 
 #[async_trait]

@@ -302,6 +302,12 @@ impl World for Ledger {
         Ok(())
     }
 
+    fn shares_history(&self, kind: &str) -> bool {
+        let own = |b: &crate::resource::bundle::Bundle| b.name == kind && b.unique_version_history;
+        let unique = native::find(kind).is_some_and(|n| n.unique_history()) || self.shared.bundles.iter().any(own);
+        self.shared.settings.share_histories && !unique
+    }
+
     fn default_interval(&self, resource: bool) -> Duration {
         if resource { self.shared.settings.check_interval } else { self.shared.settings.type_check_interval }
     }

@@ -7,16 +7,21 @@ pub mod feed;
 pub mod gc;
 mod ledger;
 mod locks;
+pub mod retention;
 pub mod schedule;
+#[cfg(test)]
+mod simulation;
 pub mod track;
 mod turns;
 mod values;
 
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 
 use crate::base::clock::Clock;
 use crate::base::hold::Hold;
@@ -43,6 +48,8 @@ pub struct Wakes {
     pub track: Wake,
     /// Something can be collected.
     pub gc: Wake,
+    /// A build has ended: older logs, or what it no longer sets, may go.
+    pub retention: Wake,
 }
 
 /// What the operator has set.
@@ -70,6 +77,10 @@ pub struct Settings {
     pub watch: disk::Watch,
     /// Containers being started at once.
     pub starts: usize,
+    /// Resources of equal type and source share one history within a team.
+    pub share_histories: bool,
+    /// What is kept for how long.
+    pub keeping: retention::Keeping,
 }
 
 /// What an engine is made of.
@@ -142,6 +153,7 @@ pub fn start(shared: &Arc<Shared>, shutdown: &Shutdown) {
     shutdown.spawn(track::run(shared.clone(), shutdown.clone()));
     shutdown.spawn(gc::run(shared.clone(), shutdown.clone()));
     shutdown.spawn(disk::run(shared.clone(), shutdown.clone()));
+    shutdown.spawn(retention::run(shared.clone(), shutdown.clone()));
 }
 
 /// One look at the tables that puts right what is wrong.
@@ -158,10 +170,15 @@ trait Pass: Send {
 /// told of and tried again: the tables have not changed.
 async fn each_wake<P: Pass>(mut pass: P, wake: Wake, period: Duration, shutdown: Shutdown) {
     loop {
-        let next = match pass.once().await {
-            Ok(next) => next.unwrap_or(period).min(period),
-            Err(error) => {
+        let next = match AssertUnwindSafe(pass.once()).catch_unwind().await {
+            Ok(Ok(next)) => next.unwrap_or(period).min(period),
+            Ok(Err(error)) => {
                 tracing::error!(%error, pass = P::NAME, "a pass failed; it is tried again");
+                Duration::from_secs(1)
+            }
+            // What it was about to do is still in the tables.
+            Err(_) => {
+                tracing::error!(pass = P::NAME, "a pass ended early; it is tried again");
                 Duration::from_secs(1)
             }
         };

@@ -28,15 +28,21 @@ const PERIOD: Duration = Duration::from_secs(10);
 /// next server takes them up.
 pub async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
     let wake = shared.wakes.track.clone();
-    let pass = Track { shared, running: HashMap::new(), tasks: JoinSet::new() };
-    each_wake(pass, wake, PERIOD, shutdown).await;
+    each_wake(Track::new(shared), wake, PERIOD, shutdown).await;
 }
 
-struct Track {
+/// See the module's doc.
+pub(super) struct Track {
     shared: Arc<Shared>,
     running: HashMap<BuildId, CancellationToken>,
     /// Dropped with the pass, which leaves the builds to the next server.
     tasks: JoinSet<BuildId>,
+}
+
+impl Track {
+    pub(super) fn new(shared: Arc<Shared>) -> Track {
+        Track { shared, running: HashMap::new(), tasks: JoinSet::new() }
+    }
 }
 
 #[async_trait]
@@ -153,6 +159,7 @@ async fn end(shared: &Arc<Shared>, id: BuildId, status: Status) -> crate::store:
     }
     shared.wakes.schedule.ring();
     shared.wakes.gc.ring();
+    shared.wakes.retention.ring();
     Ok(())
 }
 

@@ -38,7 +38,7 @@ pub async fn run(plan: &Plan, check: &CheckPlan, scope: &Scope) -> Result<LeafRe
     };
     let kind = scripts.as_ref().map_or(check.kind.as_str(), |(_, kind)| kind.as_str());
     let build = world.build();
-    let owner = check.resource.as_deref().map(|name| (build.pipeline_id, name));
+    let owner = check.resource.as_deref().filter(|_| !world.shares_history(kind)).map(|n| (build.pipeline_id, n));
     let key = scope_key(build.team_id, owner, kind, &source);
 
     let asked = world.now();

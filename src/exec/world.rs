@@ -143,6 +143,11 @@ pub trait World: Send + Sync {
     /// It ended with these versions, oldest first, or with an error's text.
     async fn end_check(&self, scope: ScopeId, answer: std::result::Result<Vec<Version>, String>) -> Result<()>;
 
+    /// Whether resources of that type with equal sources share one version history within their team.
+    fn shares_history(&self, _kind: &str) -> bool {
+        false
+    }
+
     /// How long a check is trusted where nothing else is said.
     fn default_interval(&self, resource: bool) -> std::time::Duration;
 

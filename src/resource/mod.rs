@@ -157,6 +157,11 @@ pub trait Native: Send + Sync {
     /// The type's name in pipelines, such as `git`.
     fn name(&self) -> &'static str;
 
+    /// Whether its versions say nothing about other resources of the same source, so that none are ever shared.
+    fn unique_history(&self) -> bool {
+        false
+    }
+
     /// Versions from `request.version` (included where it still exists) to the newest, oldest first; without a
     /// version only the newest.
     fn check(&self, request: &Request, env: &mut Env<'_>) -> Result<Vec<Version>, Failure>;

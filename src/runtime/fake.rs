@@ -1,8 +1,8 @@
 //! A runtime without containers, for tests of what drives one: files in memory, and processes that are words.
 //!
 //! A process is its arguments, one action each: `out:TEXT`, `err:TEXT`, `write:VOLUME PATH:FILE:TEXT`,
-//! `answer:JSON` (to standard output), `exit:N`, `hang` (until stopped), `lost:WHY`. Programs called `/opt/resource/…`
-//! take their actions from [`Fake::script`].
+//! `answer:JSON` (to standard output), `exit:N`, `hang` (until stopped), `hold` (until released or stopped), `lost:WHY`.
+//! Programs called `/opt/resource/…` take their actions from [`Fake::script`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -34,6 +34,18 @@ struct Ran {
     outputs: Mutex<Vec<Output>>,
     more: Notify,
     stopped: Notify,
+    held: Mutex<Held>,
+    released: Notify,
+}
+
+/// Where a process is that waits to be released.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Held {
+    #[default]
+    No,
+    Yes,
+    /// With this exit status; lost with its container where it is negative.
+    Released(i32),
 }
 
 /// See the module's doc. Clones share it.
@@ -58,6 +70,21 @@ impl Fake {
     /// Every process that was started, in order.
     pub fn started(&self) -> Vec<(ContainerHandle, ContainerSpec)> {
         self.state().started.clone()
+    }
+
+    /// The containers whose processes wait to be released.
+    pub fn held(&self) -> Vec<ContainerHandle> {
+        let state = self.state();
+        let held = state.containers.iter().filter(|(_, ran)| ran.hold() == Held::Yes);
+        held.map(|(handle, _)| handle.clone()).collect()
+    }
+
+    /// Lets a held process exit with this status, or be lost with its container where it is negative.
+    pub fn release(&self, container: &ContainerHandle, status: i32) {
+        if let Some(ran) = self.state().containers.get(container) {
+            *ran.held.lock().unwrap_or_else(PoisonError::into_inner) = Held::Released(status);
+            ran.released.notify_one();
+        }
     }
 
     /// A file of a volume.
@@ -112,6 +139,21 @@ async fn act(fake: Fake, spec: ContainerSpec, actions: Vec<String>, ran: Arc<Ran
                 status = 143;
                 break;
             }
+            "hold" => {
+                *ran.held.lock().unwrap_or_else(PoisonError::into_inner) = Held::Yes;
+                tokio::select! {
+                    () = ran.released.notified() => {}
+                    () = ran.stopped.notified() => {}
+                }
+                status = match std::mem::take(&mut *ran.held.lock().unwrap_or_else(PoisonError::into_inner)) {
+                    Held::Released(lost @ ..0) => {
+                        return ran.tell(Output::Lost(format!("the container is gone ({lost})")));
+                    }
+                    Held::Released(status) => status,
+                    Held::Yes | Held::No => 143,
+                };
+                break;
+            }
             "lost" => return ran.tell(Output::Lost(rest.to_owned())),
             _ => {}
         }
@@ -120,6 +162,10 @@ async fn act(fake: Fake, spec: ContainerSpec, actions: Vec<String>, ran: Arc<Ran
 }
 
 impl Ran {
+    fn hold(&self) -> Held {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn tell(&self, output: Output) {
         self.outputs.lock().unwrap_or_else(PoisonError::into_inner).push(output);
         self.more.notify_waiters();

@@ -16,7 +16,7 @@ pub struct Queue {
     /// How many builds may run at a time in its serial groups; 0 means any number.
     pub limit: usize,
     /// Builds of its serial groups that hold a slot: those that run, and those that wait with one.
-    pub holding: usize,
+    pub holding: Vec<BuildId>,
     /// Whether every input has a version.
     pub determined: bool,
     /// The job's waiting builds, in any order.
@@ -72,9 +72,10 @@ pub struct Source {
     pub resource: ResourceId,
     /// Whether it triggers the job.
     pub trigger: bool,
-    /// When its last check ended; none if it has no history yet.
-    pub checked: Option<Time>,
-    /// When its next check is due; none if it is only checked when asked.
+    /// When the last check that has ended began; none if there was none.
+    pub began: Option<Time>,
+    /// When its next check is due, at the end of the last one if it is only checked when wanted; none if it has no
+    /// history yet.
     pub next_check: Option<Time>,
 }
 
@@ -87,15 +88,21 @@ pub enum Inputs {
     Of(BuildId),
 }
 
-/// Why the first waiting build does not start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why a waiting build does not start.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Blocked {
     /// The job or its pipeline is paused.
     Paused,
-    /// Its serial groups have no free slot, or another build is before it.
-    MaxRunning,
+    /// These builds hold all slots of its serial groups.
+    Full(Vec<BuildId>),
+    /// This build wants the same slot and was there before.
+    Behind(BuildId),
     /// Some input has no version.
     NoInputs,
+    /// These resources are being checked for it.
+    Checks(Vec<ResourceId>),
+    /// It repeats a build that never had its inputs.
+    NothingToRepeat,
 }
 
 /// What is to be done next.
@@ -122,8 +129,7 @@ pub struct Admission {
 
 /// Decides the next step.
 pub fn admit(queue: &Queue) -> Admission {
-    let mut waiting: Vec<&Pending> = queue.pending.iter().collect();
-    waiting.sort_by_key(|p| p.turn());
+    let waiting = queue.waiting();
     if let Some(aborted) = waiting.iter().find(|p| p.aborted || queue.gone) {
         return Admission { scheduled: Vec::new(), step: Step::Abort(aborted.build) };
     }
@@ -133,11 +139,11 @@ pub fn admit(queue: &Queue) -> Admission {
     let mut scheduled = Vec::new();
     for (index, build) in waiting.iter().enumerate() {
         if !build.scheduled {
-            if let Some(blocked) = blocked(queue, &waiting[index..], scheduled.len()) {
+            if let Some(blocked) = blocked(queue, &waiting[index..], &scheduled) {
                 let resources = unchecked(queue, build);
                 let step = match blocked {
                     // Its checks need not wait for the slot.
-                    Blocked::MaxRunning if !resources.is_empty() => {
+                    Blocked::Full(_) | Blocked::Behind(_) | Blocked::Checks(_) if !resources.is_empty() => {
                         Step::Check { build: build.build, resources, forced: build.manual }
                     }
                     _ => Step::Rest(Some(blocked)),
@@ -166,22 +172,67 @@ pub fn admit(queue: &Queue) -> Admission {
     Admission { scheduled, step: Step::Rest(None) }
 }
 
+/// Why a waiting build does not start: by the same rule, for people. `None` if it does with the next look at its job.
+pub fn why_not(queue: &Queue, build: BuildId) -> Option<Blocked> {
+    let waiting = queue.waiting();
+    let place = waiting.iter().position(|p| p.build == build)?;
+    if waiting[place].aborted || queue.gone {
+        return None;
+    }
+    if queue.paused {
+        return Some(Blocked::Paused);
+    }
+    if waiting[place].rerun_of.is_some_and(|(_, ready)| !ready) {
+        return Some(Blocked::NothingToRepeat);
+    }
+    // Reruns that can never start stand in nobody's way.
+    let ahead = waiting[..place].iter().find(|p| !p.aborted && p.rerun_of.is_none_or(|(_, ready)| ready));
+    if let Some(first) = ahead {
+        return Some(Blocked::Behind(first.build));
+    }
+    let pending = waiting[place];
+    if !pending.scheduled
+        && let Some(blocked @ (Blocked::Full(_) | Blocked::Behind(_))) = blocked(queue, &waiting[place..], &[])
+    {
+        return Some(blocked);
+    }
+    match unchecked(queue, pending) {
+        resources if !resources.is_empty() => Some(Blocked::Checks(resources)),
+        _ if pending.rerun_of.is_none() && !queue.determined => Some(Blocked::NoInputs),
+        _ => None,
+    }
+}
+
+impl Queue {
+    /// The waiting builds in the order they start: reruns in the turn of what they repeat.
+    fn waiting(&self) -> Vec<&Pending> {
+        let mut waiting: Vec<&Pending> = self.pending.iter().collect();
+        waiting.sort_by_key(|p| p.turn());
+        waiting
+    }
+}
+
 /// Why the first of these builds, which has no slot, does not get one.
-fn blocked(queue: &Queue, waiting: &[&Pending], taken: usize) -> Option<Blocked> {
+fn blocked(queue: &Queue, waiting: &[&Pending], taken: &[BuildId]) -> Option<Blocked> {
     let first = waiting.first()?;
     if queue.limit == 0 {
         return None;
     }
-    let before = queue.rivals.iter().any(|r| {
-        !r.paused && (r.determined || r.rerun_of.is_some()) && (r.rerun_of.unwrap_or(r.build), r.build) < first.turn()
-    });
+    if queue.holding.len() + taken.len() >= queue.limit {
+        return Some(Blocked::Full(queue.holding.iter().chain(taken).copied().collect()));
+    }
+    let turn = |r: &&Rival| (r.rerun_of.unwrap_or(r.build), r.build);
+    let may_start = |r: &&Rival| !r.paused && (r.determined || r.rerun_of.is_some());
+    let before = queue.rivals.iter().filter(may_start).min_by_key(turn).filter(|r| turn(r) < first.turn());
     // A build that repeats another has its versions; its job's other inputs do not matter.
     let ready = queue.determined || first.rerun_of.is_some();
-    match (queue.holding + taken >= queue.limit || before, ready) {
-        (true, _) => Some(Blocked::MaxRunning),
-        (false, false) if unchecked(queue, first).is_empty() => Some(Blocked::NoInputs),
-        (false, false) => Some(Blocked::MaxRunning),
-        (false, true) => None,
+    match (before, ready) {
+        (Some(before), _) => Some(Blocked::Behind(before.build)),
+        (None, true) => None,
+        (None, false) => match unchecked(queue, first) {
+            resources if resources.is_empty() => Some(Blocked::NoInputs),
+            resources => Some(Blocked::Checks(resources)),
+        },
     }
 }
 
@@ -192,9 +243,9 @@ fn unchecked(queue: &Queue, build: &Pending) -> Vec<ResourceId> {
     }
     let stale = |s: &&Source| {
         if build.manual {
-            s.checked.is_none_or(|at| at < build.created_at)
+            s.began.is_none_or(|at| at < build.created_at)
         } else {
-            !s.trigger && s.checked.is_some() && s.next_check.is_some_and(|at| at < build.created_at)
+            !s.trigger && s.next_check.is_some_and(|at| at < build.created_at)
         }
     };
     let mut resources: Vec<_> = queue.sources.iter().filter(stale).map(|s| s.resource).collect();
@@ -226,8 +277,12 @@ mod tests {
         Queue { determined: true, pending, ..Queue::default() }
     }
 
-    fn source(resource: i64, trigger: bool, checked: Option<i64>, next_check: Option<i64>) -> Source {
-        Source { resource: ResourceId(resource), trigger, checked: checked.map(Time), next_check: next_check.map(Time) }
+    fn source(resource: i64, trigger: bool, began: Option<i64>, next_check: Option<i64>) -> Source {
+        Source { resource: ResourceId(resource), trigger, began: began.map(Time), next_check: next_check.map(Time) }
+    }
+
+    fn holding(n: i64) -> Vec<BuildId> {
+        (1..=n).map(BuildId).collect()
     }
 
     fn rival(build: i64, paused: bool, determined: bool) -> Rival {
@@ -262,12 +317,16 @@ mod tests {
                 Step::Abort(BuildId(6)),
             ),
             ("an archived pipeline aborts", Queue { gone: true, ..queue(vec![pending(5)]) }, Step::Abort(BuildId(5))),
-            ("no slot", Queue { holding: 1, ..serial(queue(vec![pending(5)])) }, blocked(Blocked::MaxRunning)),
-            ("two slots", Queue { limit: 2, holding: 1, ..queue(vec![pending(5)]) }, start(5)),
+            (
+                "no slot",
+                Queue { holding: holding(1), ..serial(queue(vec![pending(5)])) },
+                blocked(Blocked::Full(holding(1))),
+            ),
+            ("two slots", Queue { limit: 2, holding: holding(1), ..queue(vec![pending(5)]) }, start(5)),
             (
                 "another job was first",
                 Queue { rivals: vec![rival(4, false, true)], ..serial(queue(vec![pending(5)])) },
-                blocked(Blocked::MaxRunning),
+                blocked(Blocked::Behind(BuildId(4))),
             ),
             (
                 "another job came later",
@@ -296,7 +355,7 @@ mod tests {
                     sources: vec![
                         source(1, true, Some(99), Some(999)),
                         source(2, false, None, None),
-                        source(3, true, Some(100), None),
+                        source(3, true, Some(100), Some(160)),
                     ],
                     ..queue(vec![manual.clone()])
                 },
@@ -315,8 +374,27 @@ mod tests {
                 check(5, &[2], false),
             ),
             (
+                "by itself: what was never checked has nothing to wait for",
+                Queue { sources: vec![source(1, false, None, None)], ..queue(vec![pending(5)]) },
+                start(5),
+            ),
+            (
+                "by itself: what is only checked when wanted is wanted now",
+                Queue { sources: vec![source(1, false, Some(50), Some(51))], ..queue(vec![pending(5)]) },
+                check(5, &[1], false),
+            ),
+            (
+                "a rerun waits for no check",
+                Queue { sources: vec![source(1, false, Some(1), Some(61))], ..queue(vec![rerun(9, 2, true)]) },
+                Step::Start { build: BuildId(9), inputs: Inputs::Of(BuildId(2)) },
+            ),
+            (
                 "by hand without a slot: its checks need not wait",
-                Queue { holding: 1, sources: vec![source(1, true, None, None)], ..serial(queue(vec![manual])) },
+                Queue {
+                    holding: holding(1),
+                    sources: vec![source(1, true, None, None)],
+                    ..serial(queue(vec![manual]))
+                },
                 check(5, &[1], true),
             ),
         ] {
@@ -330,8 +408,62 @@ mod tests {
         let mut q = Queue { limit: 1, sources, ..queue(vec![pending(5), pending(6)]) };
         assert_eq!(admit(&q), Admission { scheduled: vec![BuildId(5)], step: check(5, &[1], false) });
         q.pending[0].scheduled = true;
-        q.holding = 1;
+        q.holding = vec![BuildId(5)];
         q.sources.clear();
         assert_eq!(admit(&q), Admission { scheduled: vec![], step: start(5) });
+    }
+
+    #[test]
+    fn every_waiting_build_says_why() {
+        let manual = |build| Pending { manual: true, ..pending(build) };
+        let sources = vec![source(1, true, Some(99), Some(999))];
+        for (what, queue, build, why) in [
+            ("nothing is in its way", queue(vec![pending(5)]), 5, None),
+            ("it is being stopped", queue(vec![Pending { aborted: true, ..pending(5) }]), 5, None),
+            ("paused", Queue { paused: true, ..queue(vec![pending(5)]) }, 5, Some(Blocked::Paused)),
+            ("one of its own job", queue(vec![pending(5), pending(6)]), 6, Some(Blocked::Behind(BuildId(5)))),
+            (
+                "a rerun of an older one",
+                queue(vec![pending(5), rerun(6, 2, true)]),
+                5,
+                Some(Blocked::Behind(BuildId(6))),
+            ),
+            ("never had inputs", queue(vec![rerun(6, 2, false)]), 6, Some(Blocked::NothingToRepeat)),
+            ("what cannot start is in no way", queue(vec![rerun(6, 2, false), pending(7)]), 7, None),
+            (
+                "full",
+                Queue { limit: 2, holding: holding(2), ..queue(vec![pending(5)]) },
+                5,
+                Some(Blocked::Full(holding(2))),
+            ),
+            (
+                "it has its slot and waits for a check",
+                Queue {
+                    limit: 1,
+                    holding: vec![BuildId(5)],
+                    sources: sources.clone(),
+                    ..queue(vec![Pending { scheduled: true, ..manual(5) }])
+                },
+                5,
+                Some(Blocked::Checks(vec![ResourceId(1)])),
+            ),
+            (
+                "a check may bring what it lacks",
+                Queue { determined: false, limit: 1, sources, ..queue(vec![manual(5)]) },
+                5,
+                Some(Blocked::Checks(vec![ResourceId(1)])),
+            ),
+            ("versions", Queue { determined: false, limit: 1, ..queue(vec![pending(5)]) }, 5, Some(Blocked::NoInputs)),
+        ] {
+            assert_eq!(why_not(&queue, BuildId(build)), why, "{what}");
+            // Who asks what is next hears the same.
+            match (admit(&queue).step, &why) {
+                (Step::Rest(Some(blocked)), Some(why)) if queue.pending.len() == 1 => {
+                    assert_eq!(blocked, *why, "{what}")
+                }
+                (Step::Start { build: first, .. }, None) => assert_eq!(first, BuildId(build), "{what}"),
+                _ => {}
+            }
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Whether there must be a build.
 
-use super::snapshot::{Chosen, Input};
+use super::input::{Chosen, Input};
 
 /// What a job's next inputs ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -74,22 +74,50 @@ pub fn interval(every: Option<Duration>, webhook: bool, intervals: &Intervals) -
     })
 }
 
+/// When a resource is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Not as long as its pipeline is paused or archived.
+    Paused,
+    /// Now, since somebody has asked.
+    Asked,
+    /// Now, since its interval has passed, or it never was.
+    Due,
+    /// Then.
+    At(Time),
+    /// When somebody asks, or a build gets it.
+    WhenWanted,
+    /// The same, because it says `check_every: never`.
+    Never,
+}
+
+/// Decides about one resource.
+pub fn standing(now: Time, w: &Watch, intervals: &Intervals) -> Standing {
+    match (w.paused, w.requested, interval(w.every, w.webhook, intervals)) {
+        (true, _, _) => Standing::Paused,
+        (_, true, _) => Standing::Asked,
+        (_, _, None) => Standing::Never,
+        (_, _, Some(_)) if !is_watched(w) => Standing::WhenWanted,
+        (_, _, Some(interval)) => match w.checked.map(|at| at.plus(interval)) {
+            Some(at) if at > now => Standing::At(at),
+            _ => Standing::Due,
+        },
+    }
+}
+
 /// Decides.
 pub fn due(now: Time, watched: &[Watch], intervals: &Intervals) -> Due {
     let mut due = Due::default();
     let mut regular = Vec::new();
-    for w in watched.iter().filter(|w| !w.paused) {
-        if w.requested {
-            due.now.push(w.resource);
-            continue;
-        }
-        let Some(interval) = interval(w.every, w.webhook, intervals).filter(|_| is_watched(w)) else { continue };
-        match w.checked.map(|at| at.plus(interval)) {
-            Some(at) if at > now => {
-                let wake = at.plus(slack(interval));
+    for w in watched {
+        match standing(now, w, intervals) {
+            Standing::Asked => due.now.push(w.resource),
+            Standing::Due => regular.push((w.checked, w.resource)),
+            Standing::At(at) => {
+                let wake = at.plus(slack(at.since(w.checked.unwrap_or(now))));
                 due.next = Some(due.next.map_or(wake, |next| next.min(wake)));
             }
-            at => regular.push((at, w.resource)),
+            Standing::Paused | Standing::WhenWanted | Standing::Never => {}
         }
     }
     // Those that have waited longest first.

@@ -6,11 +6,15 @@ pub mod admit;
 pub mod demand;
 pub mod due;
 mod group;
+pub mod history;
+pub mod input;
+pub mod memory;
 #[cfg(test)]
 pub(crate) mod model;
+#[cfg(test)]
+mod naive;
 pub mod resolve;
-pub mod snapshot;
+pub mod retention;
 pub mod turn;
 
 pub use resolve::resolve;
-pub use snapshot::Snapshot;

@@ -2,11 +2,15 @@
 //! combination whether a set of inputs can be satisfied. The measure for the resolver, and for the queries.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 
 use proptest::prelude::*;
 
+use super::history::{Heard, Held, History, Holding, News, Place, Walk};
+use super::input::{Chosen, Decision, Input, Picked, Reason, Resolution};
+use super::memory::Memory;
+use super::naive::{self, Naive};
 use super::resolve;
-use super::snapshot::{Chosen, Facts, Held, Input, Page, Picked, Place, Resolution, Snapshot, Vouching, Walk};
 use crate::base::id::{BuildId, JobId, ResourceId};
 use crate::base::version::Version;
 
@@ -16,6 +20,8 @@ pub const OWN: JobId = JobId(1);
 pub const UPSTREAM: std::ops::RangeInclusive<i64> = 2..=4;
 /// Resources of the world.
 pub const RESOURCES: std::ops::RangeInclusive<i64> = 1..=2;
+/// The job's inputs, two of them of one resource.
+pub const INPUTS: [(&str, i64); 3] = [("r1", 1), ("r2", 2), ("also r1", 1)];
 /// Versions that builds may hold; the last is in no history any more.
 pub const VERSIONS: std::ops::RangeInclusive<i64> = 1..=4;
 
@@ -44,20 +50,20 @@ pub fn version(n: i64) -> Version {
 }
 
 impl World {
-    fn known(v: i64) -> bool {
+    pub fn known(v: i64) -> bool {
         v < *VERSIONS.end()
     }
 
-    fn enabled(&self, resource: i64, v: i64) -> bool {
+    pub fn enabled(&self, resource: i64, v: i64) -> bool {
         Self::known(v) && !self.disabled.contains(&(resource, v))
     }
 
-    fn place(&self, index: usize) -> Place {
+    pub fn place(&self, index: usize) -> Place {
         let origin = self.builds[index].rerun_of.unwrap_or(index);
         Place { origin: BuildId(origin as i64 + 1), build: BuildId(index as i64 + 1) }
     }
 
-    fn holds(&self, index: usize) -> Vec<(i64, i64)> {
+    pub fn holds(&self, index: usize) -> Vec<(i64, i64)> {
         let b = &self.builds[index];
         let mut holds: Vec<(i64, i64)> = Vec::new();
         for r in RESOURCES {
@@ -74,14 +80,14 @@ impl World {
     }
 
     /// Newest first.
-    fn succeeded(&self, job: JobId) -> Vec<usize> {
+    pub fn succeeded(&self, job: JobId) -> Vec<usize> {
         let mut of_job: Vec<usize> =
             (0..self.builds.len()).filter(|i| self.builds[*i].job == job.0 && self.builds[*i].succeeded).collect();
         of_job.sort_by_key(|i| std::cmp::Reverse(self.place(*i)));
         of_job
     }
 
-    fn newest_used(&self, resource: i64) -> Option<i64> {
+    pub fn newest_used(&self, resource: i64) -> Option<i64> {
         let own = self.builds.iter().filter(|b| b.job == OWN.0);
         own.filter_map(|b| b.inputs.get(&resource)).copied().filter(|v| Self::known(*v)).max()
     }
@@ -90,82 +96,33 @@ impl World {
         v.map(|v| Picked::from(version(v)))
     }
 
-    /// Answers a question by looking at everything.
-    pub fn answer(&self, page: &Page) -> Facts {
-        match page {
-            Page::Latest(r) => Facts::Version(self.picked(VERSIONS.rev().find(|v| self.enabled(r.0, *v)))),
-            Page::Pinned(_, pin) => {
-                Facts::Version(self.picked(VERSIONS.rev().find(|v| Self::known(*v) && version(*v).contains(pin))))
-            }
-            Page::Every(r) => {
-                let used = self.newest_used(r.0).unwrap_or(i64::MAX);
-                let mut newer = VERSIONS.filter(|v| *v > used && self.enabled(r.0, *v));
-                let next = newer.next().or_else(|| VERSIONS.rev().find(|v| *v <= used && self.enabled(r.0, *v)));
-                Facts::Every(self.picked(next).map(|p| (p, newer.next().is_some())))
-            }
-            Page::Seen { input, resource, digest } => Facts::Seen(self.builds.iter().any(|b| {
-                // Inputs are named for their resource here.
-                let v = b.inputs.get(&resource.0);
-                b.job == OWN.0 && *input == name(resource.0) && v.is_some_and(|v| version(*v).digest() == *digest)
-            })),
-            Page::LastUsed(r) => {
-                let Some(used) = self.newest_used(r.0) else { return Facts::LastUsed(None) };
-                let own = |i: &usize| self.builds[*i].job == OWN.0 && self.builds[*i].inputs.get(&r.0) == Some(&used);
-                let Some(build) = (0..self.builds.len()).rev().find(own) else { return Facts::LastUsed(None) };
-                let mut last: BTreeMap<JobId, Place> = BTreeMap::new();
-                for from in &self.builds[build].from {
-                    let (job, place) = (JobId(self.builds[*from].job), self.place(*from));
-                    last.entry(job).and_modify(|p| *p = place.max(*p)).or_insert(place);
-                }
-                Facts::LastUsed(Some(last))
-            }
-            Page::Builds { job, holding, walk, limit } => {
-                let mut all = self.succeeded(*job);
-                all.retain(|i| {
-                    let holds: BTreeSet<_> =
-                        self.holds(*i).into_iter().map(|(r, v)| (ResourceId(r), version(v).digest())).collect();
-                    holding.is_subset(&holds)
-                });
-                match walk {
-                    Walk::Down => {}
-                    Walk::DownFrom(p) => all.retain(|i| self.place(*i) <= *p),
-                    Walk::DownBelow(p) => all.retain(|i| self.place(*i) < *p),
-                    Walk::UpAbove(p) => {
-                        all.retain(|i| self.place(*i) > *p);
-                        all.reverse();
-                    }
-                }
-                let more = all.len() > *limit;
-                let builds = all.into_iter().take(*limit).map(|i| self.vouching(i)).collect();
-                Facts::Builds { builds, more }
-            }
+    /// The upstream builds of the newest own build with the newest version.
+    pub fn last_used(&self, resource: i64) -> Option<BTreeMap<JobId, Place>> {
+        let used = self.newest_used(resource)?;
+        let own = |i: &usize| self.builds[*i].job == OWN.0 && self.builds[*i].inputs.get(&resource) == Some(&used);
+        let build = (0..self.builds.len()).rev().find(own)?;
+        let mut last: BTreeMap<JobId, Place> = BTreeMap::new();
+        for from in &self.builds[build].from {
+            let (job, place) = (JobId(self.builds[*from].job), self.place(*from));
+            last.entry(job).and_modify(|p| *p = place.max(*p)).or_insert(place);
         }
-    }
-
-    fn vouching(&self, index: usize) -> Vouching {
-        let wanted: BTreeSet<i64> = self.inputs.iter().map(|i| i.resource.0).collect();
-        let holds = self.holds(index).into_iter().filter(|(r, _)| wanted.contains(r)).map(|(r, v)| Held {
-            resource: ResourceId(r),
-            picked: version(v).into(),
-            known: Self::known(v),
-            disabled: self.disabled.contains(&(r, v)),
-        });
-        Vouching { place: self.place(index), holds: holds.collect() }
+        Some(last)
     }
 
     /// What the resolver says of this world.
     pub fn resolve(&self) -> Resolution {
-        let mut snapshot = Snapshot::new(self.inputs.clone());
-        for _ in 0..10_000 {
-            match resolve(&snapshot) {
-                Resolution::Need(page) => {
-                    let facts = self.answer(&page);
-                    snapshot.learn(page, facts);
-                }
-                found => return found,
-            }
-        }
-        panic!("the resolver does not come to an end");
+        self.decide(&BTreeMap::new()).resolution
+    }
+
+    /// The same, knowing what it remembered.
+    pub fn decide(&self, memories: &BTreeMap<String, Memory>) -> Decision {
+        let Ok(decision) = resolve(&self.inputs, &mut Asked { world: self, questions: 0 }, memories);
+        decision
+    }
+
+    /// As it was when it had so many builds.
+    fn at(&self, builds: usize) -> World {
+        World { builds: self.builds[..builds].to_vec(), ..self.clone() }
     }
 
     /// Whether a succeeded build of the job gives exactly these versions to the inputs that must have passed it.
@@ -220,6 +177,102 @@ impl World {
     }
 }
 
+/// The world as the resolver asks for it.
+struct Asked<'a> {
+    world: &'a World,
+    questions: usize,
+}
+
+impl History for Asked<'_> {
+    type Error = Infallible;
+
+    fn latest(&mut self, r: ResourceId) -> Result<Option<Picked>, Infallible> {
+        Ok(self.world.picked(VERSIONS.rev().find(|v| self.world.enabled(r.0, *v))))
+    }
+
+    fn every(&mut self, r: ResourceId) -> Result<Option<(Picked, bool)>, Infallible> {
+        let w = self.world;
+        let used = w.newest_used(r.0).unwrap_or(i64::MAX);
+        let mut newer = VERSIONS.filter(|v| *v > used && w.enabled(r.0, *v));
+        let next = newer.next().or_else(|| VERSIONS.rev().find(|v| *v <= used && w.enabled(r.0, *v)));
+        Ok(w.picked(next).map(|p| (p, newer.next().is_some())))
+    }
+
+    fn pinned(&mut self, _: ResourceId, pin: &Version) -> Result<Option<Picked>, Infallible> {
+        Ok(self.world.picked(VERSIONS.rev().find(|v| World::known(*v) && version(*v).contains(pin))))
+    }
+
+    fn seen(&mut self, input: &str, resource: ResourceId, digest: &str) -> Result<bool, Infallible> {
+        Ok(self.world.builds.iter().any(|b| {
+            // Inputs of builds are named for their resource here.
+            let v = b.inputs.get(&resource.0);
+            b.job == OWN.0 && input == name(resource.0) && v.is_some_and(|v| version(*v).digest() == digest)
+        }))
+    }
+
+    fn last_used(&mut self, r: ResourceId) -> Result<Option<BTreeMap<JobId, Place>>, Infallible> {
+        Ok(self.world.last_used(r.0))
+    }
+
+    fn builds(
+        &mut self,
+        job: JobId,
+        holding: &Holding,
+        walk: Walk,
+        limit: usize,
+    ) -> Result<(Vec<Place>, bool), Infallible> {
+        self.questions += 1;
+        assert!(self.questions < 20_000, "the resolver does not come to an end");
+        let w = self.world;
+        let mut all = w.succeeded(job);
+        all.retain(|i| {
+            let holds: Holding = w.holds(*i).into_iter().map(|(r, v)| (ResourceId(r), version(v).digest())).collect();
+            holding.is_subset(&holds)
+        });
+        match walk {
+            Walk::Down => {}
+            Walk::DownFrom(p) => all.retain(|i| w.place(*i) <= p),
+            Walk::DownBelow(p) => all.retain(|i| w.place(*i) < p),
+            Walk::DownAbove(below, p) => all.retain(|i| w.place(*i) > p && below.is_none_or(|b| w.place(*i) < b)),
+            Walk::UpAbove(p) => {
+                all.retain(|i| w.place(*i) > p);
+                all.reverse();
+            }
+        }
+        let more = all.len() > limit;
+        Ok((all.into_iter().take(limit).map(|i| w.place(i)).collect(), more))
+    }
+
+    fn holds(&mut self, build: BuildId) -> Result<Vec<Held>, Infallible> {
+        let w = self.world;
+        let wanted: BTreeSet<i64> = w.inputs.iter().map(|i| i.resource.0).collect();
+        let holds = w.holds(build.0 as usize - 1).into_iter().filter(|(r, _)| wanted.contains(r)).map(|(r, v)| Held {
+            resource: ResourceId(r),
+            picked: Picked::from(version(v)).into(),
+            known: World::known(v),
+            disabled: w.disabled.contains(&(r, v)),
+        });
+        Ok(holds.collect())
+    }
+
+    fn news(&mut self, heard: &Heard) -> Result<News, Infallible> {
+        let mut news = News::default();
+        for (&job, &count) in heard {
+            let mut all: Vec<_> = self.world.succeeded(job);
+            all.sort_unstable();
+            news.heard.insert(job, all.len() as i64);
+            if let Ok(count) = usize::try_from(count) {
+                news.builds.extend(all[count..].iter().map(|i| (job, self.world.place(*i))));
+            }
+        }
+        Ok(news)
+    }
+
+    fn basis(&mut self, _: &BTreeSet<ResourceId>) -> Result<String, Infallible> {
+        Ok(String::new())
+    }
+}
+
 /// The input of a resource is named for it.
 pub fn name(resource: i64) -> String {
     format!("r{resource}")
@@ -258,7 +311,7 @@ pub fn world(every: bool, twice: bool) -> impl Strategy<Value = World> {
     let passed = proptest::collection::btree_set(UPSTREAM.prop_map(JobId), 0..=3);
     let pin = proptest::option::weighted(0.15, VERSIONS);
     let input = (passed, any::<bool>(), pin);
-    let inputs = proptest::collection::vec(input, RESOURCES.count()..=RESOURCES.count());
+    let inputs = proptest::collection::vec(input, INPUTS.len()..=INPUTS.len());
     let builds = proptest::collection::vec(built(usize::from(twice) * 2), 0..14);
     let disabled = proptest::collection::btree_set((RESOURCES, VERSIONS), 0..=2);
     (builds, disabled, inputs).prop_map(move |(mut builds, disabled, inputs)| {
@@ -271,8 +324,8 @@ pub fn world(every: bool, twice: bool) -> impl Strategy<Value = World> {
             own.from
                 .retain(|from| own.job == OWN.0 && before.get(*from).is_some_and(|f| f.job != OWN.0 && f.succeeded));
         }
-        let inputs = inputs.into_iter().zip(RESOURCES).map(|((passed, wants, pin), resource)| Input {
-            name: name(resource),
+        let inputs = inputs.into_iter().zip(INPUTS).map(|((passed, wants, pin), (name, resource))| Input {
+            name: name.to_owned(),
             resource: ResourceId(resource),
             passed,
             trigger: true,
@@ -302,7 +355,55 @@ proptest! {
                 let group_lacks = lacking.iter().any(|l| world.inputs.iter().any(|i| i.name == l.input && !i.passed.is_empty()));
                 prop_assert!(!group_lacks || !satisfiable, "{lacking:?}");
             }
-            Resolution::Need(page) => prop_assert!(false, "{page:?}"),
+        }
+    }
+
+    #[test]
+    fn says_what_trying_everything_in_order_says(world in prop_oneof![world(true, false), world(true, true), full_world()]) {
+        let naive: Vec<Naive> = naive::solve(&world);
+        let (chosen, lacking, again) = match world.resolve() {
+            Resolution::Ready { chosen, run_again } => (chosen, vec![], Some(run_again)),
+            Resolution::Missing { chosen, lacking } => (chosen, lacking, None),
+        };
+        for (input, expected) in world.inputs.iter().zip(&naive) {
+            match expected {
+                Ok(found) => {
+                    let chosen = chosen.iter().find(|c| c.input == input.name);
+                    let got = chosen.map(|c| (c.picked.version.clone(), c.from_builds.iter().map(|b| b.0).collect()));
+                    prop_assert_eq!(got, Some((version(found.version), found.from.clone())), "{}", input.name);
+                }
+                Err(reason) => {
+                    let lacking = lacking.iter().find(|l| l.input == input.name).map(|l| &l.reason);
+                    prop_assert_eq!(lacking, Some(reason), "{}", input.name);
+                }
+            }
+        }
+        let all: Option<Vec<_>> = naive.iter().map(|n| n.as_ref().ok().map(|n| n.more)).collect();
+        prop_assert_eq!(again, all.map(|more| more.contains(&true)));
+    }
+
+    #[test]
+    fn what_is_remembered_changes_no_answer(world in prop_oneof![world(true, false), world(true, true), full_world()]) {
+        let mut memories = BTreeMap::new();
+        for builds in 0..=world.builds.len() {
+            let world = world.at(builds);
+            let decision = world.decide(&memories);
+            prop_assert_eq!(&decision.resolution, &world.resolve());
+            memories = decision.memories;
+        }
+    }
+
+    #[test]
+    fn the_missing_say_how_far_the_jobs_they_must_pass_have_come(world in world(true, false)) {
+        if let Resolution::Missing { lacking, .. } = world.resolve() {
+            for l in lacking.iter().filter(|l| l.reason == Reason::NoSatisfiableBuilds) {
+                let input = world.inputs.iter().find(|i| i.name == l.input).unwrap();
+                prop_assert_eq!(l.passages.iter().map(|p| p.job).collect::<BTreeSet<_>>(), input.passed.clone());
+                for passage in &l.passages {
+                    let newest = world.succeeded(passage.job).first().map(|i| *i as i64 + 1);
+                    prop_assert_eq!(passage.build.map(|b| b.0), newest);
+                }
+            }
         }
     }
 

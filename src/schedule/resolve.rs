@@ -1,13 +1,12 @@
 //! Which version each input of a job's next build gets.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::group::Group;
-use super::snapshot::{Chosen, Facts, Input, Lacking, Page, Picked, Reason, Resolution, Snapshot};
+use super::history::History;
+use super::input::{Chosen, Decision, Input, Lacking, Picked, Reason, Resolution};
+use super::memory::Memory;
 use crate::base::id::{BuildId, JobId};
-
-/// What stops the resolver half way: a page of history that it has not read.
-pub(super) type Need = Box<Page>;
 
 /// A version for one input, before it is known whether it is new.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,38 +16,55 @@ pub(super) struct Answer {
     pub has_next: bool,
 }
 
-/// Says which version each input gets, why there is none, or what must be read to say so.
-pub fn resolve(snapshot: &Snapshot) -> Resolution {
-    try_resolve(snapshot).unwrap_or_else(|page| Resolution::Need(*page))
-}
-
-fn try_resolve(snapshot: &Snapshot) -> Result<Resolution, Need> {
-    let mut answers: Vec<Option<Result<Answer, Reason>>> = vec![None; snapshot.inputs.len()];
-    for (index, input) in snapshot.inputs.iter().enumerate().filter(|(_, i)| i.passed.is_empty()) {
-        answers[index] = Some(alone(snapshot, input)?);
+/// Says which version each input gets or why there is none. `memories` are those of the last decision about the job.
+pub fn resolve<H: History>(
+    inputs: &[Input],
+    history: &mut H,
+    memories: &BTreeMap<String, Memory>,
+) -> Result<Decision, H::Error> {
+    let mut answers: Vec<Option<Result<Answer, Reason>>> = vec![None; inputs.len()];
+    for (index, input) in inputs.iter().enumerate().filter(|(_, i)| i.passed.is_empty()) {
+        answers[index] = Some(alone(history, input)?);
     }
-    for members in groups(&snapshot.inputs) {
-        let inputs = members.iter().map(|&i| &snapshot.inputs[i]).collect();
-        match Group::new(snapshot, inputs).resolve()? {
+    let mut kept = BTreeMap::new();
+    for members in groups(inputs) {
+        let group: Vec<&Input> = members.iter().map(|&i| &inputs[i]).collect();
+        let name = group[0].name.clone();
+        let outcome = Group::new(history, group).resolve(memories.get(&name))?;
+        kept.extend(outcome.memory.map(|memory| (name, memory)));
+        match outcome.answers {
             Ok(found) => members.iter().zip(found).for_each(|(&i, answer)| answers[i] = Some(Ok(answer))),
             Err(reason) => members.iter().for_each(|&i| answers[i] = Some(Err(reason.clone()))),
         }
     }
+    Ok(Decision { resolution: told(inputs, answers, history)?, memories: kept })
+}
+
+/// The answers with what people and the next steps want to know about them.
+fn told<H: History>(
+    inputs: &[Input],
+    answers: Vec<Option<Result<Answer, Reason>>>,
+    history: &mut H,
+) -> Result<Resolution, H::Error> {
     let (mut chosen, mut lacking, mut run_again) = (Vec::new(), Vec::new(), false);
-    for (input, answer) in snapshot.inputs.iter().zip(answers.into_iter().flatten()) {
+    for (input, answer) in inputs.iter().zip(answers.into_iter().flatten()) {
         match answer {
             Ok(answer) => {
                 run_again |= answer.has_next;
                 chosen.push(Chosen {
                     input: input.name.clone(),
                     resource: input.resource,
-                    first_occurrence: !seen(snapshot, input, &answer.picked)?,
+                    first_occurrence: !history.seen(&input.name, input.resource, &answer.picked.digest)?,
                     picked: answer.picked,
                     from_builds: answer.from_builds,
                 });
             }
             Err(reason) => {
-                lacking.push(Lacking { input: input.name.clone(), resource: input.resource, reason });
+                let passages = match reason {
+                    Reason::NoSatisfiableBuilds => Group::passages(history, input)?,
+                    _ => Vec::new(),
+                };
+                lacking.push(Lacking { input: input.name.clone(), resource: input.resource, reason, passages });
             }
         }
     }
@@ -60,20 +76,13 @@ fn try_resolve(snapshot: &Snapshot) -> Result<Resolution, Need> {
 }
 
 /// An input that need not have passed anything.
-fn alone(snapshot: &Snapshot, input: &Input) -> Result<Result<Answer, Reason>, Need> {
+fn alone<H: History>(history: &mut H, input: &Input) -> Result<Result<Answer, Reason>, H::Error> {
     let (found, missing) = if let Some(pin) = &input.pin {
-        let found = pinned(snapshot, input, pin)?;
-        (found.map(|p| (p, false)), Reason::NoPinned(pin.clone()))
+        (history.pinned(input.resource, pin)?.map(|p| (p, false)), Reason::NoPinned(pin.clone()))
     } else if input.every {
-        match ask(snapshot, Page::Every(input.resource))? {
-            Facts::Every(found) => (found.clone(), Reason::NoVersion),
-            _ => (None, Reason::NoVersion),
-        }
+        (history.every(input.resource)?, Reason::NoVersion)
     } else {
-        match ask(snapshot, Page::Latest(input.resource))? {
-            Facts::Version(found) => (found.clone().map(|p| (p, false)), Reason::NoLatest),
-            _ => (None, Reason::NoLatest),
-        }
+        (history.latest(input.resource)?.map(|p| (p, false)), Reason::NoLatest)
     };
     Ok(found.map(|(picked, has_next)| Answer { picked, from_builds: Vec::new(), has_next }).ok_or(missing))
 }
@@ -95,31 +104,6 @@ fn groups(inputs: &[Input]) -> Vec<Vec<usize>> {
         groups.push((jobs, members));
     }
     groups.into_iter().map(|(_, members)| members).collect()
-}
-
-/// The version of a pin.
-pub(super) fn pinned(
-    snapshot: &Snapshot,
-    input: &Input,
-    pin: &crate::base::version::Version,
-) -> Result<Option<Picked>, Need> {
-    match ask(snapshot, Page::Pinned(input.resource, pin.clone()))? {
-        Facts::Version(found) => Ok(found.clone()),
-        _ => Ok(None),
-    }
-}
-
-fn seen(snapshot: &Snapshot, input: &Input, picked: &Picked) -> Result<bool, Need> {
-    let page = Page::Seen { input: input.name.clone(), resource: input.resource, digest: picked.digest.clone() };
-    Ok(matches!(ask(snapshot, page)?, Facts::Seen(true)))
-}
-
-/// What is on a page, or that it must be read.
-pub(super) fn ask(snapshot: &Snapshot, page: Page) -> Result<&Facts, Need> {
-    match snapshot.facts(&page) {
-        Some(facts) => Ok(facts),
-        None => Err(Box::new(page)),
-    }
 }
 
 #[cfg(test)]
@@ -169,7 +153,6 @@ mod tests {
             Resolution::Missing { lacking, .. } => {
                 lacking.iter().map(|l| format!("{}: {}", l.input, l.reason)).collect::<Vec<_>>().join("; ")
             }
-            Resolution::Need(page) => panic!("{page:?}"),
         }
     }
 

@@ -25,6 +25,8 @@ use crate::front::{App, AppParts, BuiltIn, Routes, Settings};
 use crate::login::{LocalUsers, Login};
 use crate::resource::bundle::{self, Bundle};
 use crate::resource::native;
+use crate::schedule::due::Intervals;
+use crate::schedule::retention::LogLimits;
 use crate::store::Store;
 
 /// The name of the worker in this process.
@@ -212,6 +214,7 @@ fn settings(serve: &Serve, bundles: &[Bundle], address: SocketAddr, started: Tim
         resource_types: built_in(bundles),
         started,
         rbac: serve.config_rbac.as_deref().map(rbac).transpose()?.unwrap_or_default(),
+        intervals: intervals(serve),
     })
 }
 
@@ -222,7 +225,7 @@ fn built_in(bundles: &[Bundle]) -> Vec<BuiltIn> {
         name: n.name().to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         privileged: false,
-        unique_version_history: false,
+        unique_version_history: n.unique_history(),
     });
     let bundles = bundles.iter().map(|b| BuiltIn {
         name: b.name.clone(),
@@ -233,6 +236,12 @@ fn built_in(bundles: &[Bundle]) -> Vec<BuiltIn> {
     native.chain(bundles).collect()
 }
 
+/// How often resources are checked.
+fn intervals(serve: &Serve) -> Intervals {
+    let usual = serve.resource_checking_interval;
+    Intervals { usual, webhook: serve.resource_with_webhook_checking_interval.unwrap_or(usual).max(usual) }
+}
+
 fn engine_settings(serve: &Serve, external_url: &str) -> anyhow::Result<engine::Settings> {
     let watermark = serve.containment.low_disk_watermark;
     Ok(engine::Settings {
@@ -241,15 +250,25 @@ fn engine_settings(serve: &Serve, external_url: &str) -> anyhow::Result<engine::
         allow_local_git: serve.allow_local_git,
         allow_host_rootfs: serve.allow_host_rootfs,
         cache_dir: std::path::absolute(serve.state_dir.join("cache"))?,
-        check_interval: serve.resource_checking_interval,
-        webhook_interval: serve.resource_with_webhook_checking_interval.unwrap_or(serve.resource_checking_interval),
-        type_check_interval: serve.resource_checking_interval,
+        check_interval: intervals(serve).usual,
+        webhook_interval: intervals(serve).webhook,
+        type_check_interval: serve.resource_type_checking_interval.max(serve.resource_checking_interval),
         retention: serve.containment.retention(),
         watch: engine::disk::Watch {
             places: vec![std::path::absolute(&serve.state_dir)?],
             least: Arc::new(move |whole| watermark.of(whole)),
         },
         starts: 2 * std::thread::available_parallelism().map_or(1, usize::from),
+        share_histories: serve.enable_global_resources,
+        keeping: engine::retention::Keeping {
+            logs: LogLimits {
+                default_builds: serve.default_build_logs_to_retain.into(),
+                max_builds: serve.max_build_logs_to_retain.into(),
+                default_days: serve.default_days_to_retain_build_logs.into(),
+                max_days: serve.max_days_to_retain_build_logs.into(),
+            },
+            pause_after_days: serve.pause_pipelines_after,
+        },
     })
 }
 

@@ -112,6 +112,27 @@ pub struct Serve {
     /// How often a resource with a webhook is checked unless it says otherwise [default: as the others]
     #[arg(long, value_name = "DURATION", value_parser = crate::base::duration::parse)]
     pub resource_with_webhook_checking_interval: Option<Duration>,
+    /// How often the image of a resource type is checked unless it says otherwise
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = crate::base::duration::parse)]
+    pub resource_type_checking_interval: Duration,
+    /// Let resources of equal type and source share one version history within their team
+    #[arg(long)]
+    pub enable_global_resources: bool,
+    /// Builds of a job whose logs are kept unless it says otherwise; 0 for all
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub default_build_logs_to_retain: u32,
+    /// Builds of a job whose logs are kept at most, whatever it says; 0 for no limit
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub max_build_logs_to_retain: u32,
+    /// Days for which build logs are kept unless the job says otherwise; 0 for ever
+    #[arg(long, value_name = "DAYS", default_value_t = 0)]
+    pub default_days_to_retain_build_logs: u32,
+    /// Days for which build logs are kept at most, whatever the job says; 0 for no limit
+    #[arg(long, value_name = "DAYS", default_value_t = 0)]
+    pub max_days_to_retain_build_logs: u32,
+    /// Pause a pipeline that had no build for so many days; 0 for never
+    #[arg(long, value_name = "DAYS", default_value_t = 0)]
+    pub pause_pipelines_after: u32,
     /// Resource types as Concourse's worker brings them: NAME/rootfs.tgz and NAME/resource_metadata.json
     #[arg(long, value_name = "DIR")]
     pub resource_types: Option<PathBuf>,

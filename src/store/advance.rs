@@ -11,10 +11,14 @@ use crate::base::id::{BuildId, JobId, ResourceId};
 use crate::schedule::admit::{Inputs, Step, admit};
 use crate::schedule::demand::{Demand, demand};
 use crate::schedule::due::Intervals;
-use crate::schedule::snapshot::{Chosen, Input, Resolution};
+use crate::schedule::input::{Chosen, Decision, Input, Resolution};
 
 /// Builds that one look starts at most; it is asked for again where there are more.
 const STARTS: usize = 50;
+/// Pages of history that one look reads while nobody else can write; longer searches go on beside.
+const PAGES: usize = 2000;
+/// Pages that such a search reads. What has not been found in so many is not there.
+const SEARCH: usize = 20_000_000;
 
 /// A build's plan (JSON), as it is run and as it is shown; or none where none can be made of the configuration: then
 /// the build ends errored.
@@ -33,6 +37,36 @@ pub struct Advanced {
     pub checks: Option<Checks>,
     /// The job wants another look at once.
     pub again: bool,
+    /// Its history is too long for this look: [`super::ReadTx::search_inputs`] finds the answer for the next.
+    pub search: bool,
+}
+
+/// What a look at a job goes by.
+#[derive(Debug, Clone)]
+pub struct Look<'a> {
+    /// How often things are checked.
+    pub intervals: &'a Intervals,
+    /// When it is.
+    pub now: Time,
+    /// What was found beside.
+    pub given: Option<Searched>,
+}
+
+/// The answer about a job's inputs as of its last request for a look.
+#[derive(Debug, Clone)]
+pub struct Searched {
+    mark: i64,
+    decision: Decision,
+}
+
+impl super::ReadTx<'_> {
+    /// Resolves a job's inputs however long it takes; other connections can write meanwhile. What it answers is taken
+    /// if nobody has asked for another look since.
+    pub fn search_inputs(&self, id: JobId) -> Result<Option<Searched>> {
+        let Some(job) = self.job(id)? else { return Ok(None) };
+        let decision = self.resolve_inputs(id, &self.schedule_inputs(id)?, SEARCH)?;
+        Ok(decision.map(|decision| Searched { mark: job.schedule_mark, decision }))
+    }
 }
 
 /// Checks that a waiting build needs.
@@ -51,21 +85,22 @@ impl WriteTx<'_> {
     pub fn advance_job(
         &self,
         id: JobId,
-        intervals: &Intervals,
-        now: Time,
+        look: &Look<'_>,
         plan: &mut dyn FnMut(&Job, BuildId, &[StartInput]) -> Planned,
     ) -> Result<Advanced> {
+        let now = look.now;
         let mut done = Advanced::default();
         let Some(mut job) = self.job(id)? else { return Ok(done) };
         let idle = job.paused || job.pipeline_paused || job.pipeline_archived || !job.active;
+        let mut given = look.given.as_ref().filter(|g| g.mark == job.schedule_mark).map(|g| g.decision.clone());
         let mut resolution = None;
         loop {
             if !idle && resolution.is_none() {
-                let (chosen, created) = self.refresh(&mut job, now)?;
+                let (chosen, created) = self.refresh(&mut job, given.take(), &mut done.search, now)?;
                 done.created = done.created.or(created);
                 resolution = Some(chosen);
             }
-            let admission = admit(&self.schedule_queue(&job, intervals)?);
+            let admission = admit(&self.schedule_queue(&job, look.intervals)?);
             for build in admission.scheduled {
                 self.mark_build_scheduled(build)?;
             }
@@ -111,10 +146,24 @@ impl WriteTx<'_> {
 
     /// Resolves the inputs, keeps the answer, and makes a build if they want one. Returns the inputs if there is a
     /// version for each.
-    fn refresh(&self, job: &mut Job, now: Time) -> Result<(Option<Vec<StartInput>>, Option<BuildId>)> {
+    fn refresh(
+        &self,
+        job: &mut Job,
+        given: Option<Decision>,
+        search: &mut bool,
+        now: Time,
+    ) -> Result<(Option<Vec<StartInput>>, Option<BuildId>)> {
         let inputs = self.schedule_inputs(job.id)?;
-        let resolution = self.resolve_inputs(job.id, inputs.clone())?;
-        self.save_next_inputs(job.id, &next_inputs(&inputs, &resolution))?;
+        let decision = match given {
+            Some(decision) => Some(decision),
+            None => self.resolve_inputs(job.id, &inputs, PAGES)?,
+        };
+        let Some(Decision { resolution, memories }) = decision else {
+            (*search, job.inputs_determined) = (true, false);
+            return Ok((None, None));
+        };
+        self.save_memories(job.id, &memories)?;
+        self.save_next_inputs(job.id, next_inputs(&inputs, &resolution, now))?;
         let Resolution::Ready { chosen, .. } = resolution else {
             job.inputs_determined = false;
             return Ok((None, None));
@@ -162,11 +211,10 @@ impl From<Chosen> for StartInput {
 }
 
 /// The answer of the resolver as rows.
-fn next_inputs(inputs: &[Input], resolution: &Resolution) -> Vec<NextInput> {
+fn next_inputs(inputs: &[Input], resolution: &Resolution, now: Time) -> Vec<NextInput> {
     let (chosen, lacking) = match resolution {
         Resolution::Ready { chosen, .. } => (chosen.as_slice(), &[][..]),
         Resolution::Missing { chosen, lacking } => (chosen.as_slice(), lacking.as_slice()),
-        Resolution::Need(_) => (&[][..], &[][..]),
     };
     let row = |input: &Input| {
         let lacking = lacking.iter().find(|l| l.input == input.name);
@@ -181,6 +229,8 @@ fn next_inputs(inputs: &[Input], resolution: &Resolution) -> Vec<NextInput> {
             },
             first_occurrence: chosen.is_some_and(|c| c.first_occurrence),
             from_builds: chosen.map(|c| c.from_builds.clone()).unwrap_or_default(),
+            passages: lacking.map(|l| l.passages.clone()).unwrap_or_default(),
+            since: now,
         }
     };
     inputs.iter().map(row).collect()
@@ -235,7 +285,10 @@ mod tests {
 
         fn checked(&mut self, scopes: &[ScopeId]) {
             self.now += 1;
-            scopes.iter().for_each(|s| self.tx.check_ended(*s, None, Time(self.now)).unwrap());
+            for scope in scopes {
+                self.tx.check_started(*scope, Time(self.now)).unwrap();
+                self.tx.check_ended(*scope, None, Time(self.now)).unwrap();
+            }
         }
 
         fn job(&self, name: &str) -> JobId {
@@ -245,7 +298,11 @@ mod tests {
         fn advance(&mut self, name: &str) -> Advanced {
             self.now += 1;
             let mut plan = |_: &Job, _: BuildId, _: &[StartInput]| Some(("{}".to_owned(), "{}".to_owned()));
-            self.tx.advance_job(self.job(name), &INTERVALS, Time(self.now), &mut plan).unwrap()
+            self.tx.advance_job(self.job(name), &self.look(), &mut plan).unwrap()
+        }
+
+        fn look(&self) -> Look<'static> {
+            Look { intervals: &INTERVALS, now: Time(self.now), given: None }
         }
 
         fn finish(&mut self, build: BuildId, status: Status) {
@@ -393,7 +450,7 @@ mod tests {
         World::run(|w| {
             w.tx.save_checked(w.r, &[v(1)]).unwrap();
             let id = w.job("one");
-            let done = w.tx.advance_job(id, &INTERVALS, Time(w.now), &mut |_, _, _| None).unwrap();
+            let done = w.tx.advance_job(id, &w.look(), &mut |_, _, _| None).unwrap();
             assert_eq!(done.created.as_slice(), &done.finished[..1]);
             assert_eq!(w.status(done.finished[0]), Status::Errored);
         });

@@ -268,15 +268,9 @@ impl ReadTx<'_> {
     }
 }
 
-/// Jobs whose names match a glob; a pattern that is none matches only itself.
+/// Jobs whose names match a glob as `passed` reads it.
 fn matching(glob: &str, jobs: &BTreeMap<String, JobId>) -> Vec<JobId> {
-    match globset::GlobBuilder::new(glob).literal_separator(true).build() {
-        Ok(glob) => {
-            let glob = glob.compile_matcher();
-            jobs.iter().filter(|(name, _)| glob.is_match(name.as_str())).map(|(_, id)| *id).collect()
-        }
-        Err(_) => jobs.get(glob).copied().into_iter().collect(),
-    }
+    jobs.iter().filter(|(name, _)| crate::pipeline::glob::passes(glob, name)).map(|(_, id)| *id).collect()
 }
 
 /// What a version history depends on: the source, and the chain of custom types down to a built-in one.

@@ -153,6 +153,11 @@ impl WriteTx<'_> {
         let Some(job) = job else { return Ok(Finished { changed: true, job: None, marked: 0 }) };
         if status == Status::Succeeded {
             self.vouch(id, job, rerun_of.unwrap_or(id))?;
+            self.prepare_cached(
+                "update builds set success = 1 + (select coalesce(max(success), 0) from builds
+                   where job_id = ?2 and success is not null) where id = ?1",
+            )?
+            .execute(params![id, job])?;
         }
         self.update_transition(job, id, status, rerun_of)?;
         self.update_latest_completed(job)?;
@@ -178,7 +183,7 @@ impl WriteTx<'_> {
     /// Builds of checks that ended before `before`, but for the last of each resource, are removed; returned for their logs.
     pub fn purge_checks(&self, before: Time) -> Result<Vec<BuildId>> {
         let mut query = self.prepare_cached(
-            "delete from builds where resource_id is not null and ended_at < ?
+            "delete from builds where name = 'check' and ended_at < ?
                and id not in (select last_check_build_id from resources where last_check_build_id is not null)
              returning id",
         )?;

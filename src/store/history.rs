@@ -1,14 +1,18 @@
 //! Answers the resolver's questions about history. Each is a few steps down an index, however long history is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::{ReadTx, Result};
+use super::column::Json;
+use super::{Error, ReadTx, Result, WriteTx};
 use crate::base::id::{BuildId, JobId, ResourceId, ScopeId};
 use crate::base::version::Version;
+use crate::schedule::history::{Heard, Held, History, Holding, News, Place, Walk};
+use crate::schedule::input::{Decision, Input, Picked};
+use crate::schedule::memory::Memory;
 use crate::schedule::resolve;
-use crate::schedule::snapshot::{Facts, Held, Input, Page, Picked, Place, Resolution, Snapshot, Vouching, Walk};
 
 /// Before, or after, every place there is.
 const START: Place = Place { origin: BuildId(i64::MIN), build: BuildId(i64::MIN) };
@@ -32,6 +36,7 @@ impl Stretch {
             Walk::Down => Stretch { from: START, to: END, upwards: false },
             Walk::DownFrom(p) => Stretch { from: START, to: p, upwards: false },
             Walk::DownBelow(p) => Stretch { from: START, to: below(p), upwards: false },
+            Walk::DownAbove(to, p) => Stretch { from: above(p), to: to.map_or(END, below), upwards: false },
             Walk::UpAbove(p) => Stretch { from: above(p), to: END, upwards: true },
         }
     }
@@ -41,54 +46,153 @@ impl Stretch {
     }
 }
 
+/// Why a reader stops.
+enum Stop {
+    Store(Error),
+    /// It has read as much as it may.
+    Enough,
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Stop::Store(error)
+    }
+}
+
+/// History as one job reads it.
+struct Reader<'r, 'c> {
+    tx: &'r ReadTx<'c>,
+    job: JobId,
+    /// Of what builds hold, only versions of these are told.
+    wanted: BTreeSet<ResourceId>,
+    /// How much may still be read.
+    left: usize,
+}
+
+impl Reader<'_, '_> {
+    fn spend(&mut self, reads: usize) -> std::result::Result<(), Stop> {
+        self.left = self.left.checked_sub(reads).ok_or(Stop::Enough)?;
+        Ok(())
+    }
+}
+
+impl History for Reader<'_, '_> {
+    type Error = Stop;
+
+    fn latest(&mut self, resource: ResourceId) -> std::result::Result<Option<Picked>, Stop> {
+        Ok(match self.tx.scope_of(resource)? {
+            Some(scope) => self.tx.enabled(scope, resource, i64::MAX)?,
+            None => None,
+        })
+    }
+
+    fn every(&mut self, resource: ResourceId) -> std::result::Result<Option<(Picked, bool)>, Stop> {
+        Ok(self.tx.every(self.job, resource)?)
+    }
+
+    fn pinned(&mut self, resource: ResourceId, pin: &Version) -> std::result::Result<Option<Picked>, Stop> {
+        Ok(match self.tx.scope_of(resource)? {
+            Some(scope) => self.tx.newest_containing(scope, pin)?.map(Picked::from),
+            None => None,
+        })
+    }
+
+    fn seen(&mut self, input: &str, resource: ResourceId, digest: &str) -> std::result::Result<bool, Stop> {
+        Ok(self.tx.seen(self.job, input, resource, digest)?)
+    }
+
+    fn last_used(&mut self, resource: ResourceId) -> std::result::Result<Option<BTreeMap<JobId, Place>>, Stop> {
+        Ok(self.tx.last_used(self.job, resource)?)
+    }
+
+    fn builds(
+        &mut self,
+        job: JobId,
+        holding: &Holding,
+        walk: Walk,
+        limit: usize,
+    ) -> std::result::Result<(Vec<Place>, bool), Stop> {
+        let stretch = Stretch::of(walk);
+        let mut places = match holding.len() {
+            0 => self.tx.succeeded(job, &stretch, limit + 1)?,
+            _ => self.tx.succeeded_holding(job, holding, stretch, limit + 1, &mut self.left)?.ok_or(Stop::Enough)?,
+        };
+        self.spend(1)?;
+        let more = places.len() > limit;
+        places.truncate(limit);
+        Ok((places, more))
+    }
+
+    fn holds(&mut self, build: BuildId) -> std::result::Result<Vec<Held>, Stop> {
+        self.spend(1)?;
+        Ok(self.tx.holds(build, &self.wanted)?)
+    }
+
+    fn news(&mut self, heard: &Heard) -> std::result::Result<News, Stop> {
+        let news = self.tx.news(heard)?;
+        self.spend(news.builds.len())?;
+        Ok(news)
+    }
+
+    fn basis(&mut self, resources: &BTreeSet<ResourceId>) -> std::result::Result<String, Stop> {
+        Ok(self.tx.basis(resources)?)
+    }
+}
+
 impl ReadTx<'_> {
-    /// Says which versions a job's inputs get; never [`Resolution::Need`].
-    pub fn resolve_inputs(&self, job: JobId, inputs: Vec<Input>) -> Result<Resolution> {
+    /// Says which versions a job's inputs get; `None` if more than `limit` pages would have to be read for that.
+    pub fn resolve_inputs(&self, job: JobId, inputs: &[Input], limit: usize) -> Result<Option<Decision>> {
         let wanted = inputs.iter().map(|i| i.resource).collect();
-        let mut snapshot = Snapshot::new(inputs);
-        loop {
-            match resolve(&snapshot) {
-                Resolution::Need(page) => {
-                    let facts = self.history_page(job, &wanted, &page)?;
-                    snapshot.learn(page, facts);
-                }
-                found => return Ok(found),
-            }
+        let mut reader = Reader { tx: self, job, wanted, left: limit };
+        match resolve(inputs, &mut reader, &self.memories(job)?) {
+            Ok(decision) => Ok(Some(decision)),
+            Err(Stop::Enough) => Ok(None),
+            Err(Stop::Store(error)) => Err(error),
         }
     }
 
-    /// Reads one page of history for a job; of what builds hold, only versions of the `wanted` resources.
-    pub fn history_page(&self, job: JobId, wanted: &BTreeSet<ResourceId>, page: &Page) -> Result<Facts> {
-        Ok(match page {
-            Page::Latest(resource) => Facts::Version(match self.scope_of(*resource)? {
-                Some(scope) => self.enabled(scope, *resource, i64::MAX)?,
-                None => None,
-            }),
-            Page::Pinned(resource, pin) => Facts::Version(match self.scope_of(*resource)? {
-                Some(scope) => self.newest_containing(scope, pin)?.map(Picked::from),
-                None => None,
-            }),
-            Page::Every(resource) => Facts::Every(self.every(job, *resource)?),
-            Page::Seen { input, resource, digest } => Facts::Seen(
-                self.prepare_cached(
-                    "select exists (select 1 from build_inputs
-                       where job_id = ? and resource_id = ? and digest = ? and name = ?)",
-                )?
-                .query_row(params![job, resource, digest, input], |r| r.get(0))?,
-            ),
-            Page::LastUsed(resource) => Facts::LastUsed(self.last_used(job, *resource)?),
-            Page::Builds { job, holding, walk, limit } => {
-                let stretch = Stretch::of(*walk);
-                let mut places = match holding.len() {
-                    0 => self.succeeded(*job, &stretch, limit + 1)?,
-                    _ => self.succeeded_holding(*job, holding, stretch, limit + 1)?,
-                };
-                let more = places.len() > *limit;
-                places.truncate(*limit);
-                let builds = places.into_iter().map(|place| self.vouching(place, wanted)).collect::<Result<_>>()?;
-                Facts::Builds { builds, more }
+    /// What the resolver remembers of a job's inputs.
+    pub fn memories(&self, job: JobId) -> Result<BTreeMap<String, Memory>> {
+        let mut query = self.prepare_cached("select input, memory from resolver_memories where job_id = ?")?;
+        let rows = query.query_map([job], |r| Ok((r.get(0)?, r.get::<_, Json<Memory>>(1)?.0)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    fn seen(&self, job: JobId, input: &str, resource: ResourceId, digest: &str) -> Result<bool> {
+        let mut query = self.prepare_cached(
+            "select exists (select 1 from build_inputs
+               where job_id = ? and resource_id = ? and digest = ? and name = ?)",
+        )?;
+        Ok(query.query_row(params![job, resource, digest, input], |r| r.get(0))?)
+    }
+
+    fn news(&self, heard: &Heard) -> Result<News> {
+        let mut newest = self
+            .prepare_cached("select coalesce(max(success), 0) from builds where job_id = ? and success is not null")?;
+        let mut since = self.prepare_cached(
+            "select coalesce(rerun_of, id), id from builds where job_id = ? and success is not null and success > ?",
+        )?;
+        let mut news = News::default();
+        for (&job, &count) in heard {
+            let now: i64 = newest.query_row([job], |r| r.get(0))?;
+            news.heard.insert(job, now);
+            if (0..now).contains(&count) {
+                for at in since.query_map(params![job, count], place)? {
+                    news.builds.push((job, at?));
+                }
             }
-        })
+        }
+        Ok(news)
+    }
+
+    fn basis(&self, resources: &BTreeSet<ResourceId>) -> Result<String> {
+        let mut query = self.prepare_cached("select coalesce(scope_id, 0), reopened from resources where id = ?")?;
+        let mut basis = String::new();
+        for resource in resources {
+            let (scope, reopened): (i64, i64) = query.query_row([resource], |r| Ok((r.get(0)?, r.get(1)?)))?;
+            basis.push_str(&format!("{resource} {scope} {reopened};"));
+        }
+        Ok(basis)
     }
 
     fn scope_of(&self, resource: ResourceId) -> Result<Option<ScopeId>> {
@@ -178,14 +282,15 @@ impl ReadTx<'_> {
     }
 
     /// Builds that hold all of these versions: each version in turn says where the next build is that holds it, until
-    /// they agree. So it takes as long as the rarest of them.
+    /// they agree. So it takes as long as the rarest of them. `None` if that is more than is `left`.
     fn succeeded_holding(
         &self,
         job: JobId,
-        holding: &BTreeSet<(ResourceId, String)>,
+        holding: &Holding,
         mut stretch: Stretch,
         limit: usize,
-    ) -> Result<Vec<Place>> {
+        left: &mut usize,
+    ) -> Result<Option<Vec<Place>>> {
         let order = stretch.order();
         let mut query = self.prepare_cached(&format!(
             "select origin, build_id from vouchers
@@ -199,6 +304,10 @@ impl ReadTx<'_> {
         let mut versions = holding.iter().cycle();
         while places.len() < limit {
             let Some((resource, digest)) = versions.next() else { break };
+            match left.checked_sub(1) {
+                Some(rest) => *left = rest,
+                None => return Ok(None),
+            }
             let (from, to) = (stretch.from, stretch.to);
             let next = query
                 .query_row(params![job, resource, digest, from.origin, from.build, to.origin, to.build], place)
@@ -211,13 +320,19 @@ impl ReadTx<'_> {
                 places.push(next);
                 agreed = 0;
                 let walk = if stretch.upwards { Walk::UpAbove(next) } else { Walk::DownBelow(next) };
-                stretch = Stretch::of(walk);
+                // A walk that ends somewhere goes on to there.
+                let rest = Stretch::of(walk);
+                stretch = match stretch.upwards {
+                    true => Stretch { from: rest.from, ..stretch },
+                    false => Stretch { to: rest.to, ..stretch },
+                };
             }
         }
-        Ok(places)
+        Ok(Some(places))
     }
 
-    fn vouching(&self, place: Place, wanted: &BTreeSet<ResourceId>) -> Result<Vouching> {
+    /// What a build holds of the wanted resources.
+    fn holds(&self, build: BuildId, wanted: &BTreeSet<ResourceId>) -> Result<Vec<Held>> {
         let mut query = self.prepare_cached(
             "select h.resource_id, h.digest, h.version,
                exists (select 1 from versions v where v.digest = h.digest
@@ -228,16 +343,32 @@ impl ReadTx<'_> {
              order by h.resource_id, h.given, h.name, h.digest",
         )?;
         let mut holds: Vec<Held> = Vec::new();
-        let mut rows = query.query([place.build])?;
+        let mut rows = query.query([build])?;
         while let Some(r) = rows.next()? {
             let (resource, digest): (ResourceId, String) = (r.get(0)?, r.get(1)?);
             let twice = holds.iter().any(|h| h.resource == resource && h.picked.digest == digest);
             if wanted.contains(&resource) && !twice {
-                let picked = Picked { version: r.get(2)?, digest };
+                let picked = Arc::new(Picked { version: r.get(2)?, digest });
                 holds.push(Held { resource, picked, known: r.get(3)?, disabled: r.get(4)? });
             }
         }
-        Ok(Vouching { place, holds })
+        Ok(holds)
+    }
+}
+
+impl WriteTx<'_> {
+    /// Keeps what the resolver wants to remember; writes only what has changed.
+    pub fn save_memories(&self, job: JobId, memories: &BTreeMap<String, Memory>) -> Result<()> {
+        let before = self.memories(job)?;
+        for input in before.keys().filter(|input| !memories.contains_key(*input)) {
+            self.prepare_cached("delete from resolver_memories where job_id = ? and input = ?")?
+                .execute(params![job, input])?;
+        }
+        for (input, memory) in memories.iter().filter(|(input, memory)| before.get(*input) != Some(memory)) {
+            self.prepare_cached("insert or replace into resolver_memories (job_id, input, memory) values (?, ?, ?)")?
+                .execute(params![job, input, Json(memory)])?;
+        }
+        Ok(())
     }
 }
 
@@ -320,10 +451,10 @@ mod tests {
             let found = store
                 .write_blocking(|tx| {
                     write(tx, &world)?;
-                    tx.resolve_inputs(OWN, world.inputs.clone())
+                    tx.resolve_inputs(OWN, &world.inputs, usize::MAX)
                 })
                 .unwrap();
-            prop_assert_eq!(found, world.resolve());
+            prop_assert_eq!(found.unwrap().resolution, world.resolve());
         }
     }
 

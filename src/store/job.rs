@@ -181,7 +181,8 @@ impl ReadTx<'_> {
             "select j.id, p.team_id from jobs j join pipelines p on p.id = j.pipeline_id
              where j.schedule_requested > j.last_scheduled
              order by not (exists (select 1 from job_inputs i where i.job_id = j.id and i.trigger)
-                           or exists (select 1 from builds b where b.job_id = j.id and b.status = 'pending')), j.id",
+                           or exists (select 1 from builds b where b.job_id = j.id
+                                      and b.status in ('pending', 'started') and b.status = 'pending')), j.id",
         )?;
         Ok(query.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<rusqlite::Result<_>>()?)
     }

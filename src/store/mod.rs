@@ -25,6 +25,7 @@ pub mod pipeline;
 mod reserve;
 pub mod resource;
 pub mod result;
+mod retention;
 mod schedule_read;
 pub mod scope;
 pub mod session;

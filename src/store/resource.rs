@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, Row, params};
 use super::column::Json;
 use super::{ReadTx, Result, WriteTx};
 use crate::base::clock::Time;
-use crate::base::id::{BuildId, PipelineId, ResourceId, ScopeId, TeamId, VersionId};
+use crate::base::id::{BuildId, JobId, PipelineId, ResourceId, ScopeId, TeamId, VersionId};
 use crate::base::version::Version;
 use crate::pipeline;
 
@@ -48,6 +48,8 @@ pub struct Resource {
     pub check_requested: Time,
     /// Requests up to here were answered.
     pub check_answered: Time,
+    /// Whether the check that was asked for is to ask the types it builds on too.
+    pub check_deeply: bool,
 }
 
 impl Resource {
@@ -76,6 +78,7 @@ impl Resource {
             last_check_error: r.get(15)?,
             check_requested: r.get(16)?,
             check_answered: r.get(17)?,
+            check_deeply: r.get(18)?,
         })
     }
 }
@@ -87,7 +90,7 @@ const COLUMNS: &str =
   max(coalesce(s.last_check_ended, 0), r.last_attempt),
   coalesce(s.last_check_succeeded, 0) and r.last_attempt_error = '',
   case when r.last_attempt_error <> '' then r.last_attempt_error else coalesce(s.last_check_error, '') end,
-  r.check_requested, r.last_check_answered
+  r.check_requested, r.last_check_answered, r.check_deeply
   from resources r join pipelines p on p.id = r.pipeline_id left join scopes s on s.id = r.scope_id";
 
 impl ReadTx<'_> {
@@ -197,16 +200,36 @@ impl WriteTx<'_> {
         } else {
             "insert into disabled_versions (resource_id, digest) values (?, ?) on conflict do nothing"
         };
-        self.prepare_cached(query)?.execute(params![id, digest])?;
+        let changed = self.prepare_cached(query)?.execute(params![id, digest])?;
+        if enabled && changed > 0 {
+            self.prepare_cached("update resources set reopened = reopened + 1 where id = ?")?.execute([id])?;
+        }
         self.request_schedule_of_resource(id)?;
         Ok(true)
     }
 
-    /// Asks for a check at once, whatever the interval.
-    pub fn request_check(&self, id: ResourceId, now: Time) -> Result<()> {
-        self.prepare_cached("update resources set check_requested = max(check_requested + 1, ?) where id = ?")?
-            .execute(params![now, id])?;
+    /// Asks for a check at once, whatever the interval; `deeply`: of the types it builds on too.
+    pub fn request_check(&self, id: ResourceId, deeply: bool, now: Time) -> Result<()> {
+        self.prepare_cached(
+            "update resources set check_requested = max(check_requested + 1, ?1),
+               check_deeply = case when check_requested > last_check_answered then check_deeply or ?2 else ?2 end
+             where id = ?3",
+        )?
+        .execute(params![now, deeply, id])?;
         Ok(())
+    }
+
+    /// Asks for the checks that a build which a person asked for waits for: of all inputs whose newest version it would
+    /// take.
+    pub fn request_checks_of_job(&self, job: JobId, now: Time) -> Result<()> {
+        let resources: Vec<ResourceId> = self
+            .prepare_cached(
+                "select distinct r.id from job_inputs i join resources r on r.id = i.resource_id
+                 where i.job_id = ? and i.passed_job_id is null and r.config_pin is null and r.api_pin is null",
+            )?
+            .query_map([job], |r| r.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        resources.into_iter().try_for_each(|resource| self.request_check(resource, true, now))
     }
 
     /// Takes back requests for a check up to `requested`, which was read before the check started.
@@ -216,10 +239,13 @@ impl WriteTx<'_> {
         Ok(())
     }
 
-    /// Remembers that a check of it ended: with what error, if it failed before it could name a scope, else with ''.
-    pub fn checked(&self, id: ResourceId, error_before_scope: &str, now: Time) -> Result<()> {
-        self.prepare_cached("update resources set last_attempt = ?, last_attempt_error = ? where id = ?")?
-            .execute(params![now, error_before_scope, id])?;
+    /// Remembers that a check of it that began at `started` has ended: with what error, if it failed before it could name
+    /// a scope, else with ''.
+    pub fn checked(&self, id: ResourceId, error_before_scope: &str, started: Time, now: Time) -> Result<()> {
+        self.prepare_cached(
+            "update resources set last_attempt = ?, last_attempt_started = ?, last_attempt_error = ? where id = ?",
+        )?
+        .execute(params![now, started, error_before_scope, id])?;
         Ok(())
     }
 

@@ -1,7 +1,5 @@
 //! What the check and schedule passes look at, as the values that `schedule` decides on.
 
-use rusqlite::params;
-
 use super::job::Job;
 use super::{ReadTx, Result};
 use crate::base::clock::Time;
@@ -10,7 +8,7 @@ use crate::base::version::Version;
 use crate::pipeline::CheckEvery;
 use crate::schedule::admit::{Pending, Queue, Rival, Source};
 use crate::schedule::due::{Intervals, Usage, Watch, interval};
-use crate::schedule::snapshot::Input;
+use crate::schedule::input::Input;
 
 impl ReadTx<'_> {
     /// A job's inputs, pins of their resources included.
@@ -52,7 +50,8 @@ impl ReadTx<'_> {
             return Ok(Queue::default());
         }
         let limit = usize::try_from(job.config.limit()).unwrap_or(0);
-        let (holding, rivals) = if limit > 0 { (self.holding(job.id)?, self.rivals(job.id)?) } else { (0, Vec::new()) };
+        let (holding, rivals) =
+            if limit > 0 { (self.holding(job.id)?, self.rivals(job.id)?) } else { Default::default() };
         Ok(Queue {
             paused: job.paused || job.pipeline_paused,
             gone: job.pipeline_archived || !job.active,
@@ -85,16 +84,15 @@ impl ReadTx<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// How many builds hold a slot of the job's serial groups.
-    fn holding(&self, job: JobId) -> Result<usize> {
+    /// Builds that hold a slot of the job's serial groups.
+    fn holding(&self, job: JobId) -> Result<Vec<BuildId>> {
         let mut query = self.prepare_cached(
-            "select count(*) from builds where status in ('pending', 'started') and scheduled = 1 and job_id in (
+            "select id from builds where status in ('pending', 'started') and scheduled = 1 and job_id in (
                select other.job_id from serial_groups mine
                  join serial_groups other on other.pipeline_id = mine.pipeline_id and other.name = mine.name
-               where mine.job_id = ?)",
+               where mine.job_id = ?) order by id",
         )?;
-        let n: i64 = query.query_row([job], |r| r.get(0))?;
-        Ok(usize::try_from(n).unwrap_or(0))
+        Ok(query.query_map([job], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?)
     }
 
     /// The first waiting build without a slot of each other job of its serial groups.
@@ -125,19 +123,22 @@ impl ReadTx<'_> {
     /// Inputs that need not have passed a job and whose resources are not pinned.
     fn sources(&self, job: JobId, intervals: &Intervals) -> Result<Vec<Source>> {
         let mut query = self.prepare_cached(
-            "select r.id, i.trigger, max(coalesce(s.last_check_ended, 0), r.last_attempt),
+            "select r.id, i.trigger,
+               max(iif(s.last_check_ended >= s.last_check_started, s.last_check_started, 0), r.last_attempt_started),
+               max(s.last_check_ended, r.last_attempt),
                coalesce(r.config ->> '$.check_every', ''), coalesce(r.config ->> '$.webhook_token', '') <> ''
              from job_inputs i join resources r on r.id = i.resource_id left join scopes s on s.id = r.scope_id
              where i.job_id = ? and i.passed_job_id is null and r.config_pin is null and r.api_pin is null",
         )?;
         let rows = query.query_map([job], |r| {
-            let checked = at(r.get(2)?);
-            let every = interval(every(&r.get::<_, String>(3)?), r.get(4)?, intervals);
+            let every = interval(every(&r.get::<_, String>(4)?), r.get(5)?, intervals);
+            let ended = r.get::<_, Option<Time>>(3)?.and_then(at);
             Ok(Source {
                 resource: r.get(0)?,
                 trigger: r.get(1)?,
-                checked,
-                next_check: checked.zip(every).map(|(at, every)| at.plus(every)),
+                began: r.get::<_, Option<Time>>(2)?.and_then(at),
+                // What is never due by itself is due as soon as a build wants it.
+                next_check: ended.map(|at| at.plus(every.unwrap_or_default())),
             })
         })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -145,17 +146,27 @@ impl ReadTx<'_> {
 
     /// Active resources of pipelines that go on, for deciding what is checked.
     pub fn watches(&self) -> Result<Vec<Watch>> {
+        self.watches_of(None)
+    }
+
+    /// One of them, whether its pipeline goes on or not.
+    pub fn watch(&self, resource: ResourceId) -> Result<Option<Watch>> {
+        Ok(self.watches_of(Some(resource))?.pop())
+    }
+
+    fn watches_of(&self, one: Option<ResourceId>) -> Result<Vec<Watch>> {
         let mut query = self.prepare_cached(
             "select r.id, (select max(i.trigger) from job_inputs i where i.resource_id = r.id and i.passed_job_id is null),
                max(coalesce(s.last_check_ended, 0), r.last_attempt),
                coalesce(s.last_check_succeeded, 0) and r.last_attempt_error = '',
                exists (select 1 from versions v where v.scope_id = r.scope_id),
                coalesce(r.config_pin, r.api_pin), coalesce(r.config ->> '$.check_every', ''),
-               coalesce(r.config ->> '$.webhook_token', '') <> '', r.check_requested > r.last_check_answered, r.scope_id
+               coalesce(r.config ->> '$.webhook_token', '') <> '', r.check_requested > r.last_check_answered, r.scope_id,
+               p.paused or p.archived
              from resources r join pipelines p on p.id = r.pipeline_id left join scopes s on s.id = r.scope_id
-             where r.active = 1 and p.paused = 0 and p.archived = 0",
+             where r.active = 1 and (r.id = ?1 or (?1 is null and p.paused = 0 and p.archived = 0))",
         )?;
-        let mut rows = query.query([])?;
+        let mut rows = query.query([one])?;
         let mut watches = Vec::new();
         while let Some(r) = rows.next()? {
             let usage = match r.get::<_, Option<bool>>(1)? {
@@ -171,7 +182,7 @@ impl ReadTx<'_> {
             };
             watches.push(Watch {
                 resource: r.get(0)?,
-                paused: false,
+                paused: r.get(10)?,
                 usage,
                 checked: at(r.get(2)?),
                 succeeded: r.get(3)?,
@@ -183,21 +194,6 @@ impl ReadTx<'_> {
             });
         }
         Ok(watches)
-    }
-
-    /// Resources of these that have not been checked since `since`.
-    pub fn unchecked_since(&self, resources: &[ResourceId], since: Time) -> Result<Vec<ResourceId>> {
-        let mut query = self.prepare_cached(
-            "select exists (select 1 from resources r left join scopes s on s.id = r.scope_id
-               where r.id = ? and max(coalesce(s.last_check_ended, 0), r.last_attempt) < ?)",
-        )?;
-        let mut stale = Vec::new();
-        for resource in resources {
-            if query.query_row(params![resource, since], |r| r.get(0))? {
-                stale.push(*resource);
-            }
-        }
-        Ok(stale)
     }
 }
 
@@ -222,6 +218,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::store::advance::Look;
     use crate::store::fixture::{scoped, set, store, v};
 
     #[test]
@@ -240,12 +237,12 @@ mod tests {
                         {"name": "one", "plan": [{"get": "a", "trigger": true}, {"get": "b"}]},
                         {"name": "two", "plan": [{"get": "a", "passed": ["one"]}, {"put": "c"}]}]}),
                 )?;
-                let (b, scope) = scoped(tx, p, "b");
+                let (_, scope) = scoped(tx, p, "b");
                 tx.save_checked(scope, &[v(1)])?;
                 tx.check_ended(scope, None, Time(50))?;
                 let c = tx.find_resource(p, "c")?.unwrap().id;
-                tx.checked(c, "boom", Time(60))?;
-                tx.request_check(c, Time(70))?;
+                tx.checked(c, "boom", Time(58), Time(60))?;
+                tx.request_check(c, true, Time(70))?;
                 let all = tx.watches()?;
                 let usages: Vec<_> = all.iter().map(|w| w.usage).collect();
                 assert_eq!(usages, [Usage::Triggers, Usage::Gets, Usage::Rest]);
@@ -255,11 +252,10 @@ mod tests {
                 assert_eq!(every, [Some(Duration::from_secs(10)), None, Some(Duration::ZERO)]);
                 assert!(all[1].pin_missing && all[1].has_versions && all[2].webhook && all[2].requested);
                 assert_eq!(tx.resource(c)?.unwrap().last_check_error, "boom");
-                assert_eq!(tx.unchecked_since(&[b, c], Time(55))?, [b]);
 
                 // An answer to the first request does not answer the second.
                 let requested = tx.resource(c)?.unwrap().check_requested;
-                tx.request_check(c, Time(70))?;
+                tx.request_check(c, true, Time(70))?;
                 tx.answer_check(c, requested)?;
                 assert!(tx.watches()?[2].requested);
                 tx.answer_check(c, tx.resource(c)?.unwrap().check_requested)?;
@@ -279,7 +275,9 @@ mod tests {
         let (store, _dir) = store();
         store
             .write_blocking(|tx| {
-                let intervals = Intervals { usual: Duration::from_secs(60), webhook: Duration::from_secs(60) };
+                let usual = Duration::from_secs(60);
+                let intervals = Intervals { usual, webhook: usual };
+                let at = Look { intervals: &intervals, now: Time(2), given: None };
                 let p = set(
                     tx,
                     "p",
@@ -289,7 +287,7 @@ mod tests {
                 let first = tx.create_manual_build(y, "alice", Time(1))?;
                 let second = tx.create_manual_build(x, "alice", Time(1))?;
                 let mut plan = |_: &Job, _: BuildId, _: &[crate::store::finish::StartInput]| Some((String::new(), String::new()));
-                let mut look = |job| tx.advance_job(job, &intervals, Time(2), &mut plan).unwrap().started;
+                let mut look = |job| tx.advance_job(job, &at, &mut plan).unwrap().started;
                 assert_eq!(look(x), [second], "nobody has looked yet whether y has its versions");
                 assert_eq!(look(y), []);
                 tx.finish_build(second, crate::store::build::Status::Failed, Time(3))?;

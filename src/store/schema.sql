@@ -138,6 +138,12 @@ create table resources (
   -- When the last check ended and what it said if it failed before it could name a scope.
   last_attempt integer not null default 0,
   last_attempt_error text not null default '',
+  -- When that check began: a build that a person asked for waits for one that began after they asked.
+  last_attempt_started integer not null default 0,
+  -- Whether the check that was asked for is to ask the types it builds on too.
+  check_deeply integer not null default 0 check (check_deeply in (0, 1)),
+  -- Counts when a version that builds held before becomes usable: then what the resolver remembers means nothing.
+  reopened integer not null default 0,
   unique (pipeline_id, name)
 ) strict;
 create index resources_by_scope on resources (scope_id) where scope_id is not null;
@@ -167,6 +173,15 @@ create table versions (
   unique (scope_id, digest)
 ) strict;
 create index versions_newest on versions (scope_id, check_order desc, id desc);
+
+-- The pairs of each version, so that a pin that says only some of them is found, or missed, without reading them all.
+create table version_pairs (
+  scope_id integer not null references scopes on delete cascade,
+  key text not null,
+  value text not null,
+  version_id integer not null,
+  primary key (scope_id, key, value, version_id)
+) strict, without rowid;
 
 create table disabled_versions (
   resource_id integer not null references resources on delete cascade,
@@ -203,15 +218,19 @@ create table builds (
   public_plan text,
   comment text not null default '',
   -- The log has been removed.
-  reap_time integer
+  reap_time integer,
+  -- Which success of its job this is, in the order they came: what has succeeded since one looked.
+  success integer
 ) strict;
 create index builds_of_job on builds (job_id, id desc) where job_id is not null;
 create index builds_of_pipeline on builds (pipeline_id, id desc) where pipeline_id is not null;
 create index builds_of_team on builds (team_id, id desc);
 create index builds_going_on on builds (job_id, id) where status in ('pending', 'started');
 create index builds_of_resource on builds (resource_id, id desc) where resource_id is not null;
+create index builds_of_checks on builds (ended_at) where name = 'check';
 create index builds_reruns on builds (rerun_of) where rerun_of is not null;
 create index builds_succeeded on builds (job_id, coalesce(rerun_of, id) desc, id desc) where status = 'succeeded';
+create unique index builds_successes on builds (job_id, success) where success is not null;
 create unique index builds_names on builds (job_id, name) where job_id is not null;
 
 -- What a build was given and what it made; versions by digest, which outlives a cleared history.
@@ -269,7 +288,19 @@ create table next_inputs (
   -- JSON list of upstream build ids that vouch for it.
   from_builds text not null default '[]',
   reason text,
+  -- JSON list: how far each job has come that it must pass, where that is the reason.
+  passages text not null default '[]',
+  -- Since when it is so.
+  since integer not null default 0,
   primary key (job_id, name)
+) strict, without rowid;
+
+-- What the resolver knows to lead nowhere (JSON of schedule::memory::Memory), by the first input of the group.
+create table resolver_memories (
+  job_id integer not null references jobs on delete cascade,
+  input text not null,
+  memory text not null,
+  primary key (job_id, input)
 ) strict, without rowid;
 
 -- What a finished leaf of a running build left behind, by plan id: run again, it answers from here. Dropped at the end.

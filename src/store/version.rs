@@ -47,6 +47,16 @@ pub struct Saved {
     pub marked: bool,
 }
 
+/// How many versions have a pair.
+enum Pair<'v> {
+    /// None: there is no version that has all pairs.
+    Nowhere,
+    /// A few have this one.
+    Rare(&'v str, &'v str),
+    /// Many have each of them, so that the newest with all is soon found.
+    Common,
+}
+
 const COLUMNS: &str = "select v.id, v.scope_id, v.version, v.metadata, v.check_order,
   not exists (select 1 from disabled_versions d where d.resource_id = r.id and d.digest = v.digest)
   from versions v join resources r on r.scope_id = v.scope_id";
@@ -81,9 +91,23 @@ impl ReadTx<'_> {
         if whole.is_some() {
             return Ok(whole);
         }
-        let mut query =
-            self.prepare_cached("select version from versions where scope_id = ? order by check_order desc, id desc")?;
-        let mut rows = query.query([scope])?;
+        let mut query;
+        let mut rows = match self.rarest_pair(scope, partial)? {
+            Pair::Nowhere => return Ok(None),
+            Pair::Rare(key, value) => {
+                query = self.prepare_cached(
+                    "select v.version from version_pairs p join versions v on v.id = p.version_id
+                     where p.scope_id = ? and p.key = ? and p.value = ? order by v.check_order desc, v.id desc",
+                )?;
+                query.query(params![scope, key, value])?
+            }
+            Pair::Common => {
+                query = self.prepare_cached(
+                    "select version from versions where scope_id = ? order by check_order desc, id desc",
+                )?;
+                query.query([scope])?
+            }
+        };
         while let Some(r) = rows.next()? {
             let version: Version = r.get(0)?;
             if version.contains(partial) {
@@ -91,6 +115,25 @@ impl ReadTx<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// How rare the rarest pair is among the versions of a scope.
+    fn rarest_pair<'v>(&self, scope: ScopeId, partial: &'v Version) -> Result<Pair<'v>> {
+        const MANY: i64 = 200;
+        let mut count = self.prepare_cached(
+            "select count(*) from (select 1 from version_pairs where scope_id = ? and key = ? and value = ? limit ?)",
+        )?;
+        let (mut fewest, mut rarest) = (MANY, Pair::Common);
+        for (key, value) in &partial.0 {
+            let n: i64 = count.query_row(params![scope, key, value, MANY], |r| r.get(0))?;
+            if n == 0 {
+                return Ok(Pair::Nowhere);
+            }
+            if n < fewest {
+                (fewest, rarest) = (n, Pair::Rare(key, value));
+            }
+        }
+        Ok(rarest)
     }
 
     /// Whether a check that returned these told nothing new: then nothing needs to be written.
@@ -184,6 +227,7 @@ impl WriteTx<'_> {
     /// Forgets all versions of a scope; how many there were. What builds used stays with the builds.
     pub fn clear_versions(&self, scope: ScopeId) -> Result<usize> {
         let n = self.prepare_cached("delete from versions where scope_id = ?")?.execute([scope])?;
+        self.prepare_cached("delete from version_pairs where scope_id = ?")?.execute([scope])?;
         self.request_schedule_of_scope(scope)?;
         Ok(n)
     }
@@ -202,13 +246,31 @@ impl WriteTx<'_> {
 
     /// Whether it has no place in the history yet.
     fn make_known(&self, scope: ScopeId, version: &Version) -> Result<bool> {
-        let order: i64 = self
-            .prepare_cached(
-                "insert into versions (scope_id, digest, version) values (?, ?, ?)
-                 on conflict (scope_id, digest) do update set version = version returning check_order",
-            )?
-            .query_row(params![scope, version.digest(), version], |r| r.get(0))?;
-        Ok(order == 0)
+        let digest = version.digest();
+        let order: Option<i64> = self
+            .prepare_cached("select check_order from versions where scope_id = ? and digest = ?")?
+            .query_row(params![scope, digest], |r| r.get(0))
+            .optional()?;
+        if let Some(order) = order {
+            return Ok(order == 0);
+        }
+        let id: VersionId = self
+            .prepare_cached("insert into versions (scope_id, digest, version) values (?, ?, ?) returning id")?
+            .query_row(params![scope, digest, version], |r| r.get(0))?;
+        let mut pair = self.prepare_cached(
+            "insert or ignore into version_pairs (scope_id, key, value, version_id) values (?, ?, ?, ?)",
+        )?;
+        for (key, value) in &version.0 {
+            pair.execute(params![scope, key, value, id])?;
+        }
+        // A version that builds held before it was known: what the resolver found impossible may be possible now.
+        self.prepare_cached(
+            "update resources set reopened = reopened + 1 where scope_id = ?1 and (
+               exists (select 1 from build_inputs where resource_id = resources.id and digest = ?2)
+               or exists (select 1 from build_outputs where resource_id = resources.id and digest = ?2))",
+        )?
+        .execute(params![scope, digest])?;
+        Ok(true)
     }
 
     fn bump(&self, scope: ScopeId, version: &Version) -> Result<()> {

@@ -109,9 +109,7 @@ async fn trigger(permit: Permit, call: Call) -> Answer {
             return Ok(Some(None));
         }
         let id = tx.create_manual_build(job.id, &by, now)?;
-        for input in tx.job_inputs(job.id)? {
-            tx.request_check(input.resource_id, now)?;
-        }
+        tx.request_checks_of_job(job.id, now)?;
         tx.build(id).map(Some)
     });
     let build = made.await?.ok_or_else(Failure::not_found)?.ok_or_else(|| {
@@ -187,7 +185,7 @@ fn found(yes: bool) -> Pinned {
 }
 
 async fn check(permit: Permit, call: Call) -> Answer {
-    on_resource(&permit, &call, |tx, r, now| tx.request_check(r.id, now).map(|()| Pinned::Done)).await?;
+    on_resource(&permit, &call, |tx, r, now| tx.request_check(r.id, true, now).map(|()| Pinned::Done)).await?;
     call.app.wakes.check.ring();
     done(&permit, &call)
 }

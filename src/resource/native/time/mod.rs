@@ -24,6 +24,11 @@ impl Native for TimeType {
         "time"
     }
 
+    /// Two clocks with equal hands are still two: each resource ticks by itself.
+    fn unique_history(&self) -> bool {
+        true
+    }
+
     fn check(&self, request: &Request, env: &mut Env<'_>) -> Result<Vec<Version>, Failure> {
         let source = read(&request.source)?;
         source.validate().map_err(|err| Failure::Config(format!("running command: {err}")))?;

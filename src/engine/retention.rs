@@ -1,0 +1,110 @@
+//! Gives up what has become old: build logs beyond what jobs keep, builds of checks, child pipelines that nobody sets
+//! any more, and, where the operator wants that, pipelines that nobody uses. It is a pass because all of it follows
+//! from the rows.
+//!
+//! A log goes before its row says so: dying in between repeats a removal, which is harmless.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{Pass, Shared, each_wake};
+use crate::base::clock::Time;
+use crate::base::id::JobId;
+use crate::base::shutdown::Shutdown;
+use crate::schedule::retention::{LogLimits, reap};
+use crate::store::Result;
+
+/// Concourse: 30 s.
+const PERIOD: Duration = Duration::from_secs(30);
+/// Builds of checks that were asked for can be watched for so long, the last of each resource for ever.
+const CHECKS: Duration = Duration::from_secs(6 * 3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// What is kept for how long.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Keeping {
+    /// Which logs jobs keep.
+    pub logs: LogLimits,
+    /// Pipelines without a build for so many days are paused; 0 for never.
+    pub pause_after_days: u32,
+}
+
+/// Runs the pass until the stop is asked for.
+pub async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
+    let wake = shared.wakes.retention.clone();
+    each_wake(Retention { shared, paused: None }, wake, PERIOD, shutdown).await;
+}
+
+struct Retention {
+    shared: Arc<Shared>,
+    /// When pipelines were last looked through for such that nobody uses.
+    paused: Option<Time>,
+}
+
+#[async_trait]
+impl Pass for Retention {
+    const NAME: &'static str = "retention";
+
+    async fn once(&mut self) -> Result<Option<Duration>> {
+        let now = self.shared.clock.now();
+        if self.shared.store.write(move |tx| tx.archive_abandoned(now)).await? > 0 {
+            // What waited there is aborted.
+            self.shared.wakes.schedule.ring();
+        }
+        for job in self.shared.store.read(|tx| tx.jobs_with_logs()).await? {
+            logs(&self.shared, job, now).await?;
+        }
+        checks(&self.shared, now).await?;
+        self.pause(now).await?;
+        Ok(None)
+    }
+}
+
+impl Retention {
+    /// Once a day, as Concourse does.
+    async fn pause(&mut self, now: Time) -> Result<()> {
+        let days = self.shared.settings.keeping.pause_after_days;
+        if days == 0 || self.paused.is_some_and(|at| now < at.plus(DAY)) {
+            return Ok(());
+        }
+        let before = before(now, DAY.saturating_mul(days));
+        let n = self.shared.store.write(move |tx| tx.pause_idle(before, now)).await?;
+        if n > 0 {
+            tracing::info!(pipelines = n, days, "pipelines that had no builds were paused");
+        }
+        self.paused = Some(now);
+        Ok(())
+    }
+}
+
+fn before(now: Time, age: Duration) -> Time {
+    Time(now.0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)))
+}
+
+/// One job's logs.
+async fn logs(shared: &Arc<Shared>, id: JobId, now: Time) -> Result<()> {
+    let limits = shared.settings.keeping.logs;
+    let reaping = shared
+        .store
+        .read(move |tx| {
+            let Some(job) = tx.job(id)? else { return Ok(None) };
+            let Some(keep) = limits.of(&job.config) else { return Ok(None) };
+            Ok(Some(reap(&tx.logged_builds(id, job.first_logged_build_id)?, keep, now)))
+        })
+        .await?;
+    let Some(reaping) = reaping.filter(|r| !r.reap.is_empty()) else { return Ok(()) };
+    shared.store.forget_logs(reaping.reap.clone()).await?;
+    shared.store.write(move |tx| tx.logs_reaped(id, &reaping.reap, reaping.oldest_kept, now)).await
+}
+
+/// Builds of checks, with their logs.
+async fn checks(shared: &Arc<Shared>, now: Time) -> Result<()> {
+    let before = before(now, CHECKS);
+    let old = shared.store.write(move |tx| tx.purge_checks(before)).await?;
+    if !old.is_empty() {
+        shared.store.forget_logs(old).await?;
+    }
+    Ok(())
+}
