@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 
 use super::page;
 use super::show::build::BuildJson;
+use super::show::why::{self, WhyJson};
 use crate::auth::Role;
 use crate::base::clock::Time;
 use crate::base::error::Error;
@@ -117,6 +118,8 @@ struct PreparationJson {
     inputs: std::collections::BTreeMap<String, &'static str>,
     inputs_satisfied: &'static str,
     missing_input_reasons: std::collections::BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    why: Vec<WhyJson>,
 }
 
 fn blocking(is: bool) -> &'static str {
@@ -126,7 +129,8 @@ fn blocking(is: bool) -> &'static str {
 /// `GetBuildPreparation`
 pub async fn preparation(permit: Permit, call: Call) -> Answer {
     let id = permit.build()?;
-    let found = call.app.store.read(move |tx| tx.preparation(id)).await?.ok_or_else(Failure::not_found)?;
+    let intervals = call.app.settings.intervals;
+    let found = call.app.store.read(move |tx| tx.preparation(id, &intervals)).await?.ok_or_else(Failure::not_found)?;
     let missing = found.inputs.iter().filter_map(|(n, r)| r.clone().map(|r| (n.clone(), r))).collect::<Vec<_>>();
     let shown = PreparationJson {
         build_id: id,
@@ -136,6 +140,7 @@ pub async fn preparation(permit: Permit, call: Call) -> Answer {
         inputs_satisfied: blocking(!missing.is_empty()),
         inputs: found.inputs.into_iter().map(|(n, r)| (n, blocking(r.is_some()))).collect(),
         missing_input_reasons: missing.into_iter().collect(),
+        why: why::all(found.why),
     };
     json(StatusCode::OK, &shown)
 }

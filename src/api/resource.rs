@@ -49,8 +49,14 @@ fn show(views: &[ResourceView]) -> Answer {
 /// `GetResource`
 pub async fn get(permit: Permit, call: Call) -> Answer {
     let (id, name) = (permit.pipeline()?.id, call.param("resource_name").to_owned());
-    let view = call.app.store.read(move |tx| tx.resource_view(id, &name)).await?.ok_or_else(Failure::not_found)?;
-    json(StatusCode::OK, &ResourceJson::new(&view, LastCheck::of(&view).as_ref()))
+    let (intervals, now) = (call.app.settings.intervals, call.app.clock.now());
+    let found = call.app.store.read(move |tx| {
+        let Some(view) = tx.resource_view(id, &name)? else { return Ok(None) };
+        let why = tx.why_resource(&view.resource, &intervals, now)?;
+        Ok(Some((view, why)))
+    });
+    let (view, why) = found.await?.ok_or_else(Failure::not_found)?;
+    json(StatusCode::OK, &ResourceJson::new(&view, LastCheck::of(&view).as_ref()).because(why))
 }
 
 /// `ListResourceTypes`

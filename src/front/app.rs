@@ -13,6 +13,7 @@ use crate::engine::Wakes;
 use crate::engine::feed::Feed;
 use crate::login::Login;
 use crate::runtime::Runtime;
+use crate::schedule::due::Intervals;
 use crate::store::Store;
 
 /// What the operator has set and answers depend on.
@@ -32,6 +33,8 @@ pub struct Settings {
     pub started: Time,
     /// Roles that were moved.
     pub rbac: Rbac,
+    /// How often resources are checked.
+    pub intervals: Intervals,
 }
 
 /// A resource type that pipelines can use without naming an image.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use askama::Template;
 
+use super::build::why::Need;
 use super::link::Place;
 use super::live;
 use super::markup::Markup;
@@ -15,9 +16,7 @@ use crate::auth::Role;
 use crate::base::clock::Time;
 use crate::base::version::Version;
 use crate::front::{Answer, App, Call, Failure, Permit, Query};
-use crate::store::ReadTx;
 use crate::store::build::Build;
-use crate::store::job::Job;
 use crate::store::page::{Page, PageRequest};
 use crate::store::web::job::Used;
 
@@ -83,15 +82,6 @@ pub struct Row {
     pub outputs: Vec<Chip>,
 }
 
-/// Why an input has no version.
-#[derive(Debug, Clone, Default)]
-pub struct Wait {
-    /// The input.
-    pub name: String,
-    /// Why.
-    pub text: String,
-}
-
 /// The page.
 #[derive(Debug, Clone, Default)]
 pub struct View {
@@ -114,7 +104,7 @@ pub struct View {
     /// The reader may trigger and pause.
     pub may_operate: bool,
     /// What the next build waits for.
-    pub waits: Vec<Wait>,
+    pub waits: Vec<Need>,
     /// Its builds.
     pub builds: Vec<Row>,
     /// Neighbouring pages.
@@ -197,11 +187,12 @@ async fn render(app: &App, asked: &Asked) -> Result<Markup, Failure> {
 
 async fn view(app: &App, asked: &Asked) -> Result<View, Failure> {
     let (pipeline, name, page) = (asked.pipeline, asked.job.clone(), asked.page);
+    let intervals = app.settings.intervals;
     let rows = app.store.read(move |tx| {
         let Some(job) = tx.find_job(pipeline, &name)? else { return Ok(None) };
         let builds = tx.builds_of_job(job.id, page)?;
         let used = tx.used_by_builds(&builds.items.iter().map(|b| b.id).collect::<Vec<_>>())?;
-        let waits = waits(tx, &job)?;
+        let waits = tx.why_job(&job, &intervals)?;
         let status = match job.next_build_id.or(job.latest_completed_build_id) {
             Some(id) => tx.build(id)?.map(|b| b.status),
             None => None,
@@ -219,34 +210,12 @@ async fn view(app: &App, asked: &Asked) -> Result<View, Failure> {
         pipeline_href: place.page(),
         manual_disabled: job.config.disable_manual_trigger,
         may_operate: asked.may_operate,
-        waits,
+        waits: waits.into_iter().map(|why| Need::open(why, &place, now)).collect(),
         builds: builds.items.iter().map(|b| row(&place, &job.name, b, &used, now)).collect(),
         pager,
         name: job.name,
         place,
     })
-}
-
-/// The inputs that have no version, each with what is known about the jobs it must pass.
-pub fn waits(tx: &ReadTx<'_>, job: &Job) -> crate::store::Result<Vec<Wait>> {
-    let inputs = tx.job_inputs(job.id)?;
-    let mut all = Vec::new();
-    for next in tx.next_inputs(job.id)? {
-        let Err(reason) = next.version else { continue };
-        let mut text = reason;
-        if let Some(input) = inputs.iter().find(|i| i.name == next.name) {
-            for (earlier, name) in &input.passed {
-                match tx.newest_passed(*earlier, input.resource_id)? {
-                    Some((build, version)) => {
-                        text.push_str(&format!("; {name} passed {} last, in build {build}", words(&version)));
-                    }
-                    None => text.push_str(&format!("; no build of {name} has passed {} yet", input.resource_name)),
-                }
-            }
-        }
-        all.push(Wait { name: next.name, text });
-    }
-    Ok(all)
 }
 
 /// `ref: abc, branch: main`

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use askama::Template;
 
 use super::build::step::Field;
+use super::build::why::Need;
 use super::job::{Pager, place, words};
 use super::link::{Place, part};
 use super::live;
@@ -19,6 +20,7 @@ use crate::base::version::Version;
 use crate::front::{Answer, App, Call, Failure, Permit};
 use crate::store::page::{Page, PageRequest};
 use crate::store::resource::Resource;
+use crate::store::show::why::Why;
 use crate::store::version::VersionRow;
 use crate::store::web::overview::BuildFace;
 
@@ -72,6 +74,8 @@ pub struct View {
     pub checked: Option<Moment>,
     /// A check runs or was asked for.
     pub checking: bool,
+    /// Why it is not checked now.
+    pub why: Option<Need>,
     /// What the last check said if it failed.
     pub error: String,
     /// Held at a version.
@@ -121,6 +125,7 @@ struct Rows {
     versions: Page<VersionRow>,
     /// For each version, builds that got it and that made it.
     used: Vec<[Vec<(String, BuildFace)>; 2]>,
+    why: Option<Why>,
 }
 
 fn asked(permit: &Permit, call: &Call) -> Result<Asked, Failure> {
@@ -164,19 +169,21 @@ pub async fn follow(permit: Permit, call: Call) -> Answer {
 
 async fn view(app: &App, asked: &Asked) -> Result<View, Failure> {
     let (pipeline, name, page) = (asked.pipeline, asked.name.clone(), asked.page);
+    let (intervals, now) = (app.settings.intervals, app.clock.now());
     let rows = app.store.read(move |tx| {
         let Some(resource) = tx.find_resource(pipeline, &name)? else { return Ok(None) };
         let versions = tx.versions(resource.id, &Version::default(), page)?;
         let used = versions.items.iter().map(|v| tx.builds_around_version(resource.id, &v.version.digest()));
         let used = used.collect::<crate::store::Result<_>>()?;
-        Ok(Some(Rows { resource, versions, used }))
+        let why = tx.why_resource(&resource, &intervals, now)?;
+        Ok(Some(Rows { resource, versions, used, why }))
     });
     let rows = rows.await?.ok_or_else(Failure::not_found)?;
-    Ok(arrange(rows, asked, app.clock.now()))
+    Ok(arrange(rows, asked, now))
 }
 
 fn arrange(rows: Rows, asked: &Asked, now: Time) -> View {
-    let Rows { resource: r, versions, used } = rows;
+    let Rows { resource: r, versions, used, why } = rows;
     let place = asked.place.clone();
     let href = place.resource(&r.name);
     let pin =
@@ -202,6 +209,7 @@ fn arrange(rows: Rows, asked: &Asked, now: Time) -> View {
         kind: r.kind.clone(),
         checked: (r.last_check_ended.0 > 0).then(|| Moment::new(now, r.last_check_ended)),
         checking: r.check_requested > r.check_answered || r.last_check_started > r.last_check_ended,
+        why: why.map(|why| Need::open(why, &place, now)),
         error: if r.last_check_error.is_empty() || show_metadata {
             r.last_check_error.clone()
         } else {

@@ -4,10 +4,12 @@ use serde::Serialize;
 
 use super::build::{BuildJson, SummaryJson};
 use super::seconds;
+use super::why::WhyJson;
 use crate::base::id::{BuildId, JobId, PipelineId};
 use crate::pipeline::Object;
 use crate::store::build::Build;
 use crate::store::show::job::JobView;
+use crate::store::show::why::Why;
 
 #[derive(Debug, Serialize)]
 struct Head<'j> {
@@ -65,6 +67,8 @@ pub struct JobJson<'j> {
     inputs: Vec<Input<'j>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     outputs: Vec<Output<'j>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    why: Vec<WhyJson>,
 }
 
 fn is_none(build: &BuildId) -> bool {
@@ -110,7 +114,13 @@ impl<'j> JobJson<'j> {
             finished_build: build(&view.finished_build),
             inputs: view.inputs.iter().map(input).collect(),
             outputs: outputs(view),
+            why: Vec::new(),
         }
+    }
+
+    /// With the reasons why it has no build that runs.
+    pub fn because(self, why: Vec<Why>) -> JobJson<'j> {
+        JobJson { why: super::why::all(why), ..self }
     }
 }
 

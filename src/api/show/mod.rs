@@ -5,6 +5,7 @@ pub mod container;
 pub mod job;
 pub mod pipeline;
 pub mod resource;
+pub mod why;
 
 use crate::base::clock::Time;
 

@@ -4,12 +4,14 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::build::SummaryJson;
+use super::why::WhyJson;
 use crate::base::clock::Time;
 use crate::base::id::{BuildId, PipelineId, VersionId};
 use crate::base::version::{MetadataField, Version};
 use crate::pipeline::Object;
 use crate::store::build::{Build, Status};
 use crate::store::show::resource::ResourceView;
+use crate::store::show::why::Why;
 use crate::store::version::VersionRow;
 
 /// A resource.
@@ -35,6 +37,8 @@ pub struct ResourceJson<'r> {
     pin_comment: &'r str,
     #[serde(skip_serializing_if = "Option::is_none")]
     build: Option<SummaryJson<'r>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<WhyJson>,
 }
 
 /// What a resource's JSON borrows from: its last check as a build, and that build's plan.
@@ -107,7 +111,13 @@ impl<'r> ResourceJson<'r> {
             pinned_in_config: resource.config_pin.is_some(),
             pin_comment: &resource.pin_comment,
             build: check.map(|c| SummaryJson::new(&c.build, c.plan.as_deref())),
+            why: None,
         }
+    }
+
+    /// With the reason why it is not checked now.
+    pub fn because(self, why: Option<Why>) -> ResourceJson<'r> {
+        ResourceJson { why: why.map(WhyJson::from), ..self }
     }
 }
 

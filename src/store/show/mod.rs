@@ -8,3 +8,4 @@ pub mod container;
 pub mod job;
 pub mod preparation;
 pub mod resource;
+pub mod why;

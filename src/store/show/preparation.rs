@@ -1,6 +1,9 @@
 //! What a build that has not started waits for.
 
+use super::why::Why;
 use crate::base::id::{BuildId, JobId};
+use crate::schedule::admit::{Blocked, why_not};
+use crate::schedule::due::Intervals;
 use crate::store::build::{Build, Status};
 use crate::store::{ReadTx, Result};
 
@@ -15,22 +18,25 @@ pub struct Preparation {
     pub max_running_builds: bool,
     /// Each input, and why it is not there yet.
     pub inputs: Vec<(String, Option<String>)>,
+    /// All of it in words.
+    pub why: Vec<Why>,
 }
 
 impl ReadTx<'_> {
     /// What a build waits for; `None` if there is no such build. One that has started waits for nothing.
-    pub fn preparation(&self, id: BuildId) -> Result<Option<Preparation>> {
+    pub fn preparation(&self, id: BuildId, intervals: &Intervals) -> Result<Option<Preparation>> {
         let Some(build) = self.build(id)? else { return Ok(None) };
         let job = build.job_id.map(|j| self.job(j)).transpose()?.flatten();
         let Some(job) = job.filter(|_| build.status == Status::Pending) else {
             return Ok(Some(Preparation::default()));
         };
-        let full = job.config.limit() > 0 && !build.scheduled && self.running_beside(job.id)? >= job.config.limit();
+        let blocked = why_not(&self.schedule_queue(&job, intervals)?, id);
         Ok(Some(Preparation {
             paused_pipeline: job.pipeline_paused,
             paused_job: job.paused,
-            max_running_builds: full,
+            max_running_builds: matches!(blocked, Some(Blocked::Full(_) | Blocked::Behind(_))),
             inputs: if build.rerun_of.is_some() { Vec::new() } else { self.waiting_inputs(&build, job.id)? },
+            why: self.why_build(id, intervals)?,
         }))
     }
 
@@ -49,15 +55,5 @@ impl ReadTx<'_> {
             inputs.push((input.name, reason));
         }
         Ok(inputs)
-    }
-
-    /// Builds that run and count against a job's limit: its own, and those of jobs it shares a serial group with.
-    fn running_beside(&self, job: JobId) -> Result<i64> {
-        let mut query = self.prepare_cached(
-            "select count(*) from builds where status in ('pending', 'started') and scheduled = 1 and (job_id = ?1
-               or job_id in (select o.job_id from serial_groups o join serial_groups s
-                 on s.pipeline_id = o.pipeline_id and s.name = o.name where s.job_id = ?1))",
-        )?;
-        Ok(query.query_row([job], |r| r.get(0))?)
     }
 }

@@ -3,7 +3,7 @@
 use rusqlite::params;
 
 use super::overview::{BuildFace, face};
-use crate::base::id::{BuildId, JobId, ResourceId};
+use crate::base::id::{BuildId, ResourceId};
 use crate::base::version::Version;
 use crate::store::{ReadTx, Result};
 
@@ -39,19 +39,6 @@ impl ReadTx<'_> {
             Ok(Used { build: r.get(0)?, name: r.get(1)?, resource: r.get(2)?, version: r.get(3)?, output: r.get(4)? })
         })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
-    }
-
-    /// The newest version of a resource that a succeeded build of a job had, and that build's name.
-    pub fn newest_passed(&self, job: JobId, resource: ResourceId) -> Result<Option<(String, Version)>> {
-        use rusqlite::OptionalExtension;
-        let mut query = self.prepare_cached(
-            "select b.name, coalesce(
-               (select version from build_outputs o where o.build_id = b.id and o.resource_id = ?2 limit 1),
-               (select version from build_inputs i where i.build_id = b.id and i.resource_id = ?2 limit 1)) as version
-             from builds b where b.job_id = ?1 and b.status = 'succeeded' and version is not null
-             order by coalesce(b.rerun_of, b.id) desc, b.id desc limit 1",
-        )?;
-        Ok(query.query_row(params![job, resource], |r| Ok((r.get(0)?, r.get(1)?))).optional()?)
     }
 
     /// Builds (with their job's name) that used a version of a resource, and those that made it: newest first, a few.

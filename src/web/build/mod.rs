@@ -22,6 +22,7 @@ use crate::base::clock::Time;
 use crate::base::id::BuildId;
 use crate::base::version::canonical_json;
 use crate::front::{Answer, App, Call, Failure, Permit};
+use crate::schedule::due::Intervals;
 use crate::store::ReadTx;
 use crate::store::build::Build;
 use crate::store::job::Job;
@@ -251,23 +252,24 @@ struct Rows {
     why: Vec<Need>,
 }
 
-fn rows(tx: &ReadTx<'_>, id: BuildId) -> crate::store::Result<Option<Rows>> {
+fn rows(tx: &ReadTx<'_>, id: BuildId, by: (&Intervals, Time)) -> crate::store::Result<Option<Rows>> {
     let Some(build) = tx.build(id)? else { return Ok(None) };
     let job = build.job_id.map(|j| tx.job(j)).transpose()?.flatten();
     let history = match build.job_id {
         Some(job) => tx.build_neighbours(job, id, NEWER, OLDER)?,
         None => Vec::new(),
     };
-    let why = why::needs(tx, &build, &place_of(&build).unwrap_or_default())?;
+    let why = why::needs(tx, &build, &place_of(&build).unwrap_or_default(), by)?;
     Ok(Some(Rows { plan: tx.build_public_plan(id)?, build, job, history, why }))
 }
 
 /// The page's content; `until` cuts the log.
 async fn view(app: &App, asked: &Asked, until: Option<i64>) -> Result<View, Failure> {
     let id = asked.id;
-    let rows = app.store.read(move |tx| rows(tx, id)).await?.ok_or_else(Failure::not_found)?;
+    let (intervals, now) = (app.settings.intervals, app.clock.now());
+    let rows = app.store.read(move |tx| rows(tx, id, (&intervals, now))).await?.ok_or_else(Failure::not_found)?;
     let hidden = !asked.has_role && !rows.job.as_ref().is_some_and(|j| j.config.public);
-    let mut view = arrange(rows, asked, hidden, app.clock.now());
+    let mut view = arrange(rows, asked, hidden, now);
     if !hidden {
         view.tree = log::read(app, &view.row, &view.plan, until).await?;
     }

@@ -1,12 +1,16 @@
 //! Why a build has not started, in words: each thing it needs, met or not, with what a reader can do about it.
 
-use super::super::job::{waits, words};
+use super::super::job::words;
 use super::super::link::Place;
+use super::super::span::Moment;
+use crate::base::clock::Time;
+use crate::schedule::due::Intervals;
 use crate::store::build::Build;
+use crate::store::show::why::{About, Why};
 use crate::store::{ReadTx, Result};
 
 /// One thing a build needs.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct Need {
     /// Whether it is met.
     pub ok: bool,
@@ -14,6 +18,8 @@ pub struct Need {
     pub text: String,
     /// More about it.
     pub detail: String,
+    /// Since when it is not met.
+    pub since: Option<Moment>,
     /// Where to do something about it.
     pub link: Option<(String, String)>,
 }
@@ -23,84 +29,58 @@ impl Need {
         Need { ok: true, text: text.into(), ..Need::default() }
     }
 
-    fn open(text: impl Into<String>) -> Need {
-        Need { text: text.into(), ..Need::default() }
+    /// A reason for waiting.
+    pub fn open(why: Why, place: &Place, now: Time) -> Need {
+        let link = match &why.about {
+            About::Pipeline => ("open the pipeline".to_owned(), place.page()),
+            About::Job(name) => (format!("open {name}"), place.job(name)),
+            About::Input { resource: name, .. } | About::Resource(name) => {
+                (format!("open {name}"), place.resource(name))
+            }
+            About::Build { job, build } => (format!("open {job} #{build}"), place.build(job, build)),
+        };
+        let text = match &why.about {
+            About::Input { input, .. } => format!("input {input}: {}", why.text),
+            _ => why.text,
+        };
+        Need {
+            ok: false,
+            text,
+            detail: format!("moved by {}", why.moved_by),
+            since: why.since.map(|at| Moment::new(now, at)),
+            link: Some(link),
+        }
     }
 }
 
 /// What a pending build needs. Nothing for one of another status.
-pub fn needs(tx: &ReadTx<'_>, build: &Build, place: &Place) -> Result<Vec<Need>> {
+pub fn needs(tx: &ReadTx<'_>, build: &Build, place: &Place, (intervals, now): (&Intervals, Time)) -> Result<Vec<Need>> {
     if build.status.is_over() || build.started_at.is_some() {
         return Ok(Vec::new());
     }
+    let waits = |text: &str| Need { text: text.to_owned(), ..Need::default() };
     let Some(job) = build.job_id.map(|id| tx.job(id)).transpose()?.flatten() else {
-        return Ok(vec![Need::open("it starts with the scheduler's next pass")]);
+        return Ok(vec![waits("it starts with the scheduler's next pass")]);
     };
-    let mut all = vec![
-        if job.pipeline_paused {
-            let link = Some(("open the pipeline".into(), place.page()));
-            Need { link, ..Need::open("the pipeline is paused") }
-        } else {
-            Need::met("the pipeline is not paused")
-        },
-        if job.paused {
-            let link = Some(("open the job".into(), place.job(&job.name)));
-            Need { link, detail: paused_by(job.paused_by.as_deref()), ..Need::open("the job is paused") }
-        } else {
-            Need::met("the job is not paused")
-        },
-    ];
+    let mut all: Vec<Need> =
+        tx.why_build(build.id, intervals)?.into_iter().map(|why| Need::open(why, place, now)).collect();
+    if all.is_empty() {
+        all.push(waits("everything is there; it starts with the scheduler's next pass"));
+    }
+    if !job.pipeline_paused && !job.paused {
+        all.push(Need::met("neither the pipeline nor the job is paused"));
+    }
     if build.rerun_of.is_some() {
         all.push(Need::met("its inputs are those of the build it repeats"));
     } else {
-        inputs(tx, &job, place, &mut all)?;
+        for next in tx.next_inputs(job.id)? {
+            if let Ok(version) = &next.version {
+                all.push(Need { detail: words(version), ..Need::met(format!("input {}", next.name)) });
+            }
+        }
     }
-    all.push(room(tx, build, &job, place)?);
-    if all.iter().all(|n| n.ok) {
-        all.push(Need::open("everything is there; it starts with the scheduler's next pass"));
+    if build.scheduled {
+        all.push(Need::met("it has its place among the builds of this job"));
     }
     Ok(all)
-}
-
-fn paused_by(by: Option<&str>) -> String {
-    by.map(|by| format!("by {by}")).unwrap_or_default()
-}
-
-fn inputs(tx: &ReadTx<'_>, job: &crate::store::job::Job, place: &Place, all: &mut Vec<Need>) -> Result<()> {
-    let next = tx.next_inputs(job.id)?;
-    let open = waits(tx, job)?;
-    for input in tx.job_inputs(job.id)? {
-        let found = next.iter().find(|n| n.name == input.name);
-        let need = match found.map(|n| &n.version) {
-            Some(Ok(version)) => Need { detail: words(version), ..Need::met(format!("input {}", input.name)) },
-            Some(Err(_)) => {
-                let detail = open.iter().find(|w| w.name == input.name).map(|w| w.text.clone()).unwrap_or_default();
-                let link = Some((format!("open {}", input.resource_name), place.resource(&input.resource_name)));
-                Need { detail, link, ..Need::open(format!("input {}", input.name)) }
-            }
-            None => Need {
-                detail: "its versions are being looked up".into(),
-                link: Some((format!("open {}", input.resource_name), place.resource(&input.resource_name))),
-                ..Need::open(format!("input {}", input.name))
-            },
-        };
-        all.push(need);
-    }
-    Ok(())
-}
-
-fn room(tx: &ReadTx<'_>, build: &Build, job: &crate::store::job::Job, place: &Place) -> Result<Need> {
-    let limit = job.config.limit();
-    let others = tx.builds_in_the_way(job.id, build.id)?;
-    let mine = others.iter().filter(|(name, _)| *name == job.name).count();
-    let grouped = others.len() > mine;
-    let full = (limit > 0 && i64::try_from(others.len()).unwrap_or(i64::MAX) >= limit) || grouped;
-    if build.scheduled || !full {
-        return Ok(Need::met("there is room for one more build of this job"));
-    }
-    let names: Vec<String> = others.iter().map(|(job, b)| format!("{job} #{}", b.name)).collect();
-    let rule = if grouped { "serial group" } else { "max_in_flight" };
-    let link = others.first().map(|(job, b)| (format!("open {job} #{}", b.name), place.build(job, &b.name)));
-    let detail = format!("{} must end first ({rule})", names.join(", "));
-    Ok(Need { detail, link, ..Need::open("too many builds at once") })
 }

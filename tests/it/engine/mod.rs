@@ -3,6 +3,7 @@
 mod chain;
 mod going_on;
 mod hooks;
+mod keeping;
 mod steps;
 mod variables;
 

@@ -249,8 +249,10 @@ fn delivery_builds(tx: &WriteTx<'_>, p: PipelineId) -> Seeded {
         version: Err("no versions satisfy passed constraints".into()),
         first_occurrence: false,
         from_builds: vec![],
+        passages: vec![],
+        since: ago(20),
     };
-    tx.save_next_inputs(waiting, std::slice::from_ref(&next)).unwrap();
+    tx.save_next_inputs(waiting, vec![next]).unwrap();
     let code = tx.find_resource(p, "app-source").unwrap().unwrap();
     let pin = tx.versions(code.id, &Version::default(), Default::default()).unwrap().items[3].id;
     tx.pin_version(code.id, pin).unwrap();
