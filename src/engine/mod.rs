@@ -110,6 +110,8 @@ pub struct Shared {
     parts: Parts,
     locks: Locks,
     turns: Turns,
+    /// Jobs with a build that has ended since the retention pass looked: only a hint.
+    ended: std::sync::Mutex<std::collections::BTreeSet<crate::base::id::JobId>>,
 }
 
 impl std::ops::Deref for Shared {
@@ -123,7 +125,7 @@ impl Shared {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Arc<Shared> {
         let turns = Turns::new(parts.settings.starts);
-        Arc::new(Shared { parts, locks: Locks::default(), turns })
+        Arc::new(Shared { parts, locks: Locks::default(), turns, ended: Default::default() })
     }
 
     /// How often things are checked.

@@ -4,7 +4,7 @@
 //!
 //! A log goes before its row says so: dying in between repeats a removal, which is harmless.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -34,11 +34,13 @@ pub struct Keeping {
 /// Runs the pass until the stop is asked for.
 pub async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
     let wake = shared.wakes.retention.clone();
-    each_wake(Retention { shared, paused: None }, wake, PERIOD, shutdown).await;
+    each_wake(Retention { shared, looked: None, paused: None }, wake, PERIOD, shutdown).await;
 }
 
 struct Retention {
     shared: Arc<Shared>,
+    /// When everything was last looked through.
+    looked: Option<Time>,
     /// When pipelines were last looked through for such that nobody uses.
     paused: Option<Time>,
 }
@@ -49,15 +51,23 @@ impl Pass for Retention {
 
     async fn once(&mut self) -> Result<Option<Duration>> {
         let now = self.shared.clock.now();
-        if self.shared.store.write(move |tx| tx.archive_abandoned(now)).await? > 0 {
+        if !self.shared.store.read(|tx| tx.abandoned_pipelines()).await?.is_empty() {
+            self.shared.store.write(move |tx| tx.archive_abandoned(now)).await?;
             // What waited there is aborted.
             self.shared.wakes.schedule.ring();
         }
-        for job in self.shared.store.read(|tx| tx.jobs_with_logs()).await? {
+        let ended = std::mem::take(&mut *self.shared.ended.lock().unwrap_or_else(PoisonError::into_inner));
+        for job in ended {
             logs(&self.shared, job, now).await?;
         }
-        checks(&self.shared, now).await?;
-        self.pause(now).await?;
+        if self.looked.is_none_or(|at| now >= at.plus(PERIOD)) {
+            self.looked = Some(now);
+            for job in self.shared.store.read(|tx| tx.jobs_with_logs()).await? {
+                logs(&self.shared, job, now).await?;
+            }
+            checks(&self.shared, now).await?;
+            self.pause(now).await?;
+        }
         Ok(None)
     }
 }
@@ -89,7 +99,7 @@ async fn logs(shared: &Arc<Shared>, id: JobId, now: Time) -> Result<()> {
     let reaping = shared
         .store
         .read(move |tx| {
-            let Some(job) = tx.job(id)? else { return Ok(None) };
+            let Some(job) = tx.job(id)?.filter(|j| !j.paused && !j.pipeline_paused) else { return Ok(None) };
             let Some(keep) = limits.of(&job.config) else { return Ok(None) };
             Ok(Some(reap(&tx.logged_builds(id, job.first_logged_build_id)?, keep, now)))
         })
@@ -102,6 +112,9 @@ async fn logs(shared: &Arc<Shared>, id: JobId, now: Time) -> Result<()> {
 /// Builds of checks, with their logs.
 async fn checks(shared: &Arc<Shared>, now: Time) -> Result<()> {
     let before = before(now, CHECKS);
+    if !shared.store.read(move |tx| tx.has_old_checks(before)).await? {
+        return Ok(());
+    }
     let old = shared.store.write(move |tx| tx.purge_checks(before)).await?;
     if !old.is_empty() {
         shared.store.forget_logs(old).await?;

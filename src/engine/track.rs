@@ -5,7 +5,7 @@
 //! the same rows.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -156,6 +156,7 @@ async fn end(shared: &Arc<Shared>, id: BuildId, status: Status) -> crate::store:
         && let Some(build) = build
     {
         count(&build);
+        shared.ended.lock().unwrap_or_else(PoisonError::into_inner).extend(build.job_id);
     }
     shared.wakes.schedule.ring();
     shared.wakes.gc.ring();

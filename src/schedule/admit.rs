@@ -374,6 +374,23 @@ mod tests {
                 check(5, &[2], false),
             ),
             (
+                "by hand without a slot: its checks need not wait",
+                Queue {
+                    holding: holding(1),
+                    sources: vec![source(1, true, None, None)],
+                    ..serial(queue(vec![manual]))
+                },
+                check(5, &[1], true),
+            ),
+        ] {
+            assert_eq!(admit(&queue).step, step, "{what}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_stale_is_checked_first() {
+        for (what, queue, step) in [
+            (
                 "by itself: what was never checked has nothing to wait for",
                 Queue { sources: vec![source(1, false, None, None)], ..queue(vec![pending(5)]) },
                 start(5),
@@ -387,15 +404,6 @@ mod tests {
                 "a rerun waits for no check",
                 Queue { sources: vec![source(1, false, Some(1), Some(61))], ..queue(vec![rerun(9, 2, true)]) },
                 Step::Start { build: BuildId(9), inputs: Inputs::Of(BuildId(2)) },
-            ),
-            (
-                "by hand without a slot: its checks need not wait",
-                Queue {
-                    holding: holding(1),
-                    sources: vec![source(1, true, None, None)],
-                    ..serial(queue(vec![manual]))
-                },
-                check(5, &[1], true),
             ),
         ] {
             assert_eq!(admit(&queue).step, step, "{what}");
@@ -459,7 +467,7 @@ mod tests {
             // Who asks what is next hears the same.
             match (admit(&queue).step, &why) {
                 (Step::Rest(Some(blocked)), Some(why)) if queue.pending.len() == 1 => {
-                    assert_eq!(blocked, *why, "{what}")
+                    assert_eq!(blocked, *why, "{what}");
                 }
                 (Step::Start { build: first, .. }, None) => assert_eq!(first, BuildId(build), "{what}"),
                 _ => {}

@@ -32,6 +32,15 @@ impl ReadTx<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
+    /// Whether there are builds of checks that ended before `before`, but for the last of each resource.
+    pub fn has_old_checks(&self, before: Time) -> Result<bool> {
+        let mut query = self.prepare_cached(
+            "select exists (select 1 from builds where name = 'check' and ended_at < ?
+               and id not in (select last_check_build_id from resources where last_check_build_id is not null))",
+        )?;
+        Ok(query.query_row([before], |r| r.get(0))?)
+    }
+
     /// Pipelines without a build since `before`, that were not set since then either.
     pub fn idle_pipelines(&self, before: Time) -> Result<Vec<PipelineId>> {
         let mut query = self.prepare_cached(

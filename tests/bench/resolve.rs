@@ -150,7 +150,7 @@ fn pipeline(what: &str, each: usize) {
 fn whole(yard: &Yard) -> usize {
     let mut started = 0;
     loop {
-        let wanting = yard.store.read_blocking(ReadTx::jobs_wanting_schedule).unwrap();
+        let wanting = yard.store.read_blocking(|tx| tx.jobs_wanting_schedule()).unwrap();
         if wanting.is_empty() {
             return started;
         }

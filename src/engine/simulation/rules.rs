@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::world::{Seen, named};
-use crate::base::id::{BuildId, JobId};
+use crate::base::id::{BuildId, JobId, PipelineId};
 use crate::engine::Shared;
 use crate::store::build::{Build, Status};
 use crate::store::job::{Job, JobInputRow};
@@ -27,7 +27,10 @@ struct Rows {
     jobs: BTreeMap<JobId, Job>,
     job_inputs: BTreeMap<JobId, Vec<JobInputRow>>,
     next_inputs: BTreeMap<JobId, Vec<NextInput>>,
-    groups: BTreeMap<JobId, Vec<String>>,
+    /// Jobs that share a slot with a job, itself included.
+    beside: BTreeMap<JobId, BTreeSet<JobId>>,
+    /// Builds by job.
+    of_job: BTreeMap<JobId, Vec<BuildId>>,
     containers: Vec<(String, Option<BuildId>)>,
 }
 
@@ -41,10 +44,23 @@ fn read(tx: &ReadTx<'_>) -> Result<Rows> {
         holds: BTreeMap::new(),
         job_inputs: jobs.keys().map(|j| Ok((*j, tx.job_inputs(*j)?))).collect::<Result<_>>()?,
         next_inputs: jobs.keys().map(|j| Ok((*j, tx.next_inputs(*j)?))).collect::<Result<_>>()?,
-        groups: jobs.keys().map(|j| Ok((*j, tx.serial_groups(*j)?))).collect::<Result<_>>()?,
+        beside: BTreeMap::new(),
+        of_job: BTreeMap::new(),
         jobs,
         containers: Vec::new(),
     };
+    let mut members: BTreeMap<(PipelineId, String), BTreeSet<JobId>> = BTreeMap::new();
+    for job in rows.jobs.values() {
+        for group in tx.serial_groups(job.id)? {
+            members.entry((job.pipeline_id, group)).or_default().insert(job.id);
+        }
+    }
+    for jobs in members.values() {
+        jobs.iter().for_each(|job| rows.beside.entry(*job).or_default().extend(jobs));
+    }
+    for build in rows.builds.values() {
+        rows.of_job.entry(build.job_id.unwrap_or(JobId(0))).or_default().push(build.id);
+    }
     let mut query = tx.prepare("select build_id, name, resource_id, version from build_inputs order by name")?;
     let mut found = query.query([])?;
     while let Some(r) = found.next()? {
@@ -128,23 +144,27 @@ fn ends_once(before: &Seen, rows: &Rows) -> std::result::Result<(), String> {
     Ok(())
 }
 
-fn shares(rows: &Rows, a: JobId, b: JobId) -> bool {
-    let groups = |job: JobId| rows.groups.get(&job).cloned().unwrap_or_default();
-    let pipeline = |job: JobId| rows.jobs.get(&job).map(|j| j.pipeline_id);
-    pipeline(a) == pipeline(b) && groups(a).iter().any(|g| groups(b).contains(g))
-}
+impl Rows {
+    fn builds_of(&self, job: JobId) -> impl Iterator<Item = &Build> {
+        self.of_job.get(&job).into_iter().flatten().map(move |id| &self.builds[id])
+    }
 
-/// What takes a slot of a job at the moment.
-fn taking(rows: &Rows, job: JobId) -> Vec<&Build> {
-    let going_on = |b: &&Build| b.status == Status::Started || (b.status == Status::Pending && b.scheduled);
-    let counts = |b: &&Build| b.job_id.is_some_and(|other| shares(rows, job, other));
-    rows.builds.values().filter(going_on).filter(counts).collect()
+    /// Builds of a job and of those that share a slot with it.
+    fn builds_beside(&self, job: JobId) -> impl Iterator<Item = &Build> {
+        self.beside.get(&job).into_iter().flatten().flat_map(move |job| self.builds_of(*job))
+    }
+
+    /// What takes a slot of a job at the moment.
+    fn taking(&self, job: JobId) -> Vec<&Build> {
+        let going_on = |b: &&Build| b.status == Status::Started || (b.status == Status::Pending && b.scheduled);
+        self.builds_beside(job).filter(going_on).collect()
+    }
 }
 
 /// No more builds at a time than a job allows.
 fn never_too_many(rows: &Rows) -> std::result::Result<(), String> {
     for job in rows.jobs.values().filter(|j| j.config.limit() > 0) {
-        let taking = taking(rows, job.id);
+        let taking = rows.taking(job.id);
         if taking.len() as i64 > job.config.limit() {
             return Err(format!(
                 "{} allows {}: {:?}",
@@ -156,12 +176,8 @@ fn never_too_many(rows: &Rows) -> std::result::Result<(), String> {
     }
     // Over time: of jobs that allow one, no build starts before the last has ended.
     for job in rows.jobs.values().filter(|j| j.config.limit() == 1) {
-        let mut times: Vec<_> = rows
-            .builds
-            .values()
-            .filter(|b| b.job_id.is_some_and(|other| shares(rows, job.id, other)))
-            .filter_map(|b| Some((b.started_at?, b.ended_at, named(b))))
-            .collect();
+        let ran = |b: &Build| Some((b.started_at?, b.ended_at, named(b)));
+        let mut times: Vec<_> = rows.builds_beside(job.id).filter_map(ran).collect();
         times.sort_by_key(|(started, ended, _)| (*started, ended.is_none(), *ended));
         for pair in times.windows(2) {
             if pair[0].1.is_none_or(|ended| ended > pair[1].0) {
@@ -190,7 +206,7 @@ fn passed_is_kept(before: &Seen, rows: &Rows) -> std::result::Result<(), String>
                         && b.ended_at <= build.started_at
                         && holds.is_some_and(|h| h.contains(&(input.resource_id.0, version.clone())))
                 };
-                if !rows.builds.values().any(|b| vouches(&b)) {
+                if !rows.builds_of(*job).any(|b| vouches(&b)) {
                     return Err(format!("{} got {}={version}, which has not passed {name}", named(build), input.name));
                 }
             }
@@ -213,29 +229,22 @@ fn nobody_waits_in_vain(rows: &Rows) -> std::result::Result<(), String> {
     let turn = |b: &Build| (b.rerun_of.unwrap_or(b.id), b.id);
     for build in rows.builds.values().filter(waits).filter(|b| may(b)) {
         let Some(job) = build.job_id.and_then(|j| rows.jobs.get(&j)) else { continue };
-        let others = taking(rows, job.id).into_iter().filter(|b| b.id != build.id).count() as i64;
+        let others = rows.taking(job.id).into_iter().filter(|b| b.id != build.id).count() as i64;
         let free = job.config.limit() == 0 || others < job.config.limit();
-        let before = |other: &&Build| {
-            let same = other.job_id == build.job_id;
-            let rival = other.job_id.is_some_and(|o| shares(rows, job.id, o)) && may(other);
-            (same || rival) && turn(other) < turn(build)
-        };
-        if free && !rows.builds.values().filter(waits).any(|b| before(&b)) {
+        let before = |other: &Build| waits(&other) && turn(other) < turn(build);
+        let in_the_way = rows.builds_of(job.id).any(before) || rows.builds_beside(job.id).any(|b| may(b) && before(b));
+        if free && !in_the_way {
             return Err(format!("{} could start and does not: {build:?}", named(build)));
         }
     }
     for job in rows.jobs.values().filter(|j| !j.paused && !j.pipeline_paused && determined(j)) {
         let triggers = |name: &str| rows.job_inputs[&job.id].iter().any(|i| i.name == name && i.trigger);
         let wants = rows.next_inputs[&job.id].iter().any(|i| i.first_occurrence && triggers(&i.name));
-        if wants && !rows.builds.values().filter(waits).any(|b| b.job_id == Some(job.id)) {
+        if wants && !rows.builds_of(job.id).any(|b| waits(&b)) {
             return Err(format!("{} has a new version and no build", job.name));
         }
         // Of those that the scheduler makes, never two wait.
-        let made = rows
-            .builds
-            .values()
-            .filter(waits)
-            .filter(|b| b.job_id == Some(job.id) && !b.manual && b.rerun_of.is_none());
+        let made = rows.builds_of(job.id).filter(|b| waits(b) && !b.manual && b.rerun_of.is_none());
         if made.count() > 1 {
             return Err(format!("two builds wait that {} did not need", job.name));
         }
