@@ -436,6 +436,18 @@ mod tests {
     }
 
     #[test]
+    fn aborting_a_waiting_build_makes_no_other_at_once() {
+        World::run(|w| {
+            w.tx.save_checked(w.r, &[v(1)]).unwrap();
+            w.advance("one");
+            w.tx.save_checked(w.r, &[v(2)]).unwrap();
+            let waiting = w.advance("one").created.unwrap();
+            w.tx.abort_build(waiting, Abort::Graceful).unwrap();
+            assert_eq!(w.advance("one"), Advanced { finished: vec![waiting], ..Advanced::default() });
+        });
+    }
+
+    #[test]
     fn archiving_aborts_what_waits() {
         World::run(|w| {
             let build = w.tx.create_manual_build(w.job("one"), "alice", Time(w.now)).unwrap();

@@ -16,9 +16,9 @@ use world::World;
 /// Pipelines of one world.
 const TOGETHER: usize = 125;
 /// Rounds of a world; each does one thing to each pipeline.
-const ROUNDS: usize = 14;
+const ROUNDS: usize = 12;
 /// Pipelines where nothing else is said.
-const FEW: usize = 125;
+const FEW: usize = 60;
 
 /// How many pipelines, and the first seed.
 fn wanted() -> (usize, u64) {

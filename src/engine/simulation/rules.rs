@@ -240,7 +240,10 @@ fn nobody_waits_in_vain(rows: &Rows) -> std::result::Result<(), String> {
     for job in rows.jobs.values().filter(|j| !j.paused && !j.pipeline_paused && determined(j)) {
         let triggers = |name: &str| rows.job_inputs[&job.id].iter().any(|i| i.name == name && i.trigger);
         let wants = rows.next_inputs[&job.id].iter().any(|i| i.first_occurrence && triggers(&i.name));
-        if wants && !rows.builds_of(job.id).any(|b| waits(&b)) {
+        // Who aborts a waiting build gets no other at once.
+        let given_up =
+            rows.builds_of(job.id).last().is_some_and(|b| b.status == Status::Aborted && b.started_at.is_none());
+        if wants && !given_up && !rows.builds_of(job.id).any(|b| waits(&b)) {
             return Err(format!("{} has a new version and no build", job.name));
         }
         // Of those that the scheduler makes, never two wait.
