@@ -255,7 +255,7 @@ fn nobody_waits_in_vain(rows: &Rows) -> std::result::Result<(), String> {
     Ok(())
 }
 
-/// Containers belong to rows, and rows of builds that ended well to none.
+/// Containers belong to rows, and builds that ended well have none. Others keep theirs for visitors.
 fn containers_end(rows: &Rows, held: &BTreeSet<String>) -> std::result::Result<(), String> {
     let known: BTreeSet<&String> = rows.containers.iter().map(|(handle, _)| handle).collect();
     if let Some(unknown) = held.iter().find(|h| !known.contains(h)) {
@@ -263,7 +263,7 @@ fn containers_end(rows: &Rows, held: &BTreeSet<String>) -> std::result::Result<(
     }
     for (handle, build) in &rows.containers {
         let build = build.and_then(|b| rows.builds.get(&b));
-        let over = build.is_none_or(|b| matches!(b.status, Status::Succeeded | Status::Aborted));
+        let over = build.is_none_or(|b| b.status == Status::Succeeded);
         if over && held.contains(handle) {
             return Err(format!("container {handle} outlives its build"));
         }

@@ -9,9 +9,10 @@ use async_trait::async_trait;
 use super::pipeline::{Chance, config};
 use super::rules::Rules;
 use crate::base::clock::{Clock, Manual, Time};
+use crate::base::hold::Hold;
 use crate::base::id::{BuildId, PipelineId};
 use crate::base::version::Version;
-use crate::engine::{Feed, Parts, Pass, Settings, Shared, Wakes, gc, retention, schedule, track};
+use crate::engine::{Feed, Parts, Pass, Settings, Shared, Wakes, disk, gc, retention, schedule, track};
 use crate::exec::NativeHost;
 use crate::pipeline::Config;
 use crate::runtime::fake::Fake;
@@ -245,7 +246,7 @@ impl World {
 
     /// The rules, and what is new for the trace.
     pub async fn check(&mut self, how: &[String]) {
-        gc::Collect(self.shared.clone()).once().await.unwrap();
+        gc::Collect::new(self.shared.clone()).once().await.unwrap();
         let held: BTreeSet<String> = self.runtime.list().await.unwrap().containers.into_iter().map(|c| c.0).collect();
         let new = self.rules.check(&self.shared, held).await;
         match new {
@@ -287,6 +288,7 @@ fn open(directory: &tempfile::TempDir, clock: &Arc<Manual>, runtime: &Arc<Fake>)
         runtime: runtime.clone(),
         natives: Arc::new(Natives(runtime.clone())),
         bundles: Vec::new(),
+        hold: Hold::default(),
         settings: Settings {
             external_url: "http://ci".to_owned(),
             worker_name: "w".to_owned(),
@@ -296,6 +298,8 @@ fn open(directory: &tempfile::TempDir, clock: &Arc<Manual>, runtime: &Arc<Fake>)
             check_interval: Duration::from_secs(60),
             webhook_interval: Duration::from_secs(60),
             type_check_interval: Duration::from_secs(60),
+            retention: gc::Retention::default(),
+            watch: disk::Watch { places: Vec::new(), least: Arc::new(|_| 0) },
             starts: 64,
             share_histories: false,
             keeping: retention::Keeping::default(),
