@@ -12,14 +12,17 @@ use super::Shared;
 use super::feed::Log;
 use super::values::{Asker, values};
 use crate::base::clock::Time;
-use crate::base::id::{BuildId, JobId, PipelineId, ScopeId, TeamId};
+use crate::base::id::{ArtifactId, BuildId, JobId, PipelineId, ScopeId, TeamId};
 use crate::base::version::{MetadataField, Version, digest};
 use crate::event::{Event, Origin};
-use crate::exec::{BuildEnv, Bundle, CachedFetch, CheckScope, ContainerNote, LeafResult, NativeHost, VolumeNote};
+use crate::exec::{
+    BuildEnv, Bundle, CachedFetch, CheckScope, Checked, ContainerNote, LeafResult, NativeHost, VolumeNote,
+};
 use crate::exec::{World, WorldError};
 use crate::plan::PlanId;
 use crate::resource::{Native, native};
 use crate::runtime::{ContainerHandle, EngineImage, Runtime, VolumeHandle};
+use crate::store::artifact::NewArtifact;
 use crate::store::build::Build;
 use crate::store::cache::ResourceCache;
 use crate::store::container::Container;
@@ -240,9 +243,13 @@ impl World for Ledger {
         self.shared.locks.take(name).await
     }
 
-    async fn open_scope(&self, key: &str, resource: Option<&str>) -> Result<CheckScope> {
+    async fn open_scope(&self, key: &str, of: Checked<'_>) -> Result<CheckScope> {
         let (key, team, pipeline) = (key.to_owned(), self.team(), self.pipeline());
-        let resource = resource.map(str::to_owned);
+        let (resource, custom) = match of {
+            Checked::Resource(name) => (Some(name.to_owned()), None),
+            Checked::Type(name) => (None, Some(name.to_owned())),
+            Checked::Image => (None, None),
+        };
         let (scope, marked) = self
             .shared
             .store
@@ -255,6 +262,9 @@ impl World for Ledger {
                 {
                     marked = tx.set_scope(row.id, scope.id)?;
                     pin = row.pin().cloned();
+                }
+                if let (Some(pipeline), Some(name)) = (pipeline, &custom) {
+                    tx.set_type_scope(pipeline, name, scope.id)?;
                 }
                 let latest = tx.latest_version(scope.id)?;
                 let from = match pin {
@@ -335,14 +345,24 @@ impl World for Ledger {
         Ok(())
     }
 
-    async fn save_metadata(&self, resource: &str, version: &Version, metadata: &[MetadataField]) -> Result<()> {
+    async fn save_fetched(
+        &self,
+        resource: &str,
+        version: &Version,
+        metadata: &[MetadataField],
+        volume: &VolumeHandle,
+    ) -> Result<()> {
         let Some(pipeline) = self.pipeline() else { return Ok(()) };
         let (resource, version, metadata) = (resource.to_owned(), version.clone(), metadata.to_vec());
-        let write =
-            self.shared.store.write(move |tx| match tx.find_resource(pipeline, &resource)?.and_then(|r| r.scope_id) {
+        let volume = volume.0.clone();
+        let write = self.shared.store.write(move |tx| {
+            let Some(row) = tx.find_resource(pipeline, &resource)? else { return Ok(()) };
+            tx.use_fetched(row.id, &version, &volume)?;
+            match row.scope_id {
                 Some(scope) => tx.save_metadata(scope, &version, &metadata),
                 None => Ok(()),
-            });
+            }
+        });
         Ok(write.await?)
     }
 
@@ -395,6 +415,24 @@ impl World for Ledger {
         let (step, path, volume, now) = (step.to_owned(), path.to_owned(), volume.0.clone(), self.now());
         self.shared.store.write(move |tx| tx.keep_task_cache(job, &step, &path, &volume, now)).await?;
         Ok(true)
+    }
+
+    async fn uploaded(&self, artifact: ArtifactId) -> Result<Option<VolumeHandle>> {
+        let team = self.team();
+        let found = self.shared.store.read(move |tx| tx.artifact(team, artifact)).await?;
+        Ok(found.map(|a| VolumeHandle(a.volume)))
+    }
+
+    async fn keep_output(&self, name: &str, volume: &VolumeHandle) -> Result<()> {
+        let artifact = NewArtifact {
+            team: self.team(),
+            name: name.to_owned(),
+            volume: volume.0.clone(),
+            build: self.build_id(),
+            now: self.now(),
+        };
+        self.shared.store.write(move |tx| tx.add_artifact(&artifact)).await?;
+        Ok(())
     }
 
     async fn values(&self, wanted: &[Reference]) -> Result<Values> {

@@ -136,7 +136,7 @@ async fn finished(plan: &Plan, get: &GetPlan, fetch: CachedFetch, scope: &Scope)
     if let Some(resource) = &get.resource {
         // The script may spell the version its own way; what is known of the requested one is refreshed.
         let asked = wanted(get, scope).await?;
-        scope.world.save_metadata(resource, &asked, &response.metadata).await?;
+        scope.world.save_fetched(resource, &asked, &response.metadata, &volume).await?;
     }
     let event =
         Event::FinishGet { exit_status: 0, version: Some(version.clone()), metadata: response.metadata.clone() };

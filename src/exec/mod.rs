@@ -17,6 +17,7 @@ mod script;
 mod source;
 mod task;
 mod task_config;
+mod upload;
 mod world;
 
 pub use artifact::Artifact;
@@ -24,7 +25,7 @@ pub use environment::BuildEnv;
 pub use outcome::{LeafResult, Outcome};
 pub use scope::Scope;
 pub use source::scope_key;
-pub use world::{Bundle, CachedFetch, CheckScope, ContainerNote, NativeHost, VolumeNote, World, WorldError};
+pub use world::{Bundle, CachedFetch, CheckScope, Checked, ContainerNote, NativeHost, VolumeNote, World, WorldError};
 
 use futures_util::future::BoxFuture;
 
@@ -38,6 +39,8 @@ pub fn run<'a>(plan: &'a Plan, scope: &'a Scope) -> BoxFuture<'a, Outcome> {
             Action::Put(put) => leaf(plan, scope, put::run(plan, put, scope)).await,
             Action::Task(task) => leaf(plan, scope, task::run(plan, task, scope)).await,
             Action::Check(check) => leaf(plan, scope, check::run(plan, check, scope)).await,
+            Action::ArtifactInput(input) => leaf(plan, scope, upload::input(input, scope)).await,
+            Action::ArtifactOutput(output) => leaf(plan, scope, upload::output(output, scope)).await,
             Action::Do(steps) => composite::sequence(steps, scope).await,
             Action::InParallel(parallel) => composite::in_parallel(parallel, scope).await,
             Action::Try(t) => composite::swallow(run(&t.step, scope).await),

@@ -5,22 +5,20 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use crate::base::CONCOURSE_VERSION;
-
 /// Set unless the handler has chosen its own.
-const ALWAYS: [(&str, &str); 7] = [
+const ALWAYS: [(&str, &str); 6] = [
     ("cache-control", "no-store, private"),
     ("content-security-policy", "frame-ancestors 'none'"),
-    ("x-concourse-version", CONCOURSE_VERSION),
     ("x-content-type-options", "nosniff"),
     ("x-download-options", "noopen"),
     ("x-frame-options", "deny"),
     ("x-xss-protection", "1; mode=block"),
 ];
 
-/// Adds them.
-pub async fn add(request: Request, next: Next) -> Response {
+/// Adds them, and the version of Concourse that is spoken.
+pub async fn add(version: HeaderValue, request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
+    response.headers_mut().insert("x-concourse-version", version);
     for (name, value) in ALWAYS {
         response.headers_mut().entry(HeaderName::from_static(name)).or_insert(HeaderValue::from_static(value));
     }

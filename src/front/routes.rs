@@ -12,7 +12,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use axum::{Router, middleware};
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{NotForContentType, Predicate};
+use tower_http::compression::{CompressionLayer, DefaultPredicate};
 
 use super::session::{self, Token};
 use super::{Answer, App, Call, Failure, Permit, Query, clear_cookies, headers, html, permit, redirect};
@@ -126,6 +127,8 @@ impl Routes {
         for (path, methods) in std::mem::take(&mut self.paths) {
             router = router.route(&path, methods);
         }
+        let version = HeaderValue::from_str(&self.app.settings.concourse_version)
+            .unwrap_or(HeaderValue::from_static(crate::base::CONCOURSE_VERSION));
         let (app, fallback) = (self.app, self.fallback);
         router
             .fallback(move |request: Request| {
@@ -137,8 +140,11 @@ impl Routes {
                     }
                 }
             })
-            .layer(CompressionLayer::new())
-            .layer(middleware::from_fn(headers::add))
+            .layer(CompressionLayer::new().compress_when(
+                // What is packed already would only lose its length.
+                DefaultPredicate::new().and(NotForContentType::const_new("application/octet-stream")),
+            ))
+            .layer(middleware::from_fn(move |request, next| headers::add(version.clone(), request, next)))
             .layer(CatchPanicLayer::custom(panicked))
     }
 

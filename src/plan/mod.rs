@@ -2,12 +2,14 @@
 
 mod from_job;
 mod image;
+pub mod one_off;
 mod show;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::id::ArtifactId;
 use crate::base::version::Version;
 use crate::pipeline::{Limits, Object, TaskConfig};
 pub use from_job::{Error, Planner};
@@ -47,6 +49,10 @@ pub enum Action {
     Task(Box<TaskPlan>),
     /// Looks for new versions.
     Check(Box<CheckPlan>),
+    /// Hands an upload to later steps.
+    ArtifactInput(ArtifactInputPlan),
+    /// Keeps an artifact for download.
+    ArtifactOutput(ArtifactOutputPlan),
     /// One after the other, until one does not succeed.
     Do(Vec<Plan>),
     /// At once.
@@ -180,6 +186,8 @@ pub struct CheckPlan {
     pub name: String,
     /// The resource, if it is one of the pipeline's; else an image or a type.
     pub resource: Option<String>,
+    /// The resource type whose image it looks for.
+    pub resource_type: Option<String>,
     /// Its type.
     #[serde(rename = "type")]
     pub kind: String,
@@ -197,6 +205,22 @@ pub struct CheckPlan {
     pub timeout: Option<String>,
     /// Where the type's scripts come from.
     pub image: TypeImage,
+}
+
+/// See [`Action::ArtifactInput`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArtifactInputPlan {
+    /// The upload.
+    pub artifact_id: ArtifactId,
+    /// What later steps know it by.
+    pub name: String,
+}
+
+/// See [`Action::ArtifactOutput`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArtifactOutputPlan {
+    /// Name of the artifact.
+    pub name: String,
 }
 
 /// Where a type's scripts come from: this binary or a bundle (`base_type` alone), or the image that a custom type names.
@@ -271,7 +295,12 @@ impl Plan {
     /// The nodes directly below a composite.
     pub fn children(&self) -> Vec<&Plan> {
         match &self.action {
-            Action::Get(_) | Action::Put(_) | Action::Task(_) | Action::Check(_) => Vec::new(),
+            Action::Get(_)
+            | Action::Put(_)
+            | Action::Task(_)
+            | Action::Check(_)
+            | Action::ArtifactInput(_)
+            | Action::ArtifactOutput(_) => Vec::new(),
             Action::Do(steps) | Action::Retry(steps) => steps.iter().collect(),
             Action::InParallel(p) => p.steps.iter().collect(),
             Action::Try(t) => vec![&t.step],

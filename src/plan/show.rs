@@ -29,6 +29,8 @@ pub fn shown(plan: &Plan) -> Shown {
         Action::Task(task) => {
             ("task", json!({"name": task.name, "privileged": task.privileged, "hermetic": task.hermetic}))
         }
+        Action::ArtifactInput(input) => ("artifact_input", json!(input)),
+        Action::ArtifactOutput(output) => ("artifact_output", json!(output)),
         Action::Do(steps) => ("do", list(steps)),
         Action::Retry(steps) => ("retry", list(steps)),
         Action::InParallel(p) => {

@@ -215,6 +215,8 @@ fn settings(serve: &Serve, bundles: &[Bundle], address: SocketAddr, started: Tim
         started,
         rbac: serve.config_rbac.as_deref().map(rbac).transpose()?.unwrap_or_default(),
         intervals: intervals(serve),
+        concourse_version: serve.concourse_version.clone(),
+        cli_artifacts_dir: serve.cli_artifacts_dir.clone(),
     })
 }
 

@@ -4,7 +4,8 @@ use rusqlite::{OptionalExtension, Row, params};
 
 use super::{ReadTx, Result, WriteTx};
 use crate::base::clock::Time;
-use crate::base::id::{JobId, TeamId};
+use crate::base::id::{JobId, ResourceId, TeamId};
+use crate::base::version::Version;
 
 /// A row of `resource_caches`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +91,26 @@ impl WriteTx<'_> {
             .prepare_cached("update resource_caches set last_used = max(last_used, ?) where key = ?")?
             .execute(params![now, key])?;
         Ok(n == 1)
+    }
+
+    /// Remembers that a resource has used the fetched version in this volume.
+    pub fn use_fetched(&self, resource: ResourceId, version: &Version, volume: &str) -> Result<()> {
+        self.prepare_cached(
+            "insert into resource_cache_uses (key, resource_id, digest)
+             select key, ?2, ?3 from resource_caches where volume = ?1 on conflict do nothing",
+        )?
+        .execute(params![volume, resource, version.digest()])?;
+        Ok(())
+    }
+
+    /// Forgets what was fetched for a resource, of one version or of all; how many.
+    pub fn clear_resource_cache(&self, resource: ResourceId, version: Option<&Version>) -> Result<usize> {
+        Ok(self
+            .prepare_cached(
+                "delete from resource_caches where key in (
+                   select key from resource_cache_uses where resource_id = ?1 and (?2 is null or digest = ?2))",
+            )?
+            .execute(params![resource, version.map(Version::digest)])?)
     }
 
     /// Forgets a fetched version; its volume becomes removable.

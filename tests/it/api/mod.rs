@@ -3,6 +3,7 @@
 mod builds;
 mod door;
 mod installation;
+mod one_off;
 mod pipelines;
 mod resources;
 mod sign_in;
