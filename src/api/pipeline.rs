@@ -17,9 +17,9 @@ pub async fn list_all(permit: Permit, call: Call) -> Answer {
     show(&permit, &all)
 }
 
-/// `ListPipelines`: of a team that is not there there are none.
+/// `ListPipelines`: of a team that is not there there are none, as of one whose pipelines are not the caller's business.
 pub async fn list(permit: Permit, call: Call) -> Answer {
-    let Ok(team) = permit.team() else { return Err(Failure::not_found()) };
+    let Ok(team) = permit.team() else { return show(&permit, &[]) };
     let all = call.app.store.read(move |tx| tx.pipelines_of_team(team)).await?;
     show(&permit, &all)
 }

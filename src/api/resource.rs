@@ -127,7 +127,11 @@ pub async fn webhook(permit: Permit, call: Call) -> Answer {
     if token.is_empty() {
         return Err(Failure::bare(StatusCode::BAD_REQUEST));
     }
-    let resource = find(&permit, &call).await?;
+    // Without the token nobody learns whether there is such a resource.
+    let resource = find(&permit, &call).await.map_err(|f| match f.status {
+        StatusCode::NOT_FOUND => Failure::unauthenticated(),
+        _ => f,
+    })?;
     let expected = &resource.config.webhook_token;
     if expected.contains("((") {
         let text = "a webhook_token from a variable is not available yet; write it into the pipeline";

@@ -3,7 +3,9 @@
 mod builds;
 mod door;
 mod installation;
+mod matrix;
 mod one_off;
 mod pipelines;
 mod resources;
 mod sign_in;
+mod walls;
