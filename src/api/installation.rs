@@ -131,8 +131,6 @@ struct UserJson<'u> {
     #[serde(skip_serializing_if = "str::is_empty")]
     connector: &'u str,
     last_login: i64,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    sub: &'u str,
 }
 
 /// `ListActiveUsersSince`
@@ -152,7 +150,6 @@ pub async fn users(_: Permit, call: Call) -> Answer {
         username: &u.username,
         connector: &u.connector,
         last_login: u.last_login.unix(),
-        sub: &u.sub,
     });
     json(StatusCode::OK, &shown.collect::<Vec<_>>())
 }

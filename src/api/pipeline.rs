@@ -9,6 +9,7 @@ use super::show::pipeline::PipelineJson;
 use super::team::{NewName, renamed};
 use crate::front::{Answer, Call, Failure, Permit, empty, json};
 use crate::pipeline::Object;
+use crate::pipeline::instance::text;
 use crate::store::pipeline::{Pipeline, PipelineRef};
 
 /// `ListAllPipelines`
@@ -129,7 +130,8 @@ pub async fn order_instances(permit: Permit, call: Call) -> Answer {
     let done = store.write(move |tx| {
         for instance in &instances {
             if tx.find_pipeline(team, instance)?.is_none() {
-                return Ok(Some(format!("{name}/{}", instance.vars_text())));
+                let vars = instance.instance_vars.as_ref().map(text).unwrap_or_default();
+                return Ok(Some(format!("{name}/{vars}")));
             }
         }
         tx.order_instances(team, &name, &instances)?;

@@ -389,12 +389,13 @@ impl World for Ledger {
         .transpose()
     }
 
-    async fn keep_cache(&self, key: &str, fetch: &CachedFetch) -> Result<()> {
+    async fn keep_cache(&self, key: &str, base_type: &str, fetch: &CachedFetch) -> Result<()> {
         let json = |e: serde_json::Error| WorldError(e.to_string());
         let cache = ResourceCache {
             key: key.to_owned(),
             team_id: self.team(),
             volume: fetch.volume.0.clone(),
+            base_type: base_type.to_owned(),
             response: serde_json::to_string(&fetch.response).map_err(json)?,
             image: fetch.image.as_ref().map(serde_json::to_string).transpose().map_err(json)?,
             last_used: self.now(),

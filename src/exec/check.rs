@@ -122,7 +122,11 @@ async fn ask(
 ) -> Result<Result<Vec<Version>, String>, Stop> {
     match scripts {
         None => Ok(Ok(registry::check(&question.request, scope).await?)),
-        Some(Scripts::Native(native)) => in_server(native, question, scope).await,
+        Some(Scripts::Native(native)) => {
+            let origin = Origin::step(&question.plan.id.0);
+            scope.world.emit(&origin, Event::SelectedWorker(scope.world.worker())).await?;
+            in_server(native, question, scope).await
+        }
         Some(scripts) => {
             let answer = scripts
                 .run(

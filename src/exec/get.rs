@@ -53,7 +53,7 @@ pub async fn run(plan: &Plan, get: &GetPlan, scope: &Scope) -> Result<LeafResult
     };
     match fetched {
         Ok(fetch) => {
-            world.keep_cache(&key, &fetch).await?;
+            world.keep_cache(&key, &get.image.base_type, &fetch).await?;
             drop(guard);
             finished(plan, get, fetch, scope).await
         }

@@ -177,8 +177,8 @@ pub trait World: Send + Sync {
     /// An earlier fetch with this key.
     async fn find_cache(&self, key: &str) -> Result<Option<CachedFetch>>;
 
-    /// Keeps a fetch for others.
-    async fn keep_cache(&self, key: &str, fetch: &CachedFetch) -> Result<()>;
+    /// Keeps a fetch, by a type that ends at this base type, for others.
+    async fn keep_cache(&self, key: &str, base_type: &str, fetch: &CachedFetch) -> Result<()>;
 
     /// The cache of a task's path, from an earlier build of the job.
     async fn task_cache(&self, step: &str, path: &str) -> Result<Option<VolumeHandle>>;

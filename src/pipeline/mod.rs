@@ -10,6 +10,7 @@ mod flat;
 pub mod glob;
 pub mod group;
 pub mod identifier;
+pub mod instance;
 pub mod job;
 pub mod limits;
 pub mod listing;

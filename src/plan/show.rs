@@ -20,9 +20,6 @@ pub fn shown(plan: &Plan) -> Shown {
         }
         Action::Check(check) => {
             let mut m = typed(&check.name, &check.kind);
-            if let Some(resource) = &check.resource {
-                m.insert("resource".into(), json!(resource));
-            }
             images(&mut m, &check.image);
             ("check", Value::Object(m))
         }

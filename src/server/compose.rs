@@ -29,9 +29,6 @@ use crate::schedule::due::Intervals;
 use crate::schedule::retention::LogLimits;
 use crate::store::Store;
 
-/// The name of the worker in this process.
-pub const WORKER: &str = "whistlestop";
-
 /// What a test replaces.
 pub struct Seams {
     /// The time.
@@ -210,7 +207,7 @@ fn settings(serve: &Serve, bundles: &[Bundle], address: SocketAddr, started: Tim
         external_url: serve.external_url.as_deref().map_or_else(local, |url| url.trim_end_matches('/').to_owned()),
         cluster_name: serve.cluster_name.clone().unwrap_or_default(),
         cookie_secure: serve.cookie_secure,
-        worker_name: WORKER.to_owned(),
+        worker_name: serve.worker_name.clone(),
         resource_types: built_in(bundles),
         started,
         rbac: serve.config_rbac.as_deref().map(rbac).transpose()?.unwrap_or_default(),
@@ -248,7 +245,7 @@ fn engine_settings(serve: &Serve, external_url: &str) -> anyhow::Result<engine::
     let watermark = serve.containment.low_disk_watermark;
     Ok(engine::Settings {
         external_url: external_url.to_owned(),
-        worker_name: WORKER.to_owned(),
+        worker_name: serve.worker_name.clone(),
         allow_local_git: serve.allow_local_git,
         allow_host_rootfs: serve.allow_host_rootfs,
         cache_dir: std::path::absolute(serve.state_dir.join("cache"))?,

@@ -88,6 +88,9 @@ pub struct Serve {
     /// The installation's name, shown on pages
     #[arg(long, value_name = "NAME")]
     pub cluster_name: Option<String>,
+    /// Name of the worker in this process, as builds and `fly workers` show it
+    #[arg(long, value_name = "NAME", default_value = "whistlestop")]
+    pub worker_name: String,
     /// Where steps run
     #[arg(long, value_enum, default_value_t)]
     pub runtime: RuntimeChoice,

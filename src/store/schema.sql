@@ -351,6 +351,8 @@ create table resource_caches (
   key text primary key,
   team_id integer not null references teams on delete cascade,
   volume text not null references volumes,
+  -- The base type at the end of its chain of types, for people.
+  base_type text not null default '',
   -- JSON of resource::Response as the fetch answered.
   response text not null,
   -- JSON of the engine's image where the fetch was an image pull, else null.
@@ -399,6 +401,7 @@ create table task_caches (
   last_used integer not null,
   primary key (job_id, step_name, path)
 ) strict, without rowid;
+create index task_caches_by_volume on task_caches (volume);
 
 -- Single values: 'cluster_name', 'installation', 'wall', 'config_version' (the sequence), 'one_off' (the sequence).
 create table settings (

@@ -167,6 +167,7 @@ mod tests {
                     key: "k".into(),
                     team_id,
                     volume: "fetched".into(),
+                    base_type: "mock".into(),
                     response: "{}".into(),
                     image: None,
                     last_used: Time(5),

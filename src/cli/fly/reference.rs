@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::pipeline;
+use crate::pipeline::{self, instance};
 use crate::vars::{self, Reference};
 
 /// Why a name cannot be read; the text is fly's.
@@ -54,7 +54,8 @@ pub struct PipelineRef {
 impl PipelineRef {
     /// Its vars as query parameters, sorted.
     pub fn query(&self) -> Vec<(String, String)> {
-        flatten(self.vars.as_ref())
+        self.vars.as_ref().map(instance::flatten)
+            .unwrap_or_default()
             .into_iter()
             .map(|(path, value)| (format!("vars.{path}"), value.to_string()))
             .collect()
@@ -90,14 +91,7 @@ pub struct InstanceVars(pub Map<String, Value>);
 
 impl fmt::Display for InstanceVars {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let pairs = flatten(Some(&self.0)).into_iter().map(|(path, value)| match value {
-            Value::String(ref s) if !needs_quotes(s) => {
-                let quoted = value.to_string();
-                format!("{path}:{}", &quoted[1..quoted.len() - 1])
-            }
-            value => format!("{path}:{value}"),
-        });
-        f.write_str(&pairs.collect::<Vec<_>>().join(","))
+        f.write_str(&instance::text(&self.0))
     }
 }
 
@@ -231,19 +225,7 @@ fn upsert(map: &mut Map<String, Value>, key: &str, fields: &[String], value: Val
 
 /// The leaves of a map as assignments.
 pub fn assignments(vars: &Map<String, Value>) -> Vec<Assignment> {
-    fn walk(path: &str, fields: &[String], value: &Value, out: &mut Vec<Assignment>) {
-        if let Value::Object(map) = value {
-            for (key, value) in map {
-                walk(path, &[fields, std::slice::from_ref(key)].concat(), value, out);
-            }
-            return;
-        }
-        let reference = Reference { source: String::new(), path: path.to_owned(), fields: fields.to_vec() };
-        out.push(Assignment { reference, value: value.clone() });
-    }
-    let mut out = Vec::new();
-    vars.iter().for_each(|(key, value)| walk(key, &[], value, &mut out));
-    out
+    instance::leaves(vars).into_iter().map(|(reference, value)| Assignment { reference, value }).collect()
 }
 
 fn split_last(text: &str, what: &'static str) -> Result<(PipelineRef, String), ReferenceError> {
@@ -276,20 +258,6 @@ fn find_unquoted(text: &str, quotes: &str, stop: impl Fn(char, i32) -> bool) -> 
         }
     }
     None
-}
-
-/// Leaves and their dotted paths, sorted by path.
-fn flatten(vars: Option<&Map<String, Value>>) -> Vec<(String, Value)> {
-    let leaves = vars.map(assignments).unwrap_or_default();
-    let mut out: Vec<_> = leaves.into_iter().map(|leaf| (leaf.reference.to_string(), leaf.value)).collect();
-    out.sort_by(|a, b| a.0.cmp(&b.0));
-    out
-}
-
-/// Whether a string would be read back as something else if it stood bare.
-fn needs_quotes(text: &str) -> bool {
-    !matches!(yaml_value(text), Ok(Value::String(read)) if read == text)
-        || text.contains([',', ':', ' ', '/', '"', '\'', '\\', '{', '}', '[', ']'])
 }
 
 #[cfg(test)]
