@@ -104,7 +104,8 @@ impl WriteTx<'_> {
             .collect::<rusqlite::Result<_>>()?;
         let heir = "(select id from teams where admin = 1 and id <> ?1 order by id limit 1)";
         for (table, what) in [("containers", "build_id = null, hijacked_until = 0"), ("volumes", "build_id = null")] {
-            let query = format!("update {table} set team_id = {heir}, {what} where team_id = ?1 and {heir} is not null");
+            let query =
+                format!("update {table} set team_id = {heir}, {what} where team_id = ?1 and {heir} is not null");
             self.prepare_cached(&query)?.execute([id])?;
         }
         let gone = self.prepare_cached("delete from teams where id = ?")?.execute([id])? == 1;

@@ -5,9 +5,9 @@ use serde::Serialize;
 use crate::base::clock::Time;
 use crate::base::duration;
 use crate::base::id::{BuildId, JobId, PipelineId};
-use crate::pipeline::Object;
-use crate::front::Settings;
 use crate::base::version::Version;
+use crate::front::Settings;
+use crate::pipeline::Object;
 use crate::store::show::container::{ContainerView, VolumeView};
 
 /// A container.
@@ -115,9 +115,8 @@ impl<'v> VolumeJson<'v> {
             // Still being fetched, or no cache any more.
             _ => "unknown",
         };
-        let version_of = |name: &str| {
-            settings.resource_types.iter().find(|t| t.name == name).map_or("", |t| t.version.as_str())
-        };
+        let version_of =
+            |name: &str| settings.resource_types.iter().find(|t| t.name == name).map_or("", |t| t.version.as_str());
         let fetched = fetched.as_ref().map(|(name, version)| FetchedJson {
             resource_type: (),
             base_resource_type: BaseJson { name, version: version_of(name) },

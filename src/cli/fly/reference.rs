@@ -54,7 +54,9 @@ pub struct PipelineRef {
 impl PipelineRef {
     /// Its vars as query parameters, sorted.
     pub fn query(&self) -> Vec<(String, String)> {
-        self.vars.as_ref().map(instance::flatten)
+        self.vars
+            .as_ref()
+            .map(instance::flatten)
             .unwrap_or_default()
             .into_iter()
             .map(|(path, value)| (format!("vars.{path}"), value.to_string()))

@@ -3,8 +3,8 @@
 use rusqlite::{OptionalExtension, params};
 
 use crate::base::id::{BuildId, JobId, PipelineId, TeamId};
-use crate::pipeline::Object;
 use crate::base::version::Version;
+use crate::pipeline::Object;
 use crate::store::container::Container;
 use crate::store::volume::Volume;
 use crate::store::{ReadTx, Result, pipeline};

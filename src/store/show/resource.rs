@@ -42,7 +42,8 @@ impl ReadTx<'_> {
     }
 
     fn resource_types(&self, pipeline: PipelineId) -> Result<Vec<ResourceType>> {
-        let mut query = self.prepare_cached("select json_extract(config, '$.resource_types') from pipelines where id = ?")?;
+        let mut query =
+            self.prepare_cached("select json_extract(config, '$.resource_types') from pipelines where id = ?")?;
         let text: Option<String> = query.query_row([pipeline], |r| r.get(0)).optional()?.flatten();
         Ok(text.map(|t| serde_json::from_str(&t)).transpose()?.unwrap_or_default())
     }
