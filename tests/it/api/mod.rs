@@ -8,4 +8,5 @@ mod one_off;
 mod pipelines;
 mod resources;
 mod sign_in;
+mod teams;
 mod walls;
