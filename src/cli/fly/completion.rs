@@ -2,6 +2,8 @@
 //!
 //! The shell's part is fly's own: it runs the client again with `GO_FLAGS_COMPLETION` set and the words so far.
 
+use std::collections::BTreeSet;
+
 use clap::{Arg, ArgAction, Command};
 
 use super::client::ApiError;
@@ -125,8 +127,9 @@ fn wanted<'w>(root: &Command, words: &'w [String]) -> Wanted<'w> {
         return Wanted::Value { flag: long(flag), kept: String::new(), begun: last };
     }
     if !last.starts_with('-') {
-        let names = command.get_subcommands().map(|c| c.get_name().to_owned()).filter(|n| n.starts_with(last));
-        return Wanted::Words(names.collect());
+        let help = std::ptr::eq(command, root).then_some("help");
+        let names = command.get_subcommands().map(Command::get_name).chain(help);
+        return Wanted::Words(names.filter(|n| n.starts_with(last)).map(str::to_owned).collect());
     }
     if let Some((name, begun)) = last.split_once('=') {
         return match find(root, command, name) {
@@ -135,11 +138,10 @@ fn wanted<'w>(root: &Command, words: &'w [String]) -> Wanted<'w> {
         };
     }
     let begun = last.trim_start_matches('-');
-    let inherited = root.get_arguments().filter(|a| !std::ptr::eq(command, root) && a.get_long() != Some("version"));
-    let names = command.get_arguments().chain(inherited).filter_map(Arg::get_long);
-    let mut names: Vec<String> = names.filter(|l| l.starts_with(begun)).map(|l| format!("--{l}")).collect();
-    names.dedup();
-    Wanted::Words(names)
+    let inherited = root.get_arguments().filter(|_| !std::ptr::eq(command, root));
+    let names = command.get_arguments().chain(inherited).filter_map(Arg::get_long).chain(["help"]);
+    let names: BTreeSet<String> = names.filter(|l| l.starts_with(begun)).map(|l| format!("--{l}")).collect();
+    Wanted::Words(names.into_iter().collect())
 }
 
 fn long(arg: &Arg) -> String {
