@@ -95,7 +95,7 @@ async fn process(
             kind: "task",
             step: task.name.clone(),
             attempt: scope.attempt_text(),
-            user: spec.process.user.clone().unwrap_or_default(),
+            user: config.run.user.clone(),
             directory: spec.process.dir.clone(),
         })
         .await?;
