@@ -121,7 +121,7 @@ mod tests {
                     |build| NewArtifact { team: team_id, name: "o".into(), volume: "v".into(), build, now: Time(5) };
                 let first = tx.add_artifact(&new(Some(build)))?;
                 let again = tx.add_artifact(&new(Some(build)))?;
-                assert_eq!(tx.artifacts_of_build(build)?, [again.clone()]);
+                assert_eq!(tx.artifacts_of_build(build)?, std::slice::from_ref(&again));
                 assert_eq!(tx.artifact(team_id, first.id)?, None);
                 assert_eq!(tx.artifact(TeamId(99), again.id)?, None);
                 let upload = tx.add_artifact(&new(None))?;

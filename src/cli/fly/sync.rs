@@ -138,7 +138,7 @@ async fn download(fly: &Fly, session: &Session, version: &str, draft: &Draft) ->
 /// One line that is drawn over and over.
 fn bar(version: &str, got: u64, whole: Option<u64>, bold: &dyn Fn(&str) -> String) -> String {
     const WIDTH: usize = 48;
-    let mib = |n: u64| format!("{}.{}MiB", n >> 20, (n % (1 << 20)) * 10 >> 20);
+    let mib = |n: u64| format!("{}.{}MiB", n >> 20, ((n % (1 << 20)) * 10) >> 20);
     let filled = whole.filter(|w| *w > 0).map_or(0, |w| usize::try_from(got * WIDTH as u64 / w).unwrap_or(WIDTH));
     let tip = if filled > 0 && filled < WIDTH { ">" } else { "" };
     let line = format!("{}{tip}", "=".repeat(filled.saturating_sub(tip.len())));
