@@ -4,6 +4,7 @@ use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::artifact::ArtifactJson;
 use super::page;
 use super::show::build::BuildJson;
 use super::show::why::{self, WhyJson};
@@ -23,7 +24,10 @@ pub async fn list(permit: Permit, call: Call) -> Answer {
 
 /// `ListTeamBuilds`: for those who do not belong to the team, those of its exposed pipelines.
 pub async fn list_of_team(permit: Permit, call: Call) -> Answer {
-    let team = permit.team()?;
+    let Ok(team) = permit.team() else {
+        // As for a team whose builds are not the caller's business.
+        return json::<[(); 0]>(StatusCode::OK, &[]);
+    };
     let member = permit.sees(team, false);
     list_for(if member { Audience::Team(team) } else { Audience::PublicOf(team) }, call).await
 }
@@ -104,9 +108,11 @@ pub async fn resources(permit: Permit, call: Call) -> Answer {
     json(StatusCode::OK, &shown.await?)
 }
 
-/// `ListBuildArtifacts`: those that were uploaded for it, which none are.
-pub async fn artifacts(_: Permit, _: Call) -> Answer {
-    json::<[(); 0]>(StatusCode::OK, &[])
+/// `ListBuildArtifacts`: what it has left for download.
+pub async fn artifacts(permit: Permit, call: Call) -> Answer {
+    let id = permit.build()?;
+    let found = call.app.store.read(move |tx| tx.artifacts_of_build(id)).await?;
+    json(StatusCode::OK, &found.iter().map(ArtifactJson::new).collect::<Vec<_>>())
 }
 
 #[derive(Serialize)]

@@ -1,19 +1,21 @@
 //! The state of a team's jobs for desktop notifiers, as `cc.xml`.
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, header};
 use axum::response::Response;
 
 use super::installation::rfc3339;
 use crate::base::clock::Time;
-use crate::front::{Answer, Call, Failure, Permit};
+use crate::front::{Answer, Call, Permit};
 use crate::store::build::Status;
 use crate::store::show::job::JobView;
 
 /// `GetCC`: jobs that have ever finished a build, of pipelines the caller may see.
 pub async fn get(permit: Permit, call: Call) -> Answer {
-    let team = permit.team().map_err(|_| Failure::bare(StatusCode::NOT_FOUND))?;
+    // A team that is not there is one that shows nothing.
+    let team = permit.team().ok();
     let views = call.app.store.read(move |tx| {
         let mut views = Vec::new();
+        let Some(team) = team else { return Ok(views) };
         for pipeline in tx.pipelines_of_team(team)? {
             if permit.sees(team, pipeline.public) {
                 views.extend(tx.job_views(&pipeline)?);

@@ -47,9 +47,6 @@ pub async fn get(permit: Permit, call: Call) -> Answer {
 /// `ListVolumes`
 pub async fn volumes(permit: Permit, call: Call) -> Answer {
     let team = permit.team()?;
-    let volumes = call.app.store.read(move |tx| tx.volumes_of_team(team)).await?;
-    json(
-        StatusCode::OK,
-        &volumes.iter().map(|v| VolumeJson::new(v, &call.app.settings.worker_name)).collect::<Vec<_>>(),
-    )
+    let volumes = call.app.store.read(move |tx| tx.volume_views(team)).await?;
+    json(StatusCode::OK, &volumes.iter().map(|v| VolumeJson::new(v, &call.app.settings)).collect::<Vec<_>>())
 }

@@ -3,12 +3,12 @@
 use axum::http::StatusCode;
 use serde::Serialize;
 
-use crate::base::{CONCOURSE_VERSION, WORKER_VERSION};
+use crate::base::WORKER_VERSION;
 use crate::front::{Answer, Call, Permit, json};
 
 #[derive(Serialize)]
 struct Info<'a> {
-    version: &'static str,
+    version: &'a str,
     worker_version: &'static str,
     feature_flags: Features,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -31,7 +31,7 @@ pub async fn info(_: Permit, call: Call) -> Answer {
     json(
         StatusCode::OK,
         &Info {
-            version: CONCOURSE_VERSION,
+            version: &settings.concourse_version,
             worker_version: WORKER_VERSION,
             feature_flags: Features {
                 build_rerun: false,

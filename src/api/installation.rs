@@ -1,12 +1,10 @@
-//! The installation: health, log level, the wall, components, people, and the client for download.
+//! The installation: health, log level, the wall, people.
 
-use axum::body::Body;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::Response;
+use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio_util::io::ReaderStream;
 
+use super::component;
 use crate::base::clock::Time;
 use crate::base::error::Error;
 use crate::front::{Answer, Call, Failure, Permit, empty, json, text};
@@ -22,7 +20,7 @@ struct HealthJson {
     timestamp: String,
     database: DatabaseJson,
     workers: WorkersJson,
-    components: [(); 0],
+    components: Vec<component::Health>,
 }
 
 #[derive(Serialize)]
@@ -41,17 +39,21 @@ struct WorkersJson {
 
 /// `GetHealth`: 503 if the database does not answer.
 pub async fn health(_: Permit, call: Call) -> Answer {
-    let database = call.app.store.read(|tx| tx.count_containers_and_volumes()).await;
-    let (status, code) = match database {
+    let (now, database) = (call.app.clock.now(), call.app.store.read(|tx| tx.components()).await);
+    let (status, code) = match &database {
         Ok(_) => ("ok", StatusCode::OK),
         Err(_) => ("failing", StatusCode::SERVICE_UNAVAILABLE),
     };
+    let (components, error) = match database {
+        Ok(components) => (components, None),
+        Err(e) => (Vec::new(), Some(e.to_string())),
+    };
     let health = HealthJson {
         status,
-        timestamp: rfc3339(call.app.clock.now()),
-        database: DatabaseJson { status, error: database.err().map(|e| e.to_string()) },
+        timestamp: rfc3339(now),
+        database: DatabaseJson { status, error },
         workers: WorkersJson { status: "ok", total: 1, running: 1 },
-        components: [],
+        components: components.iter().map(|c| component::Health::of(c, now)).collect(),
     };
     json(code, &health)
 }
@@ -121,21 +123,6 @@ pub async fn clear_wall(_: Permit, call: Call) -> Answer {
     empty(StatusCode::OK)
 }
 
-/// `GetComponents`: none that could be paused one by one; the passes here are one engine.
-pub async fn components(_: Permit, _: Call) -> Answer {
-    json::<[(); 0]>(StatusCode::OK, &[])
-}
-
-/// `UnpauseAllComponents`: nothing is ever paused.
-pub async fn unpause_components(_: Permit, _: Call) -> Answer {
-    empty(StatusCode::OK)
-}
-
-/// `PauseComponent`, `UnpauseComponent`: there is none of any name.
-pub async fn no_component(_: Permit, _: Call) -> Answer {
-    Err(Failure::not_found())
-}
-
 #[derive(Serialize)]
 struct UserJson<'u> {
     id: i64,
@@ -144,8 +131,6 @@ struct UserJson<'u> {
     #[serde(skip_serializing_if = "str::is_empty")]
     connector: &'u str,
     last_login: i64,
-    #[serde(skip_serializing_if = "str::is_empty")]
-    sub: &'u str,
 }
 
 /// `ListActiveUsersSince`
@@ -165,44 +150,6 @@ pub async fn users(_: Permit, call: Call) -> Answer {
         username: &u.username,
         connector: &u.connector,
         last_login: u.last_login.unix(),
-        sub: &u.sub,
     });
     json(StatusCode::OK, &shown.collect::<Vec<_>>())
-}
-
-/// Go's name of this machine's architecture.
-fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
-    }
-}
-
-/// `DownloadCLI`: this very binary, which is the client when it is called `fly`.
-pub async fn client(_: Permit, call: Call) -> Answer {
-    let (platform, arch) = (call.query.get("platform"), call.query.get("arch"));
-    if platform.is_empty() || arch.is_empty() {
-        return Err(Failure::bad_request("name the platform and arch, as in ?platform=linux&arch=amd64"));
-    }
-    if platform != std::env::consts::OS || arch != architecture() {
-        let (os, own) = (std::env::consts::OS, architecture());
-        let why = format!("this server has the client only for {os}/{own}, not for {platform}/{arch}\n");
-        return Err(Failure::text(StatusCode::NOT_FOUND, why));
-    }
-    let file = tokio::fs::File::open("/proc/self/exe").await.map_err(Error::internal)?;
-    let data = file.metadata().await.map_err(Error::internal)?;
-    let mut response = Response::new(Body::from_stream(ReaderStream::with_capacity(file, 64 * 1024)));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    headers.insert(header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment; filename=fly"));
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(data.len()));
-    let modified = data.modified().ok().and_then(|t| Timestamp::try_from(t).ok());
-    if let Some(time) = modified {
-        let text = time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
-        if let Ok(value) = HeaderValue::from_str(&text) {
-            headers.insert(header::LAST_MODIFIED, value);
-        }
-    }
-    Ok(response)
 }

@@ -1,6 +1,7 @@
 //! Jobs and their builds.
 
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::IntoResponse;
 use serde::Serialize;
 
 use super::page;
@@ -186,7 +187,11 @@ pub async fn inputs(permit: Permit, call: Call) -> Answer {
     });
     match shown.await? {
         Some(inputs) => json(StatusCode::OK, &inputs),
-        None => Err(Failure::not_found()),
+        None => {
+            let mut response = Failure::not_found().into_response();
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            Ok(response)
+        }
     }
 }
 

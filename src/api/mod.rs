@@ -1,9 +1,14 @@
 //! The API as the client of Concourse speaks it: one noun a file, shapes in `show`.
 
+pub mod artifact;
 pub mod audit;
 pub mod badge;
 pub mod build;
+pub mod causality;
 pub mod cc;
+pub mod client;
+mod client_archive;
+pub mod component;
 pub mod config;
 pub mod container;
 pub mod events;
@@ -14,6 +19,7 @@ pub mod job;
 pub mod leak;
 mod name;
 pub mod network;
+pub mod one_off;
 mod page;
 pub mod pipeline;
 pub mod resource;
@@ -34,7 +40,7 @@ use crate::front::{Answer, Call, Routes};
 pub fn routes(routes: Routes) -> Routes {
     let routes = sky::routes(routes).open(Method::Get, "/robots.txt", robots);
     let routes = secrets(routes);
-    builds(resources(jobs(pipelines(teams(installation(routes))))))
+    builds(resources(jobs(pipelines(teams(workers(installation(routes)))))))
 }
 
 fn installation(routes: Routes) -> Routes {
@@ -53,12 +59,24 @@ fn installation(routes: Routes) -> Routes {
         .on(Action::GetWall, installation::wall)
         .on(Action::SetWall, installation::set_wall)
         .on(Action::ClearWall, installation::clear_wall)
-        .on(Action::GetComponents, installation::components)
-        .on(Action::UnpauseAllComponents, installation::unpause_components)
-        .on(Action::PauseComponent, installation::no_component)
-        .on(Action::UnpauseComponent, installation::no_component)
-        .on(Action::DownloadCLI, installation::client)
+        .on(Action::GetComponents, component::list)
+        .on(Action::PauseAllComponents, component::pause_all)
+        .on(Action::UnpauseAllComponents, component::unpause_all)
+        .on(Action::PauseComponent, component::pause)
+        .on(Action::UnpauseComponent, component::unpause)
+        .on(Action::DownloadCLI, client::download)
+}
+
+fn workers(routes: Routes) -> Routes {
+    routes
         .on(Action::ListWorkers, worker::list)
+        .on(Action::RegisterWorker, worker::register)
+        .on(Action::HeartbeatWorker, worker::heartbeat)
+        .on(Action::DeleteWorker, worker::delete)
+        .on(Action::ListDestroyingContainers, worker::destroying)
+        .on(Action::ReportWorkerContainers, worker::report)
+        .on(Action::ListDestroyingVolumes, worker::destroying)
+        .on(Action::ReportWorkerVolumes, worker::report)
         .on(Action::LandWorker, worker::change)
         .on(Action::RetireWorker, worker::change)
         .on(Action::PruneWorker, worker::change)
@@ -83,6 +101,9 @@ fn teams(routes: Routes) -> Routes {
         .on(Action::GetContainer, container::get)
         .on(Action::HijackContainer, hijack::enter)
         .on(Action::ListVolumes, container::volumes)
+        .on(Action::CreateBuild, one_off::create)
+        .on(Action::CreateArtifact, artifact::upload)
+        .on(Action::GetArtifact, artifact::download)
 }
 
 fn secrets(routes: Routes) -> Routes {
@@ -119,6 +140,8 @@ fn pipelines(routes: Routes) -> Routes {
         .on(Action::OrderPipelines, pipeline::order)
         .on(Action::OrderPipelinesWithinGroup, pipeline::order_instances)
         .on(Action::ListPipelineBuilds, pipeline::builds)
+        .on(Action::CreatePipelineBuild, one_off::create_in_pipeline)
+        .on(Action::GetVersionsDB, causality::versions_db)
         .on(Action::PipelineBadge, badge::pipeline)
 }
 
@@ -147,12 +170,16 @@ fn resources(routes: Routes) -> Routes {
         .on(Action::GetResource, resource::get)
         .on(Action::ListResourceTypes, resource::types)
         .on(Action::ListSharedForResource, resource::shared)
+        .on(Action::ListSharedForResourceType, resource::shared_type)
         .on(Action::CheckResource, resource::check)
         .on(Action::CheckResourceType, resource::check_type)
+        .on(Action::CheckPrototype, resource::check_prototype)
         .on(Action::CheckResourceWebHook, resource::webhook)
         .on(Action::UnpinResource, resource::unpin)
         .on(Action::SetPinCommentOnResource, resource::comment)
         .on(Action::ClearResourceVersions, resource::clear_versions)
+        .on(Action::ClearResourceTypeVersions, resource::clear_type_versions)
+        .on(Action::ClearResourceCache, resource::clear_cache)
         .on(Action::ListResourceVersions, version::list)
         .on(Action::GetResourceVersion, version::get)
         .on(Action::EnableResourceVersion, version::enable)
@@ -160,6 +187,8 @@ fn resources(routes: Routes) -> Routes {
         .on(Action::PinResourceVersion, version::pin)
         .on(Action::ListBuildsWithVersionAsInput, version::input_to)
         .on(Action::ListBuildsWithVersionAsOutput, version::output_of)
+        .on(Action::GetDownstreamResourceCausality, causality::downstream)
+        .on(Action::GetUpstreamResourceCausality, causality::upstream)
 }
 
 fn builds(routes: Routes) -> Routes {

@@ -95,14 +95,25 @@ pub async fn check(permit: Permit, call: Call) -> Answer {
 
 /// `CheckResourceType`: the same for the image of a type.
 pub async fn check_type(permit: Permit, call: Call) -> Answer {
-    let (app, by) = (call.app.clone(), permit.user().to_owned());
     let name = call.param("resource_type_name").to_owned();
+    check_image(permit, call, move |config| config.resource_type(&name).cloned()).await
+}
+
+/// `CheckPrototype`: and for the image of a prototype.
+pub async fn check_prototype(permit: Permit, call: Call) -> Answer {
+    let name = call.param("prototype_name").to_owned();
+    check_image(permit, call, move |config| config.prototype(&name).cloned()).await
+}
+
+async fn check_image(
+    permit: Permit,
+    call: Call,
+    find: impl FnOnce(&Config) -> Option<ResourceType> + Send + 'static,
+) -> Answer {
+    let (app, by) = (call.app.clone(), permit.user().to_owned());
     let Check { from, shallow } = call.json().await?;
     let from = from.filter(|v| !v.0.is_empty());
-    let plan = move |config: &Config| {
-        let custom = config.resource_type(&name)?;
-        Some(planner(config).check_type(custom, from, shallow))
-    };
+    let plan = move |config: &Config| Some(planner(config).check_type(&find(config)?, from, shallow));
     start_check(&app, permit.pipeline()?.id, None, Some(by), plan).await
 }
 
@@ -116,7 +127,11 @@ pub async fn webhook(permit: Permit, call: Call) -> Answer {
     if token.is_empty() {
         return Err(Failure::bare(StatusCode::BAD_REQUEST));
     }
-    let resource = find(&permit, &call).await?;
+    // Without the token nobody learns whether there is such a resource.
+    let resource = find(&permit, &call).await.map_err(|f| match f.status {
+        StatusCode::NOT_FOUND => Failure::unauthenticated(),
+        _ => f,
+    })?;
     let expected = &resource.config.webhook_token;
     if expected.contains("((") {
         let text = "a webhook_token from a variable is not available yet; write it into the pipeline";
@@ -214,13 +229,76 @@ struct Place {
     team_name: String,
 }
 
+impl Place {
+    fn here(permit: &Permit, name: String) -> Result<Place, Failure> {
+        let (pipeline_name, team_name) = (permit.pipeline()?.name.clone(), permit.team_name()?.to_owned());
+        Ok(Place { name, pipeline_name, team_name })
+    }
+}
+
 /// `ListSharedForResource`: which resources have the same history; without global resources, only itself.
 pub async fn shared(permit: Permit, call: Call) -> Answer {
     let resource = find(&permit, &call).await?;
-    let place = Place {
-        name: resource.name,
-        pipeline_name: permit.pipeline()?.name.clone(),
-        team_name: permit.team_name()?.to_owned(),
-    };
+    let place = Place::here(&permit, resource.name)?;
     json(StatusCode::OK, &Shared { resources: Some(vec![place]), resource_types: None })
+}
+
+/// The name of the resource type in the path, which the pipeline must have.
+async fn find_type(permit: &Permit, call: &Call) -> Result<String, Failure> {
+    let (id, name) = (permit.pipeline()?.id, call.param("resource_type_name").to_owned());
+    let config = call.app.store.read(move |tx| tx.pipeline_config(id)).await?;
+    let found = config.is_some_and(|c| c.resource_type(&name).is_some());
+    if found { Ok(call.param("resource_type_name").to_owned()) } else { Err(Failure::not_found()) }
+}
+
+/// `ListSharedForResourceType`: which resource types have the same history: those of the team with the same source.
+pub async fn shared_type(permit: Permit, call: Call) -> Answer {
+    let name = find_type(&permit, &call).await?;
+    let (id, of) = (permit.pipeline()?.id, name.clone());
+    let others = call.app.store.read(move |tx| match tx.type_scope(id, &of)? {
+        Some(scope) => tx.types_of_scope(scope),
+        None => Ok(Vec::new()),
+    });
+    let others = others.await?;
+    let team_name = permit.team_name()?;
+    let mut places: Vec<Place> = others
+        .into_iter()
+        .map(|(pipeline_name, name)| Place { name, pipeline_name, team_name: team_name.to_owned() })
+        .collect();
+    if places.is_empty() {
+        places.push(Place::here(&permit, name)?);
+    }
+    json(StatusCode::OK, &Shared { resources: None, resource_types: Some(places) })
+}
+
+/// `ClearResourceTypeVersions`
+pub async fn clear_type_versions(permit: Permit, call: Call) -> Answer {
+    let (id, name) = (permit.pipeline()?.id, find_type(&permit, &call).await?);
+    let removed = call.app.store.write(move |tx| match tx.type_scope(id, &name)? {
+        Some(scope) => tx.clear_versions(scope),
+        None => Ok(0),
+    });
+    let versions_removed = removed.await?;
+    call.app.wakes.check.ring();
+    json(StatusCode::OK, &Removed { versions_removed })
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Cleared {
+    version: Option<Version>,
+}
+
+/// `ClearResourceCache`: what was fetched, of one version or of all.
+pub async fn clear_cache(permit: Permit, call: Call) -> Answer {
+    let (resource, app) = (find(&permit, &call).await?, call.app.clone());
+    let body = call.bytes().await?;
+    let Cleared { version } = match body.iter().all(u8::is_ascii_whitespace) {
+        true => Cleared::default(),
+        false => serde_json::from_slice(&body).map_err(|e| Failure::bad_request(format!("malformed request: {e}")))?,
+    };
+    let version = version.filter(|v| !v.0.is_empty());
+    let removed = app.store.write(move |tx| tx.clear_resource_cache(resource.id, version.as_ref())).await?;
+    app.wakes.gc.ring();
+    json(StatusCode::OK, &serde_json::json!({ "caches_removed": removed }))
 }

@@ -116,9 +116,11 @@ pub async fn destroy(permit: Permit, call: Call) -> Answer {
     });
     match done.await? {
         None => Err(Failure::text(StatusCode::FORBIDDEN, "the last admin team cannot be destroyed")),
-        Some(false) => Err(Failure::not_found()),
-        Some(true) => {
-            call.app.wakes.gc.ring();
+        Some(None) => Err(Failure::not_found()),
+        Some(Some(builds)) => {
+            call.app.store.forget_logs(builds).await?;
+            // Its steps that still run have lost their build: the track pass ends them.
+            call.app.wakes.all();
             empty(StatusCode::NO_CONTENT)
         }
     }

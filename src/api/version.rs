@@ -29,7 +29,7 @@ pub async fn list(permit: Permit, call: Call) -> Answer {
     page::answer(&call, request.limit, &versions, |v| VersionJson::new(v, metadata))
 }
 
-async fn row(permit: &Permit, call: &Call) -> Result<(Resource, VersionRow), Failure> {
+pub(super) async fn row(permit: &Permit, call: &Call) -> Result<(Resource, VersionRow), Failure> {
     let id: VersionId = call.id("resource_config_version_id")?;
     let resource = find(permit, call).await?;
     let of = resource.id;

@@ -70,10 +70,41 @@ pub async fn list(_: Permit, call: Call) -> Answer {
 }
 
 /// What changes a worker: this process's own cannot be landed, retired or pruned, and there is no other.
-pub async fn change(_: Permit, call: Call) -> Answer {
-    if call.param("worker_name") == call.app.settings.worker_name {
+pub async fn change(permit: Permit, call: Call) -> Answer {
+    if permit.is_admin() && call.param("worker_name") == call.app.settings.worker_name {
         let text = "the worker in the server's own process ends with the server; stop that instead";
         return Err(Failure::conflict(text));
     }
     Err(Failure::not_found())
+}
+
+/// What Concourse's own workers and their gateway ask for, and this server never answers.
+const OTHER_PROTOCOL: &str =
+    "workers of Concourse do not fit this server: start `whistlestop serve --roles worker` on their host instead";
+
+/// `RegisterWorker`
+pub async fn register(_: Permit, _: Call) -> Answer {
+    Err(Failure::text(StatusCode::FORBIDDEN, OTHER_PROTOCOL))
+}
+
+/// `HeartbeatWorker`
+pub async fn heartbeat(_: Permit, _: Call) -> Answer {
+    Err(Failure::bad_request(OTHER_PROTOCOL))
+}
+
+/// `DeleteWorker`
+pub async fn delete(_: Permit, _: Call) -> Answer {
+    Err(Failure::text(StatusCode::INTERNAL_SERVER_ERROR, OTHER_PROTOCOL))
+}
+
+/// `ListDestroyingContainers`, `ListDestroyingVolumes`: a worker asks what it should remove.
+pub async fn destroying(permit: Permit, call: Call) -> Answer {
+    let unnamed = permit.is_admin() && call.query.get("worker_name").is_empty();
+    let status = if unnamed { StatusCode::BAD_REQUEST } else { StatusCode::NOT_FOUND };
+    Err(Failure::text(status, OTHER_PROTOCOL))
+}
+
+/// `ReportWorkerContainers`, `ReportWorkerVolumes`: a worker tells what it has.
+pub async fn report(_: Permit, _: Call) -> Answer {
+    Err(Failure::text(StatusCode::NOT_FOUND, OTHER_PROTOCOL))
 }

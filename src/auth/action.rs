@@ -21,8 +21,6 @@ pub enum Access {
     BuildOfPublicJob,
     /// The role on the build's team.
     ChangeBuild,
-    /// Owner of the worker's team, or an administrator.
-    Worker,
     /// Only Concourse's own gateway for workers; no token of this server is one.
     SystemToken,
     /// An administrator: an owner of an admin team.
@@ -193,11 +191,11 @@ actions! {
     GetCC                          Get    "/api/v1/teams/{team_name}/cc.xml" Open Viewer System
     ListWorkers                    Get    "/api/v1/workers" AnyTeam Viewer Worker
     RegisterWorker                 Post   "/api/v1/workers" SystemToken Member Worker
-    HeartbeatWorker                Put    "/api/v1/workers/{worker_name}/heartbeat" SystemToken Member Worker
-    DeleteWorker                   Delete "/api/v1/workers/{worker_name}" SystemToken Member Worker
-    LandWorker                     Put    "/api/v1/workers/{worker_name}/land" Worker Member Worker
-    RetireWorker                   Put    "/api/v1/workers/{worker_name}/retire" Worker Member Worker
-    PruneWorker                    Put    "/api/v1/workers/{worker_name}/prune" Worker Member Worker
+    HeartbeatWorker                Put    "/api/v1/workers/{worker_name}/heartbeat" Authenticated Member Worker
+    DeleteWorker                   Delete "/api/v1/workers/{worker_name}" Authenticated Member Worker
+    LandWorker                     Put    "/api/v1/workers/{worker_name}/land" Authenticated Member Worker
+    RetireWorker                   Put    "/api/v1/workers/{worker_name}/retire" Authenticated Member Worker
+    PruneWorker                    Put    "/api/v1/workers/{worker_name}/prune" Authenticated Member Worker
     GetLogLevel                    Get    "/api/v1/log-level" Admin Owner System
     SetLogLevel                    Put    "/api/v1/log-level" Admin Owner System
     DownloadCLI                    Get    "/api/v1/cli" Open Viewer System
@@ -209,11 +207,11 @@ actions! {
     ListContainers                 Get    "/api/v1/teams/{team_name}/containers" Team Viewer Container
     GetContainer                   Get    "/api/v1/teams/{team_name}/containers/{id}" Team Viewer Container
     HijackContainer                Get    "/api/v1/teams/{team_name}/containers/{id}/hijack" Team Member Container
-    ListDestroyingContainers       Get    "/api/v1/containers/destroying" Worker Viewer Container
-    ReportWorkerContainers         Put    "/api/v1/containers/report" Worker Member Container
+    ListDestroyingContainers       Get    "/api/v1/containers/destroying" Authenticated Viewer Container
+    ReportWorkerContainers         Put    "/api/v1/containers/report" Authenticated Member Container
     ListVolumes                    Get    "/api/v1/teams/{team_name}/volumes" Team Viewer Volume
-    ListDestroyingVolumes          Get    "/api/v1/volumes/destroying" Worker Viewer Volume
-    ReportWorkerVolumes            Put    "/api/v1/volumes/report" Worker Member Volume
+    ListDestroyingVolumes          Get    "/api/v1/volumes/destroying" Authenticated Viewer Volume
+    ReportWorkerVolumes            Put    "/api/v1/volumes/report" Authenticated Member Volume
     ListTeams                      Get    "/api/v1/teams" Open Viewer Team
     GetTeam                        Get    "/api/v1/teams/{team_name}" Team Viewer Team
     ListSecrets                    Get    "/api/v1/teams/{team_name}/secrets" Team Member System

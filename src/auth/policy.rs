@@ -120,7 +120,7 @@ pub fn decide(rbac: &Rbac, action: Action, who: Option<&Standing>, object: &Obje
         Access::Team | Access::Pipeline | Access::Build | Access::BuildOfPublicJob | Access::ChangeBuild => {
             role >= Some(rbac.role(action))
         }
-        Access::Admin | Access::Worker => standing.admin,
+        Access::Admin => standing.admin,
         Access::SystemToken => false,
     };
     if allowed { Decision::Allow(role) } else { Decision::Forbidden }

@@ -37,4 +37,6 @@ id! {
     VersionId,
     /// A row of `builds`.
     BuildId,
+    /// A row of `artifacts`: an upload, or an output that is kept for download.
+    ArtifactId,
 }

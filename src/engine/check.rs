@@ -32,9 +32,13 @@ const AT_ONCE: usize = 32;
 /// Runs the pass until the stop is asked for; checks under way are given up then.
 pub async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
     let wake = shared.wakes.check.clone();
-    let pass =
-        Check { shared, under_way: Arc::default(), places: Arc::new(Semaphore::new(AT_ONCE)), tasks: JoinSet::new() };
-    each_wake(pass, wake, PERIOD, shutdown).await;
+    let pass = Check {
+        shared: shared.clone(),
+        under_way: Arc::default(),
+        places: Arc::new(Semaphore::new(AT_ONCE)),
+        tasks: JoinSet::new(),
+    };
+    each_wake(pass, &shared, wake, PERIOD, shutdown).await;
 }
 
 struct Check {

@@ -30,7 +30,7 @@ impl std::fmt::Debug for Watch {
 
 /// Runs the pass until the stop is asked for.
 pub async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
-    each_wake(Look { shared, engine: None }, Wake::default(), PERIOD, shutdown).await;
+    each_wake(Look { shared: shared.clone(), engine: None }, &shared, Wake::default(), PERIOD, shutdown).await;
 }
 
 struct Look {

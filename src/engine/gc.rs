@@ -25,6 +25,8 @@ const SETTLED: Duration = Duration::from_secs(60);
 const LAST_CHECK: Duration = Duration::from_secs(300);
 /// A fetched version that nobody asked for goes after this.
 const CACHE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Uploads and kept outputs go after this, as Concourse's do.
+const ARTIFACT: Duration = Duration::from_secs(12 * 3600);
 /// Removals of containers at once.
 const AT_ONCE: usize = 8;
 
@@ -51,7 +53,7 @@ pub async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
         tracing::warn!(%error, "what an earlier server left on the runtime was not collected");
     }
     let wake = shared.wakes.gc.clone();
-    each_wake(Collect::new(shared), wake, PERIOD, shutdown).await;
+    each_wake(Collect::new(shared.clone()), &shared, wake, PERIOD, shutdown).await;
 }
 
 /// See the module's doc.
@@ -195,8 +197,11 @@ async fn volumes(shared: &Arc<Shared>) -> crate::store::Result<()> {
     let now = shared.clock.now();
     // On a full disk nothing is kept only because it may be wanted again.
     let idle = if shared.hold.why().is_some() { now } else { before(now, CACHE) };
-    let settled = before(now, SETTLED);
+    let (settled, expired) = (before(now, SETTLED), before(now, ARTIFACT));
     shared.store.write(move |tx| tx.drop_stale_task_caches(now)).await?;
+    if shared.store.read(move |tx| tx.has_artifacts_before(expired)).await? {
+        shared.store.write(move |tx| tx.expire_artifacts(expired)).await?;
+    }
     for key in shared.store.read(move |tx| tx.idle_resource_caches(idle)).await? {
         shared.store.write(move |tx| tx.drop_resource_cache(&key)).await?;
     }

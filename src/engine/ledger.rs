@@ -11,12 +11,13 @@ use tokio::sync::OwnedMutexGuard;
 use super::Shared;
 use super::feed::Log;
 use crate::base::clock::Time;
-use crate::base::id::{BuildId, JobId, PipelineId, ScopeId, TeamId};
+use crate::base::id::{ArtifactId, BuildId, JobId, PipelineId, ScopeId, TeamId};
 use crate::base::secret::Redactor;
 use crate::base::version::{MetadataField, Version, digest};
 use crate::event::{Event, Origin};
 use crate::exec::{
-    BuildEnv, Bundle, CachedFetch, CheckScope, ContainerNote, KeptCache, LeafResult, NativeHost, Outcome, VolumeNote,
+    BuildEnv, Bundle, CachedFetch, CheckScope, Checked, ContainerNote, KeptCache, LeafResult, NativeHost, Outcome,
+    VolumeNote,
 };
 use crate::exec::{Target, World, WorldError};
 use crate::pipeline::Config;
@@ -26,6 +27,7 @@ use crate::resource::registry::Registries;
 use crate::resource::{Native, native};
 use crate::runtime::{ContainerHandle, EngineImage, Runtime, VolumeHandle};
 use crate::secrets::{Asker, Session};
+use crate::store::artifact::NewArtifact;
 use crate::store::build::Build;
 use crate::store::cache::{ResourceCache, TaskCache};
 use crate::store::config::{SaveConfig, SavedConfig};
@@ -278,9 +280,13 @@ impl World for Ledger {
         self.shared.locks.take(name).await
     }
 
-    async fn open_scope(&self, key: &str, resource: Option<&str>) -> Result<CheckScope> {
+    async fn open_scope(&self, key: &str, of: Checked<'_>) -> Result<CheckScope> {
         let (key, team, pipeline) = (key.to_owned(), self.team(), self.pipeline());
-        let resource = resource.map(str::to_owned);
+        let (resource, custom) = match of {
+            Checked::Resource(name) => (Some(name.to_owned()), None),
+            Checked::Type(name) => (None, Some(name.to_owned())),
+            Checked::Image => (None, None),
+        };
         let (scope, marked) = self
             .shared
             .store
@@ -293,6 +299,9 @@ impl World for Ledger {
                 {
                     marked = tx.set_scope(row.id, scope.id)?;
                     pin = row.pin().cloned();
+                }
+                if let (Some(pipeline), Some(name)) = (pipeline, &custom) {
+                    tx.set_type_scope(pipeline, name, scope.id)?;
                 }
                 let latest = tx.latest_version(scope.id)?;
                 let from = match pin {
@@ -374,15 +383,24 @@ impl World for Ledger {
         Ok(())
     }
 
-    async fn save_metadata(&self, resource: &str, version: &Version, metadata: &[MetadataField]) -> Result<()> {
+    async fn save_fetched(
+        &self,
+        resource: &str,
+        version: &Version,
+        metadata: &[MetadataField],
+        volume: &VolumeHandle,
+    ) -> Result<()> {
         let Some(pipeline) = self.pipeline() else { return Ok(()) };
-        let (resource, version) = (resource.to_owned(), version.clone());
+        let (resource, version, volume) = (resource.to_owned(), version.clone(), volume.0.clone());
         let metadata = crate::event::without(metadata.to_vec(), &self.redactor);
-        let write =
-            self.shared.store.write(move |tx| match tx.find_resource(pipeline, &resource)?.and_then(|r| r.scope_id) {
+        let write = self.shared.store.write(move |tx| {
+            let Some(row) = tx.find_resource(pipeline, &resource)? else { return Ok(()) };
+            tx.use_fetched(row.id, &version, &volume)?;
+            match row.scope_id {
                 Some(scope) => tx.save_metadata(scope, &version, &metadata),
                 None => Ok(()),
-            });
+            }
+        });
         Ok(write.await?)
     }
 
@@ -409,12 +427,13 @@ impl World for Ledger {
         .transpose()
     }
 
-    async fn keep_cache(&self, key: &str, fetch: &CachedFetch) -> Result<()> {
+    async fn keep_cache(&self, key: &str, base_type: &str, fetch: &CachedFetch) -> Result<()> {
         let json = |e: serde_json::Error| WorldError(e.to_string());
         let cache = ResourceCache {
             key: key.to_owned(),
             team_id: self.team(),
             volume: fetch.volume.0.clone(),
+            base_type: base_type.to_owned(),
             response: serde_json::to_string(&fetch.response).map_err(json)?,
             image: fetch.image.as_ref().map(serde_json::to_string).transpose().map_err(json)?,
             last_used: self.now(),
@@ -500,6 +519,24 @@ impl World for Ledger {
                 _ => Ok(true),
             });
         Ok(adopted.await?)
+    }
+
+    async fn uploaded(&self, artifact: ArtifactId) -> Result<Option<VolumeHandle>> {
+        let team = self.team();
+        let found = self.shared.store.read(move |tx| tx.artifact(team, artifact)).await?;
+        Ok(found.map(|a| VolumeHandle(a.volume)))
+    }
+
+    async fn keep_output(&self, name: &str, volume: &VolumeHandle) -> Result<()> {
+        let artifact = NewArtifact {
+            team: self.team(),
+            name: name.to_owned(),
+            volume: volume.0.clone(),
+            build: self.build_id(),
+            now: self.now(),
+        };
+        self.shared.store.write(move |tx| tx.add_artifact(&artifact)).await?;
+        Ok(())
     }
 
     async fn values(&self, wanted: &[Reference]) -> Result<Values> {

@@ -2,6 +2,7 @@
 //! makes the next pass sooner, a period is the safety net.
 
 pub mod check;
+pub mod component;
 pub mod disk;
 pub mod feed;
 pub mod gc;
@@ -22,7 +23,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::FutureExt;
 
-use crate::base::clock::Clock;
+use crate::base::clock::{Clock, Time};
 use crate::base::hold::Hold;
 use crate::base::shutdown::Shutdown;
 use crate::base::wake::Wake;
@@ -52,6 +53,15 @@ pub struct Wakes {
     pub gc: Wake,
     /// A build has ended: older logs, or what it no longer sets, may go.
     pub retention: Wake,
+}
+
+impl Wakes {
+    /// Rings every bell.
+    pub fn all(&self) {
+        for wake in [&self.check, &self.schedule, &self.track, &self.gc, &self.retention] {
+            wake.ring();
+        }
+    }
 }
 
 /// What the operator has set.
@@ -178,11 +188,17 @@ trait Pass: Send {
     async fn once(&mut self) -> crate::store::Result<Option<Duration>>;
 }
 
+/// A look is written down this often; for people, who look at minutes.
+const TOLD: Duration = Duration::from_secs(60);
+
 /// Runs `pass` whenever `wake` rings, at the latest after `period`, until the stop is asked for. A pass that fails is
-/// told of and tried again: the tables have not changed.
-async fn each_wake<P: Pass>(mut pass: P, wake: Wake, period: Duration, shutdown: Shutdown) {
+/// told of and tried again: the tables have not changed. One that an administrator has paused waits.
+async fn each_wake<P: Pass>(mut pass: P, shared: &Shared, wake: Wake, period: Duration, shutdown: Shutdown) {
+    let name = component::of_pass(P::NAME);
+    let mut told = None;
     loop {
-        let next = match AssertUnwindSafe(pass.once()).catch_unwind().await {
+        let looked = AssertUnwindSafe(look(&mut pass, shared, name, period, &mut told)).catch_unwind();
+        let next = match looked.await {
             Ok(Ok(next)) => next.unwrap_or(period).min(period),
             Ok(Err(error)) => {
                 tracing::error!(%error, pass = P::NAME, "a pass failed; it is tried again");
@@ -199,4 +215,23 @@ async fn each_wake<P: Pass>(mut pass: P, wake: Wake, period: Duration, shutdown:
             () = shutdown.asked() => return,
         }
     }
+}
+
+async fn look<P: Pass>(
+    pass: &mut P,
+    shared: &Shared,
+    name: &'static str,
+    period: Duration,
+    told: &mut Option<Time>,
+) -> crate::store::Result<Option<Duration>> {
+    if shared.store.read(move |tx| tx.component_paused(name)).await? {
+        return Ok(None);
+    }
+    let next = pass.once().await?;
+    let now = shared.clock.now();
+    if told.is_none_or(|t| now.since(t) >= TOLD) {
+        shared.store.write(move |tx| tx.component_ran(name, period, now)).await?;
+        *told = Some(now);
+    }
+    Ok(next)
 }

@@ -34,7 +34,7 @@ pub struct Keeping {
 /// Runs the pass until the stop is asked for.
 pub async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
     let wake = shared.wakes.retention.clone();
-    each_wake(Retention { shared, looked: None, paused: None }, wake, PERIOD, shutdown).await;
+    each_wake(Retention { shared: shared.clone(), looked: None, paused: None }, &shared, wake, PERIOD, shutdown).await;
 }
 
 struct Retention {

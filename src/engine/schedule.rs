@@ -35,7 +35,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Runs the pass until the stop is asked for.
 pub async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
     let wake = shared.wakes.schedule.clone();
-    each_wake(Schedule(shared), wake, PERIOD, shutdown).await;
+    each_wake(Schedule(shared.clone()), &shared, wake, PERIOD, shutdown).await;
 }
 
 /// See the module's doc.

@@ -27,7 +27,7 @@ const PERIOD: Duration = Duration::from_secs(10);
 /// next server takes them up.
 pub async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
     let wake = shared.wakes.track.clone();
-    each_wake(Track::new(shared), wake, PERIOD, shutdown).await;
+    each_wake(Track::new(shared.clone()), &shared, wake, PERIOD, shutdown).await;
 }
 
 /// See the module's doc.
@@ -172,7 +172,7 @@ async fn make_room(shared: &Shared, error: &crate::store::Error) -> bool {
 /// Metrics, under the names that Concourse gives them.
 fn count(build: &Build) {
     let status = build.status.as_str();
-    if build.job_id.is_none() {
+    if build.job_id.is_none() && build.name == "check" {
         metrics::counter!("concourse_builds_check_finished_total").increment(1);
         metrics::counter!(format!("concourse_builds_check_{status}_total")).increment(1);
         return;

@@ -10,7 +10,7 @@ use super::outcome::{LeafResult, Outcome, Stop};
 use super::scope::Scope;
 use super::script::{Call, LogPump, Scripts};
 use super::source::{filled_for_key, scope_key};
-use super::world::CheckScope;
+use super::world::{CheckScope, Checked};
 use super::{image, registry};
 use crate::base::duration;
 use crate::base::stream::Stream;
@@ -43,7 +43,12 @@ pub async fn run(plan: &Plan, check: &CheckPlan, scope: &Scope) -> Result<LeafRe
 
     let asked = world.now();
     let _guard = scope.lock(&format!("check {key}")).await?;
-    let history = world.open_scope(&key, check.resource.as_deref()).await?;
+    let of = match (&check.resource, &check.resource_type) {
+        (Some(name), _) => Checked::Resource(name),
+        (None, Some(name)) => Checked::Type(name),
+        (None, None) => Checked::Image,
+    };
+    let history = world.open_scope(&key, of).await?;
     if fresh(check, &history, asked, scope)? {
         world.emit(&origin, Event::Finish { succeeded: true }).await?;
         return Ok(found(history.latest));
@@ -60,7 +65,7 @@ pub async fn run(plan: &Plan, check: &CheckPlan, scope: &Scope) -> Result<LeafRe
     match answer {
         Ok(Ok(versions)) => {
             world.end_check(history.id, Ok(versions)).await?;
-            let latest = world.open_scope(&key, check.resource.as_deref()).await?.latest;
+            let latest = world.open_scope(&key, of).await?.latest;
             world.emit(&origin, Event::Finish { succeeded: true }).await?;
             Ok(found(latest))
         }

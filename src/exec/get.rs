@@ -60,7 +60,7 @@ pub async fn run(plan: &Plan, get: &GetPlan, scope: &Scope) -> Result<LeafResult
     };
     match fetched {
         Ok(fetch) => {
-            world.keep_cache(&key, &fetch).await?;
+            world.keep_cache(&key, &get.image.base_type, &fetch).await?;
             drop(guard);
             finished(plan, get, fetch, scope).await
         }
@@ -143,7 +143,7 @@ async fn finished(plan: &Plan, get: &GetPlan, fetch: CachedFetch, scope: &Scope)
     if let Some(resource) = &get.resource {
         // The script may spell the version its own way; what is known of the requested one is refreshed.
         let asked = wanted(get, scope).await?;
-        scope.world.save_metadata(resource, &asked, &response.metadata).await?;
+        scope.world.save_fetched(resource, &asked, &response.metadata, &volume).await?;
     }
     let event =
         Event::FinishGet { exit_status: 0, version: Some(version.clone()), metadata: response.metadata.clone() };

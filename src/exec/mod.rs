@@ -23,6 +23,7 @@ mod set_pipeline;
 mod source;
 mod task;
 mod task_config;
+mod upload;
 mod world;
 
 pub use artifact::Artifact;
@@ -31,7 +32,8 @@ pub use outcome::{LeafResult, Outcome};
 pub use scope::Scope;
 pub use source::scope_key;
 pub use world::{
-    Bundle, CachedFetch, CheckScope, ContainerNote, KeptCache, NativeHost, Target, VolumeNote, World, WorldError,
+    Bundle, CachedFetch, CheckScope, Checked, ContainerNote, KeptCache, NativeHost, Target, VolumeNote, World,
+    WorldError,
 };
 
 use futures_util::future::BoxFuture;
@@ -50,6 +52,8 @@ pub fn run<'a>(plan: &'a Plan, scope: &'a Scope) -> BoxFuture<'a, Outcome> {
             Action::SetPipeline(set) => leaf(plan, scope, set_pipeline::run(&plan.id, set, scope)).await,
             Action::Across(across) => across::run(plan, across, scope).await,
             Action::Check(check) => leaf(plan, scope, check::run(plan, check, scope)).await,
+            Action::ArtifactInput(input) => leaf(plan, scope, upload::input(input, scope)).await,
+            Action::ArtifactOutput(output) => leaf(plan, scope, upload::output(output, scope)).await,
             Action::Do(steps) => composite::sequence(steps, scope).await,
             Action::InParallel(parallel) => composite::in_parallel(parallel, scope).await,
             Action::Try(t) => composite::swallow(run(&t.step, scope).await),

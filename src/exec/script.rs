@@ -79,7 +79,7 @@ impl Scripts {
                 kind: call.kind,
                 step: call.step.to_owned(),
                 attempt: scope.attempt_text(),
-                user: "root".to_owned(),
+                user: String::new(),
                 directory: spec.process.dir.clone(),
             })
             .await?;

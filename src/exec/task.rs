@@ -103,7 +103,7 @@ async fn process(
             kind: "task",
             step: task.name.clone(),
             attempt: scope.attempt_text(),
-            user: spec.process.user.clone().unwrap_or_else(|| "root".to_owned()),
+            user: config.run.user.clone(),
             directory: spec.process.dir.clone(),
         })
         .await?;

@@ -8,7 +8,7 @@ use tokio::sync::OwnedMutexGuard;
 use super::environment::BuildEnv;
 use super::outcome::LeafResult;
 use crate::base::clock::Time;
-use crate::base::id::{ScopeId, TeamId};
+use crate::base::id::{ArtifactId, ScopeId, TeamId};
 use crate::base::version::{MetadataField, Version};
 use crate::event::{Event, Origin};
 use crate::pipeline::Config;
@@ -34,6 +34,17 @@ impl From<crate::store::Error> for WorldError {
 
 /// Result of the world's methods.
 pub type Result<T> = std::result::Result<T, WorldError>;
+
+/// What a version history is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Checked<'a> {
+    /// A resource of the build's pipeline.
+    Resource(&'a str),
+    /// A resource type of the build's pipeline.
+    Type(&'a str),
+    /// A task's image.
+    Image,
+}
 
 /// A version history as a check finds it.
 #[derive(Debug, Clone)]
@@ -145,8 +156,8 @@ pub trait World: Send + Sync {
     /// The one lock of this name in the installation.
     async fn lock(&self, name: &str) -> OwnedMutexGuard<()>;
 
-    /// The history with this key, made if absent; with `resource`, the resource now uses it.
-    async fn open_scope(&self, key: &str, resource: Option<&str>) -> Result<CheckScope>;
+    /// The history with this key, made if absent; the resource, or the resource type, now uses it.
+    async fn open_scope(&self, key: &str, of: Checked<'_>) -> Result<CheckScope>;
 
     /// A check of the scope begins.
     async fn begin_check(&self, scope: ScopeId) -> Result<()>;
@@ -165,14 +176,20 @@ pub trait World: Send + Sync {
     /// A put of the build made this version.
     async fn save_put(&self, step: &str, resource: &str, version: &Version, metadata: &[MetadataField]) -> Result<()>;
 
-    /// A get learnt this about a version.
-    async fn save_metadata(&self, resource: &str, version: &Version, metadata: &[MetadataField]) -> Result<()>;
+    /// A get fetched a version of a resource into this volume, and learnt this about it.
+    async fn save_fetched(
+        &self,
+        resource: &str,
+        version: &Version,
+        metadata: &[MetadataField],
+        volume: &VolumeHandle,
+    ) -> Result<()>;
 
     /// An earlier fetch with this key.
     async fn find_cache(&self, key: &str) -> Result<Option<CachedFetch>>;
 
-    /// Keeps a fetch for others.
-    async fn keep_cache(&self, key: &str, fetch: &CachedFetch) -> Result<()>;
+    /// Keeps a fetch, by a type that ends at this base type, for others.
+    async fn keep_cache(&self, key: &str, base_type: &str, fetch: &CachedFetch) -> Result<()>;
 
     /// The cache of a task's path, from an earlier build of the job.
     async fn task_cache(&self, step: &str, path: &str) -> Result<Option<VolumeHandle>>;
@@ -191,6 +208,12 @@ pub trait World: Send + Sync {
 
     /// The build stands by a pipeline that is as it would set it; `false` where a newer build has set it.
     async fn adopt_pipeline(&self, target: &Target) -> Result<bool>;
+
+    /// The volume of an upload of the build's team, unless it is gone.
+    async fn uploaded(&self, artifact: ArtifactId) -> Result<Option<VolumeHandle>>;
+
+    /// Keeps an artifact of the build for download under this name.
+    async fn keep_output(&self, name: &str, volume: &VolumeHandle) -> Result<()>;
 
     /// Values of variables that are not the build's own. Those that nobody knows are left out; a source that is not
     /// there or cannot answer is an error.

@@ -165,8 +165,11 @@ pub fn html(status: StatusCode, body: impl Into<String>) -> Answer {
 
 /// Elsewhere. A location that cannot be a header is a bad request.
 pub fn redirect(status: StatusCode, location: &str) -> Answer {
+    let shown = location.replace('&', "&amp;").replace('"', "&#34;").replace('<', "&lt;").replace('>', "&gt;");
+    let words = status.canonical_reason().unwrap_or("Found");
     let location = HeaderValue::from_str(location).map_err(|_| Failure::bad_request("unsupported redirect"))?;
-    let mut response = Response::new(Body::empty());
+    let mut response = Response::new(Body::from(format!("<a href=\"{shown}\">{words}</a>.\n\n")));
+    set(&mut response, header::CONTENT_TYPE, "text/html; charset=utf-8");
     *response.status_mut() = status;
     response.headers_mut().insert(header::LOCATION, location);
     Ok(response)

@@ -41,6 +41,10 @@ pub struct Settings {
     pub rbac: Rbac,
     /// How often resources are checked.
     pub intervals: Intervals,
+    /// The Concourse that is spoken: clients of another minor version refuse to talk.
+    pub concourse_version: String,
+    /// Archives of the client for other platforms.
+    pub cli_artifacts_dir: Option<std::path::PathBuf>,
 }
 
 /// A resource type that pipelines can use without naming an image.

@@ -7,16 +7,14 @@ use axum::response::{IntoResponse, Response};
 
 use super::origin::{Origin, within};
 use super::{App, Failure, redirect};
-use crate::base::CONCOURSE_VERSION;
 use crate::base::error::{Error, Kind};
 
 /// Set unless the handler has chosen its own. Pages have a policy of their own; anything else is data and loads nothing.
-const ALWAYS: [(&str, &str); 9] = [
+const ALWAYS: [(&str, &str); 8] = [
     ("cache-control", "no-store, private"),
     ("content-security-policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
     ("cross-origin-opener-policy", "same-origin"),
     ("referrer-policy", "same-origin"),
-    ("x-concourse-version", CONCOURSE_VERSION),
     ("x-content-type-options", "nosniff"),
     ("x-download-options", "noopen"),
     ("x-frame-options", "deny"),
@@ -37,6 +35,9 @@ pub async fn pass(State(app): State<App>, mut request: Request, next: Next) -> R
     };
     for (name, value) in ALWAYS {
         response.headers_mut().entry(HeaderName::from_static(name)).or_insert(HeaderValue::from_static(value));
+    }
+    if let Ok(version) = HeaderValue::from_str(&app.settings.concourse_version) {
+        response.headers_mut().insert("x-concourse-version", version);
     }
     if let Some(hsts) = app.settings.hsts.as_deref().and_then(|v| HeaderValue::from_str(v).ok())
         && origin.https != Some(false)

@@ -279,6 +279,10 @@ fn find(
     Ok(Found { bearer, teams, pipeline, build })
 }
 
+fn has_role_on(who: Option<&Standing>, team: Option<&str>) -> bool {
+    who.zip(team).is_some_and(|(standing, team)| standing.role_on(team).is_some())
+}
+
 fn permit(app: &App, action: Action, team_name: Option<&str>, found: Found, origin: Origin) -> Result<Permit, Failure> {
     let access = action.row().access;
     let known = |b: &Bearer| Caller { token: b.token, since: b.since, is_service: b.service.is_some() };
@@ -297,6 +301,10 @@ fn permit(app: &App, action: Action, team_name: Option<&str>, found: Found, orig
     let role = match decide(&app.settings.rbac, action, who.as_ref(), &object) {
         Decision::Allow(role) => role,
         Decision::Unauthenticated => return Err(Failure::unauthenticated()),
+        // By its number, a stranger's build looks like one that is not there.
+        Decision::Forbidden if of_build && !object.exposed && !has_role_on(who.as_ref(), object.team) => {
+            return Err(Failure::not_found());
+        }
         Decision::Forbidden => return Err(Failure::forbidden()),
     };
     if found.pipeline.as_ref().is_some_and(|p| p.archived) && NEEDS_LIVE_PIPELINE.contains(&action) {

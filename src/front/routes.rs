@@ -12,7 +12,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use axum::{Router, middleware};
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{NotForContentType, Predicate};
+use tower_http::compression::{CompressionLayer, DefaultPredicate};
 
 use super::session::{self, Token};
 use super::{Answer, App, Call, Failure, Origin, Permit, Query, clear_cookies, gate, html, permit, redirect};
@@ -138,7 +139,10 @@ impl Routes {
                     }
                 }
             })
-            .layer(CompressionLayer::new())
+            .layer(CompressionLayer::new().compress_when(
+                // What is packed already would only lose its length.
+                DefaultPredicate::new().and(NotForContentType::const_new("application/octet-stream")),
+            ))
             .layer(CatchPanicLayer::custom(panicked))
             .layer(gate)
     }

@@ -35,7 +35,6 @@ use serde_json::{Map, Value};
 pub use check_every::CheckEvery;
 pub use diff::{diff, yaml as as_yaml};
 pub use group::{Display, Group};
-pub use instance::InstanceVars;
 pub use job::{Job, JobInput, JobOutput, LogRetention};
 pub use limits::{LimitError, Limits, parse_memory};
 pub use listing::Listing;

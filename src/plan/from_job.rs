@@ -61,6 +61,7 @@ impl<'a> Planner<'a> {
             tags: resource.tags.clone(),
             timeout: Some(resource.check_timeout.clone()).filter(|t| !t.is_empty()),
             image: of_type(&id, &resource.kind, types, &resource.tags, skip_interval && !shallow),
+            resource_type: None,
         };
         Plan { id, action: Action::Check(Box::new(check)) }
     }
@@ -72,6 +73,7 @@ impl<'a> Planner<'a> {
             self.config.resource_types.iter().filter(|t| t.name != custom.name).cloned().collect();
         let check = CheckPlan {
             name: custom.name.clone(),
+            resource_type: Some(custom.name.clone()),
             kind: custom.kind.clone(),
             source: with_defaults(custom.source.clone().unwrap_or_default(), &custom.kind, &others),
             from,

@@ -23,7 +23,10 @@ pub fn of_type(id: &PlanId, kind: &str, types: &[ResourceType], tags: &[String],
         tags: tags.to_vec(),
     };
     let interval = custom.check_every;
-    let (check, get, base_type) = fetch(id, &image, &others, interval, skip_interval);
+    let (mut check, get, base_type) = fetch(id, &image, &others, interval, skip_interval);
+    if let Some(Action::Check(check)) = check.as_mut().map(|c| &mut c.action) {
+        check.resource_type = Some(custom.name.clone());
+    }
     TypeImage { base_type, check, get: Some(Box::new(get)), privileged: custom.privileged }
 }
 

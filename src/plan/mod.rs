@@ -3,6 +3,7 @@
 mod across;
 mod from_job;
 mod image;
+pub mod one_off;
 mod show;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use crate::base::id::ArtifactId;
 use crate::base::version::Version;
 use crate::pipeline::{AcrossVar, Limits, Object, TaskConfig, decode};
 pub use across::{combinations, expand};
@@ -50,6 +52,10 @@ pub enum Action {
     Task(Box<TaskPlan>),
     /// Looks for new versions.
     Check(Box<CheckPlan>),
+    /// Hands an upload to later steps.
+    ArtifactInput(ArtifactInputPlan),
+    /// Keeps an artifact for download.
+    ArtifactOutput(ArtifactOutputPlan),
     /// Sends a message to a prototype.
     Run(Box<RunPlan>),
     /// Sets a pipeline.
@@ -257,6 +263,8 @@ pub struct CheckPlan {
     pub name: String,
     /// The resource, if it is one of the pipeline's; else an image or a type.
     pub resource: Option<String>,
+    /// The resource type whose image it looks for.
+    pub resource_type: Option<String>,
     /// Its type.
     #[serde(rename = "type")]
     pub kind: String,
@@ -274,6 +282,22 @@ pub struct CheckPlan {
     pub timeout: Option<String>,
     /// Where the type's scripts come from.
     pub image: TypeImage,
+}
+
+/// See [`Action::ArtifactInput`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArtifactInputPlan {
+    /// The upload.
+    pub artifact_id: ArtifactId,
+    /// What later steps know it by.
+    pub name: String,
+}
+
+/// See [`Action::ArtifactOutput`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArtifactOutputPlan {
+    /// Name of the artifact.
+    pub name: String,
 }
 
 /// Where a type's scripts come from: this binary or a bundle (`base_type` alone), or the image that a custom type names.
@@ -381,6 +405,8 @@ impl Plan {
             | Action::Put(_)
             | Action::Task(_)
             | Action::Check(_)
+            | Action::ArtifactInput(_)
+            | Action::ArtifactOutput(_)
             | Action::Run(_)
             | Action::SetPipeline(_)
             | Action::LoadVar(_)

@@ -20,15 +20,14 @@ pub fn shown(plan: &Plan) -> Shown {
         }
         Action::Check(check) => {
             let mut m = typed(&check.name, &check.kind);
-            if let Some(resource) = &check.resource {
-                m.insert("resource".into(), json!(resource));
-            }
             images(&mut m, &check.image);
             ("check", Value::Object(m))
         }
         Action::Task(task) => {
             ("task", json!({"name": task.name, "privileged": task.privileged, "hermetic": task.hermetic}))
         }
+        Action::ArtifactInput(input) => ("artifact_input", json!(input)),
+        Action::ArtifactOutput(output) => ("artifact_output", json!(output)),
         Action::Run(run) => ("run", json!({"message": run.message, "type": run.kind, "privileged": run.privileged})),
         Action::SetPipeline(set) => {
             ("set_pipeline", json!({"name": set.name, "team": set.team, "instance_vars": set.instance_vars}))

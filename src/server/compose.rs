@@ -31,9 +31,6 @@ use crate::schedule::due::Intervals;
 use crate::schedule::retention::LogLimits;
 use crate::store::Store;
 
-/// The name of the worker in this process.
-pub const WORKER: &str = "whistlestop";
-
 /// What a test replaces.
 pub struct Seams {
     /// The time.
@@ -257,11 +254,13 @@ fn settings(
         networks: serve.network.networks(),
         external_url,
         cluster_name: serve.cluster_name.clone().unwrap_or_default(),
-        worker_name: WORKER.to_owned(),
+        worker_name: serve.worker_name.clone(),
         resource_types: built_in(bundles, &BaseTypes::new(&serve.base_resource_type)),
         started,
         rbac: serve.config_rbac.as_deref().map(rbac).transpose()?.unwrap_or_default(),
         intervals: intervals(serve),
+        concourse_version: serve.concourse_version.clone(),
+        cli_artifacts_dir: serve.cli_artifacts_dir.clone(),
     })
 }
 
@@ -301,7 +300,7 @@ fn engine_settings(serve: &Serve, external_url: &str) -> anyhow::Result<engine::
     let watermark = serve.containment.low_disk_watermark;
     Ok(engine::Settings {
         external_url: external_url.to_owned(),
-        worker_name: WORKER.to_owned(),
+        worker_name: serve.worker_name.clone(),
         allow_local_git: serve.allow_local_git,
         allow_host_rootfs: serve.allow_host_rootfs,
         registries: Registries { outgoing: outgoing(serve), mirror: serve.registry_mirror.as_deref().map(Into::into) },

@@ -91,6 +91,9 @@ pub struct Serve {
     /// The installation's name, shown on pages
     #[arg(long, value_name = "NAME")]
     pub cluster_name: Option<String>,
+    /// Name of the worker in this process, as builds and `fly workers` show it
+    #[arg(long, value_name = "NAME", default_value = "whistlestop")]
+    pub worker_name: String,
     /// Where steps run
     #[arg(long, value_enum, default_value_t)]
     pub runtime: RuntimeChoice,
@@ -116,6 +119,12 @@ pub struct Serve {
     /// A YAML file that moves actions to other roles (role: [action, …])
     #[arg(long, value_name = "FILE")]
     pub config_rbac: Option<PathBuf>,
+    /// The version of Concourse to speak as; fly talks only to a server of its own minor version
+    #[arg(long, value_name = "VERSION", default_value = crate::base::CONCOURSE_VERSION, value_parser = semantic)]
+    pub concourse_version: String,
+    /// Clients for other platforms as Concourse releases them: fly-darwin-arm64.tgz, fly-windows-amd64.zip …
+    #[arg(long, value_name = "DIR")]
+    pub cli_artifacts_dir: Option<PathBuf>,
     /// How often a resource is checked unless it says otherwise
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = crate::base::duration::parse)]
     pub resource_checking_interval: Duration,
@@ -182,6 +191,11 @@ pub struct Serve {
     /// Where secrets come from
     #[command(flatten)]
     pub secrets: super::secrets::SecretsFlags,
+}
+
+/// A version of three numbers, which is what the client compares.
+fn semantic(text: &str) -> Result<String, String> {
+    semver::Version::parse(text).map(|v| v.to_string()).map_err(|e| format!("{e}; write it as 8.2.5"))
 }
 
 /// Headings under which requests are logged. Changes are always kept in the database.

@@ -4,7 +4,8 @@ use rusqlite::{OptionalExtension, Row, params};
 
 use super::{ReadTx, Result, WriteTx};
 use crate::base::clock::Time;
-use crate::base::id::{JobId, TeamId};
+use crate::base::id::{JobId, ResourceId, TeamId};
+use crate::base::version::Version;
 
 /// A row of `resource_caches`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub struct ResourceCache {
     pub team_id: TeamId,
     /// Where the files are.
     pub volume: String,
+    /// The base type at the end of its chain of types.
+    pub base_type: String,
     /// JSON of what the fetch answered.
     pub response: String,
     /// JSON of the engine's image where the fetch was an image pull.
@@ -29,9 +32,10 @@ impl ResourceCache {
             key: r.get(0)?,
             team_id: r.get(1)?,
             volume: r.get(2)?,
-            response: r.get(3)?,
-            image: r.get(4)?,
-            last_used: r.get(5)?,
+            base_type: r.get(3)?,
+            response: r.get(4)?,
+            image: r.get(5)?,
+            last_used: r.get(6)?,
         })
     }
 }
@@ -55,7 +59,7 @@ impl ReadTx<'_> {
     /// The fetched version of that key.
     pub fn resource_cache(&self, key: &str) -> Result<Option<ResourceCache>> {
         let mut query = self.prepare_cached(
-            "select key, team_id, volume, response, image, last_used from resource_caches where key = ?",
+            "select key, team_id, volume, base_type, response, image, last_used from resource_caches where key = ?",
         )?;
         Ok(query.query_row([key], ResourceCache::from_row).optional()?)
     }
@@ -85,13 +89,15 @@ impl WriteTx<'_> {
     /// Keeps a fetched version. If one of that key is there already it stays, and is returned.
     pub fn keep_resource_cache(&self, cache: &ResourceCache) -> Result<ResourceCache> {
         self.prepare_cached(
-            "insert into resource_caches (key, team_id, volume, response, image, last_used) values (?, ?, ?, ?, ?, ?)
+            "insert into resource_caches (key, team_id, volume, base_type, response, image, last_used)
+             values (?, ?, ?, ?, ?, ?, ?)
              on conflict (key) do update set last_used = max(last_used, excluded.last_used)",
         )?
         .execute(params![
             cache.key,
             cache.team_id,
             cache.volume,
+            cache.base_type,
             cache.response,
             cache.image,
             cache.last_used
@@ -105,6 +111,26 @@ impl WriteTx<'_> {
             .prepare_cached("update resource_caches set last_used = max(last_used, ?) where key = ?")?
             .execute(params![now, key])?;
         Ok(n == 1)
+    }
+
+    /// Remembers that a resource has used the fetched version in this volume.
+    pub fn use_fetched(&self, resource: ResourceId, version: &Version, volume: &str) -> Result<()> {
+        self.prepare_cached(
+            "insert into resource_cache_uses (key, resource_id, digest)
+             select key, ?2, ?3 from resource_caches where volume = ?1 on conflict do nothing",
+        )?
+        .execute(params![volume, resource, version.digest()])?;
+        Ok(())
+    }
+
+    /// Forgets what was fetched for a resource, of one version or of all; how many.
+    pub fn clear_resource_cache(&self, resource: ResourceId, version: Option<&Version>) -> Result<usize> {
+        Ok(self
+            .prepare_cached(
+                "delete from resource_caches where key in (
+                   select key from resource_cache_uses where resource_id = ?1 and (?2 is null or digest = ?2))",
+            )?
+            .execute(params![resource, version.map(Version::digest)])?)
     }
 
     /// Forgets a fetched version; its volume becomes removable.
@@ -185,6 +211,7 @@ mod tests {
                     key: "k".into(),
                     team_id,
                     volume: volume.into(),
+                    base_type: "mock".into(),
                     response: "{}".into(),
                     image: None,
                     last_used: Time(at),

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::base::clock::Time;
-use crate::base::id::{BuildId, JobId, PipelineId, ResourceId, ScopeId, TeamId, VersionId};
+use crate::base::id::{ArtifactId, BuildId, JobId, PipelineId, ResourceId, ScopeId, TeamId, VersionId};
 use crate::base::version::Version;
 
 macro_rules! integers {
@@ -23,7 +23,7 @@ macro_rules! integers {
         }
     )*};
 }
-integers!(TeamId, PipelineId, JobId, ResourceId, ScopeId, VersionId, BuildId, Time);
+integers!(TeamId, PipelineId, JobId, ResourceId, ScopeId, VersionId, BuildId, ArtifactId, Time);
 
 impl ToSql for Version {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {

@@ -5,10 +5,12 @@
 //! reference; `logs.db` beside it holds build logs.
 
 pub mod advance;
+pub mod artifact;
 pub mod audit;
 pub mod build;
 pub mod cache;
 mod column;
+pub mod component;
 pub mod config;
 pub mod container;
 pub mod create;

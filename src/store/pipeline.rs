@@ -9,7 +9,7 @@ use super::{ReadTx, Result, WriteTx};
 use crate::base::clock::Time;
 use crate::base::id::{BuildId, JobId, PipelineId, TeamId};
 use crate::base::version::canonical_json;
-use crate::pipeline::{Config, InstanceVars, Object, VarSource};
+use crate::pipeline::{Config, Object, VarSource, instance};
 
 /// What names a pipeline within its team.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -29,7 +29,7 @@ impl PipelineRef {
     /// `name`, or `name/branch:main` where it is an instance.
     pub fn shown(&self) -> String {
         match &self.instance_vars {
-            Some(vars) if !vars.is_empty() => format!("{}/{}", self.name, InstanceVars(vars.clone())),
+            Some(vars) if !vars.is_empty() => format!("{}/{}", self.name, instance::text(vars)),
             _ => self.name.clone(),
         }
     }

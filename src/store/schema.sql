@@ -382,12 +382,47 @@ create table resource_caches (
   key text primary key,
   team_id integer not null references teams on delete cascade,
   volume text not null references volumes,
+  -- The base type at the end of its chain of types, for people.
+  base_type text not null default '',
   -- JSON of resource::Response as the fetch answered.
   response text not null,
   -- JSON of the engine's image where the fetch was an image pull, else null.
   image text,
   last_used integer not null
 ) strict, without rowid;
+
+create index resource_caches_by_volume on resource_caches (volume);
+
+-- Which resources have used a fetched version, so that their caches can be cleared.
+create table resource_cache_uses (
+  key text not null references resource_caches on delete cascade,
+  resource_id integer not null references resources on delete cascade,
+  -- SHA-256 of the version's canonical JSON.
+  digest text not null,
+  primary key (resource_id, digest, key)
+) strict, without rowid;
+
+-- Which history the versions of a pipeline's resource type are in.
+create table type_scopes (
+  pipeline_id integer not null references pipelines on delete cascade,
+  name text not null,
+  scope_id integer not null references scopes on delete cascade,
+  primary key (pipeline_id, name)
+) strict, without rowid;
+create index type_scopes_by_scope on type_scopes (scope_id);
+
+-- Uploads for one-off builds, and outputs of builds kept for download, for half a day.
+create table artifacts (
+  id integer primary key autoincrement,
+  team_id integer not null references teams on delete cascade,
+  -- The output's name; '' for an upload.
+  name text not null default '',
+  volume text not null references volumes,
+  build_id integer references builds on delete cascade,
+  created_at integer not null
+) strict;
+create index artifacts_of_build on artifacts (build_id) where build_id is not null;
+create index artifacts_by_volume on artifacts (volume);
 
 create table task_caches (
   job_id integer not null references jobs on delete cascade,
@@ -399,11 +434,21 @@ create table task_caches (
   ttl integer not null default 0,
   primary key (job_id, step_name, path)
 ) strict, without rowid;
+create index task_caches_by_volume on task_caches (volume);
 
 -- Single values: 'cluster_name', 'installation', 'wall', 'config_version' (the sequence), 'one_off' (the sequence).
 create table settings (
   name text primary key,
   value text not null
+) strict, without rowid;
+
+-- The passes, under the names that the API gives them.
+create table components (
+  name text primary key,
+  -- Milliseconds that it waits at most.
+  interval integer not null,
+  last_ran integer not null,
+  paused integer not null default 0 check (paused in (0, 1))
 ) strict, without rowid;
 
 -- Who did what: each change, each sign-in, each use of a service account.

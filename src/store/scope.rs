@@ -4,7 +4,7 @@ use rusqlite::{OptionalExtension, Row, params};
 
 use super::{ReadTx, Result, WriteTx};
 use crate::base::clock::Time;
-use crate::base::id::{ScopeId, TeamId};
+use crate::base::id::{PipelineId, ScopeId, TeamId};
 
 /// A row of `scopes`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +49,21 @@ impl ReadTx<'_> {
         Ok(query.query_row([id], Scope::from_row).optional()?)
     }
 
+    /// The resource types with that history: pipeline and name of each.
+    pub fn types_of_scope(&self, scope: ScopeId) -> Result<Vec<(String, String)>> {
+        let mut query = self.prepare_cached(
+            "select p.name, t.name from type_scopes t join pipelines p on p.id = t.pipeline_id
+             where t.scope_id = ? order by p.name, t.name",
+        )?;
+        Ok(query.query_map([scope], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The history of a pipeline's resource type, once it was checked.
+    pub fn type_scope(&self, pipeline: PipelineId, name: &str) -> Result<Option<ScopeId>> {
+        let mut query = self.prepare_cached("select scope_id from type_scopes where pipeline_id = ? and name = ?")?;
+        Ok(query.query_row(params![pipeline, name], |r| r.get(0)).optional()?)
+    }
+
     /// The scope of that key.
     pub fn find_scope(&self, key: &str) -> Result<Option<Scope>> {
         let mut query = self.prepare_cached(&format!("{COLUMNS} where key = ?"))?;
@@ -62,6 +77,16 @@ impl WriteTx<'_> {
         self.prepare_cached("insert into scopes (key, team_id) values (?, ?) on conflict do nothing")?
             .execute(params![key, team])?;
         Ok(self.prepare_cached(&format!("{COLUMNS} where key = ?"))?.query_row([key], Scope::from_row)?)
+    }
+
+    /// Remembers which history a pipeline's resource type has.
+    pub fn set_type_scope(&self, pipeline: PipelineId, name: &str, scope: ScopeId) -> Result<()> {
+        self.prepare_cached(
+            "insert into type_scopes (pipeline_id, name, scope_id) values (?, ?, ?)
+             on conflict (pipeline_id, name) do update set scope_id = excluded.scope_id",
+        )?
+        .execute(params![pipeline, name, scope])?;
+        Ok(())
     }
 
     /// Remembers that a check has started.

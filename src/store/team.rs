@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::column::Json;
 use super::{ReadTx, Result, WriteTx};
-use crate::base::id::TeamId;
+use crate::base::id::{BuildId, TeamId};
 
 /// A row of `teams`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,10 +101,22 @@ impl WriteTx<'_> {
         Ok(if n == 1 { Renamed::Done } else { Renamed::NotFound })
     }
 
-    /// Removes a team and all that is its own.
-    pub fn destroy_team(&self, id: TeamId) -> Result<bool> {
+    /// Removes a team and all that is its own; its builds are returned for their logs, `None` if there is no such team.
+    /// What it leaves on the runtime goes to an admin team until the collector has removed it.
+    pub fn destroy_team(&self, id: TeamId) -> Result<Option<Vec<BuildId>>> {
+        let builds = self
+            .prepare_cached("select id from builds where team_id = ?")?
+            .query_map([id], |r| r.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
         self.orphan_audit(id)?;
-        Ok(self.prepare_cached("delete from teams where id = ?")?.execute([id])? == 1)
+        let heir = "(select id from teams where admin = 1 and id <> ?1 order by id limit 1)";
+        for (table, what) in [("containers", "build_id = null, hijacked_until = 0"), ("volumes", "build_id = null")] {
+            let query =
+                format!("update {table} set team_id = {heir}, {what} where team_id = ?1 and {heir} is not null");
+            self.prepare_cached(&query)?.execute([id])?;
+        }
+        let gone = self.prepare_cached("delete from teams where id = ?")?.execute([id])? == 1;
+        Ok(gone.then_some(builds))
     }
 }
 
@@ -129,7 +141,8 @@ mod tests {
                 assert_eq!(tx.rename_team(team.id, "main")?, Renamed::Taken);
                 assert_eq!(tx.rename_team(team.id, "new")?, Renamed::Done);
                 assert_eq!(tx.teams()?.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), ["main", "new"]);
-                assert!(tx.destroy_team(team.id)?);
+                assert_eq!(tx.destroy_team(team.id)?, Some(Vec::new()));
+                assert_eq!(tx.destroy_team(team.id)?, None);
                 assert_eq!(tx.find_team("new")?, None);
                 Ok(())
             })

@@ -78,6 +78,7 @@ impl ReadTx<'_> {
                and (v.container is null or not exists (select 1 from containers c where c.handle = v.container))
                and not exists (select 1 from resource_caches c where c.volume = v.handle)
                and not exists (select 1 from task_caches c where c.volume = v.handle)
+               and not exists (select 1 from artifacts a where a.volume = v.handle)
                and not exists (select 1 from builds b where b.id = v.build_id and b.status in ('pending', 'started'))",
         )?;
         Ok(query.query_map([made_before], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?)
@@ -111,7 +112,8 @@ impl WriteTx<'_> {
                 "delete from volumes where handle = ?1
                    and not exists (select 1 from volumes c where c.parent = ?1)
                    and not exists (select 1 from resource_caches c where c.volume = ?1)
-                   and not exists (select 1 from task_caches c where c.volume = ?1)",
+                   and not exists (select 1 from task_caches c where c.volume = ?1)
+                   and not exists (select 1 from artifacts a where a.volume = ?1)",
             )?
             .execute([handle])?;
         Ok(n == 1)
@@ -165,6 +167,7 @@ mod tests {
                     key: "k".into(),
                     team_id,
                     volume: "fetched".into(),
+                    base_type: "mock".into(),
                     response: "{}".into(),
                     image: None,
                     last_used: Time(5),

@@ -45,7 +45,7 @@ fn groups(rbac: &Rbac) -> Vec<Group> {
             Access::Open => ("everyone", Some(Role::Viewer)),
             Access::Authenticated => ("whoever has signed in", Some(Role::Viewer)),
             Access::AnyTeam => ("members of any team", Some(Role::Viewer)),
-            Access::Admin | Access::Worker => ("administrators", None),
+            Access::Admin => ("administrators", None),
             Access::SystemToken => ("workers", None),
             Access::Pipeline | Access::Build => ("everyone, of exposed pipelines", Some(rbac.role(row.action))),
             Access::BuildOfPublicJob => ("everyone, of public jobs", Some(rbac.role(row.action))),

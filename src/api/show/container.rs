@@ -5,9 +5,10 @@ use serde::Serialize;
 use crate::base::clock::Time;
 use crate::base::duration;
 use crate::base::id::{BuildId, JobId, PipelineId};
+use crate::base::version::Version;
+use crate::front::Settings;
 use crate::pipeline::Object;
-use crate::store::show::container::ContainerView;
-use crate::store::volume::Volume;
+use crate::store::show::container::{ContainerView, VolumeView};
 
 /// A container.
 #[derive(Debug, Serialize)]
@@ -68,6 +69,21 @@ impl<'c> ContainerJson<'c> {
     }
 }
 
+/// What a fetched version is of.
+#[derive(Debug, Serialize)]
+struct FetchedJson<'v> {
+    resource_type: (),
+    base_resource_type: BaseJson<'v>,
+    version: &'v Version,
+}
+
+/// A built-in type.
+#[derive(Debug, Serialize)]
+struct BaseJson<'v> {
+    name: &'v str,
+    version: &'v str,
+}
+
 /// A volume.
 #[derive(Debug, Serialize)]
 pub struct VolumeJson<'v> {
@@ -78,39 +94,49 @@ pub struct VolumeJson<'v> {
     container_handle: &'v str,
     path: &'v str,
     parent_handle: &'v str,
-    resource_type: (),
+    resource_type: Option<FetchedJson<'v>>,
     base_resource_type: (),
     pipeline_id: i64,
-    pipeline_name: &'static str,
-    pipeline_instance_vars: (),
-    job_name: &'static str,
-    step_name: &'static str,
+    pipeline_name: &'v str,
+    pipeline_instance_vars: Option<&'v Object>,
+    job_name: &'v str,
+    step_name: &'v str,
 }
 
 impl<'v> VolumeJson<'v> {
-    /// A volume on that worker, under Concourse's word for its kind.
-    pub fn new(volume: &'v Volume, worker: &'v str) -> VolumeJson<'v> {
+    /// A volume, under Concourse's word for its kind.
+    pub fn new(view: &'v VolumeView, settings: &'v Settings) -> VolumeJson<'v> {
+        let VolumeView { volume, fetched, cache } = view;
         let kind = match volume.kind.as_str() {
-            "input" => "container",
-            "resource" => "resource",
-            "cache" => "task-cache",
+            _ if fetched.is_some() => "resource",
+            _ if cache.is_some() => "task-cache",
             _ if volume.container.is_some() => "container",
-            _ => "artifact",
+            "artifact" => "artifact",
+            // Still being fetched, or no cache any more.
+            _ => "unknown",
         };
+        let version_of =
+            |name: &str| settings.resource_types.iter().find(|t| t.name == name).map_or("", |t| t.version.as_str());
+        let fetched = fetched.as_ref().map(|(name, version)| FetchedJson {
+            resource_type: (),
+            base_resource_type: BaseJson { name, version: version_of(name) },
+            version,
+        });
+        let place = cache.as_ref().map(|(place, _)| place);
         VolumeJson {
             id: &volume.handle,
-            worker_name: worker,
+            worker_name: &settings.worker_name,
             kind,
             container_handle: volume.container.as_deref().unwrap_or_default(),
             path: &volume.path,
             parent_handle: volume.parent.as_deref().unwrap_or_default(),
-            resource_type: (),
+            resource_type: fetched,
             base_resource_type: (),
-            pipeline_id: 0,
-            pipeline_name: "",
-            pipeline_instance_vars: (),
-            job_name: "",
-            step_name: "",
+            pipeline_id: place.and_then(|p| p.pipeline_id).map_or(0, |p| p.0),
+            pipeline_name: place.and_then(|p| p.pipeline_name.as_deref()).unwrap_or_default(),
+            pipeline_instance_vars: place.and_then(|p| p.pipeline_instance_vars.as_ref()),
+            job_name: place.and_then(|p| p.job_name.as_deref()).unwrap_or_default(),
+            step_name: cache.as_ref().map_or("", |(_, step)| step.as_str()),
         }
     }
 }

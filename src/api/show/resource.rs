@@ -9,6 +9,7 @@ use crate::base::clock::Time;
 use crate::base::id::{BuildId, PipelineId, VersionId};
 use crate::base::version::{MetadataField, Version};
 use crate::pipeline::Object;
+use crate::plan::{self, Action, CheckPlan, Plan, PlanId};
 use crate::store::build::{Build, Status};
 use crate::store::show::resource::ResourceView;
 use crate::store::show::why::Why;
@@ -59,8 +60,17 @@ impl LastCheck {
             return Some(LastCheck { build: build.clone(), plan });
         }
         let status = if view.resource.last_check_succeeded { Status::Succeeded } else { Status::Failed };
-        (ended > Time(0)).then(|| LastCheck { build: brief(view, status), plan: None })
+        (ended > Time(0)).then(|| LastCheck { build: brief(view, status), plan: plan_of(view) })
     }
+}
+
+/// How a resource is checked, as the plan of that check would be shown.
+fn plan_of(view: &ResourceView) -> Option<Box<RawValue>> {
+    let (resource, id) = (&view.resource, PlanId("1".to_owned()));
+    let image = plan::of_type(&id, &resource.kind, &view.types, &resource.config.tags, false);
+    let check = CheckPlan { name: resource.name.clone(), kind: resource.kind.clone(), image, ..CheckPlan::default() };
+    let shown = plan::shown(&Plan { id, action: Action::Check(Box::new(check)) });
+    RawValue::from_string(shown.to_string()).ok()
 }
 
 /// A check that left no row, told as a build: most checks are too short and too many to be kept.

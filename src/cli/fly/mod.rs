@@ -20,6 +20,8 @@ mod abort_build;
 mod archive_pipeline;
 mod builds;
 mod check_resource;
+mod clear;
+mod completion;
 mod components;
 mod containers;
 mod curl;
@@ -127,7 +129,7 @@ commands! {
     /// Edit a target
     #[command(alias = "etg")]
     EditTarget(targets::Edit),
-    /// Say how to get the client of a target's version
+    /// Download and replace the current fly from the target
     #[command(alias = "s")]
     Sync(sync::Sync),
     /// User information
@@ -300,11 +302,31 @@ commands! {
     EndSession(tokens::End),
     /// Show who did what
     Audit(tokens::Audit),
+    /// Pause one or more web components
+    #[command(alias = "pc")]
+    PauseComponent(components::Pause),
+    /// Unpause one or more web components
+    #[command(alias = "uc")]
+    UnpauseComponent(components::Unpause),
+    /// Clears cache from a task container
+    #[command(alias = "ctc")]
+    ClearTaskCache(clear::TaskCache),
+    /// Clear cache of a resource
+    #[command(alias = "crc")]
+    ClearResourceCache(clear::ResourceCache),
+    /// Clear versions of a resource or resource type
+    #[command(alias = "cv")]
+    ClearVersions(clear::Versions),
+    /// generate shell completion code
+    Completion(completion::Completion),
 }
 
 /// Runs the client with `args`, the name it was called under first, and tells the exit code.
 pub fn main(args: Vec<OsString>) -> i32 {
     let console = Console::of_process();
+    if std::env::var_os(completion::ASKED).is_some_and(|v| !v.is_empty()) {
+        return complete(&args, console);
+    }
     let shown = |result: std::io::Result<()>| i32::from(result.is_err());
     let (cli, target) = match usage::read(&args) {
         usage::Usage::Run(cli, target) => (*cli, target),
@@ -332,12 +354,28 @@ pub fn main(args: Vec<OsString>) -> i32 {
     run(command, &fly)
 }
 
+/// Answers the shell that asks what the last word may become.
+fn complete(args: &[OsString], console: Console) -> i32 {
+    let words: Vec<String> = args.iter().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
+    let target = words.windows(2).find(|w| w[0] == "-t" || w[0] == "--target").map(|w| w[1].clone());
+    let joined = words.iter().find_map(|w| w.strip_prefix("--target=").or(w.strip_prefix("-t="))).map(str::to_owned);
+    let fly = Fly {
+        target: target.or(joined),
+        verbose: false,
+        headers: false,
+        console,
+        program: "fly".to_owned(),
+        clock: Arc::new(System),
+    };
+    block_on(completion::complete(&fly, &words), &fly)
+}
+
 fn run(command: Command, fly: &Fly) -> i32 {
-    block_on(fly, command.run(fly))
+    block_on(command.run(fly), fly)
 }
 
 /// Runs a command to its end, tells its failure, and gives the exit code.
-fn block_on(fly: &Fly, command: impl Future<Output = Outcome>) -> i32 {
+fn block_on(command: impl Future<Output = Outcome>, fly: &Fly) -> i32 {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => {

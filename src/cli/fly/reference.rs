@@ -6,9 +6,7 @@ use std::str::FromStr;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::pipeline;
-pub use crate::pipeline::instance::InstanceVars;
-use crate::pipeline::instance::{flatten, leaves};
+use crate::pipeline::{self, instance};
 use crate::vars::{self, Reference};
 
 /// Why a name cannot be read; the text is fly's.
@@ -56,8 +54,13 @@ pub struct PipelineRef {
 impl PipelineRef {
     /// Its vars as query parameters, sorted.
     pub fn query(&self) -> Vec<(String, String)> {
-        let leaves = self.vars.as_ref().map(flatten).unwrap_or_default();
-        leaves.into_iter().map(|(path, value)| (format!("vars.{path}"), value.to_string())).collect()
+        self.vars
+            .as_ref()
+            .map(instance::flatten)
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(path, value)| (format!("vars.{path}"), value.to_string()))
+            .collect()
     }
 }
 
@@ -81,6 +84,16 @@ impl FromStr for PipelineRef {
                 Ok(PipelineRef { name: name.to_owned(), vars: Some(vars.parse::<InstanceVars>()?.0) })
             }
         }
+    }
+}
+
+/// The vars of an instance on their own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InstanceVars(pub Map<String, Value>);
+
+impl fmt::Display for InstanceVars {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&instance::text(&self.0))
     }
 }
 
@@ -214,7 +227,7 @@ fn upsert(map: &mut Map<String, Value>, key: &str, fields: &[String], value: Val
 
 /// The leaves of a map as assignments.
 pub fn assignments(vars: &Map<String, Value>) -> Vec<Assignment> {
-    leaves(vars).into_iter().map(|(reference, value)| Assignment { reference, value }).collect()
+    instance::leaves(vars).into_iter().map(|(reference, value)| Assignment { reference, value }).collect()
 }
 
 fn split_last(text: &str, what: &'static str) -> Result<(PipelineRef, String), ReferenceError> {

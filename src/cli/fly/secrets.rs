@@ -132,7 +132,7 @@ pub fn main(args: &[OsString]) -> i32 {
     let program = args.first().map_or("whistlestop secrets".into(), |a| a.to_string_lossy()).into_owned();
     let clock = Arc::new(System);
     let fly = Fly { target: cli.target.clone(), verbose: false, headers: false, console, program, clock };
-    super::block_on(&fly, run(cli, &fly))
+    super::block_on(run(cli, &fly), &fly)
 }
 
 /// Words of `add`, `rm` and `get`: an older tool puts the target first.

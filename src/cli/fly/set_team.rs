@@ -12,20 +12,131 @@ use super::failure::{Failure, Outcome};
 use super::shapes::{Auth, SaveAnswer};
 use super::{Fly, prompt};
 
-/// The ways to log in, and what they call groups of users.
-const CONNECTORS: [(&str, &[&str]); 11] = [
-    ("bitbucket-cloud", &["teams"]),
-    ("cf", &["orgs", "spaces", "spaces_guids"]),
-    ("gitea", &["orgs", "teams"]),
-    ("github", &["orgs", "teams"]),
-    ("gitlab", &["groups"]),
-    ("ldap", &["groups"]),
-    ("microsoft", &["groups"]),
-    ("oauth", &["groups"]),
-    ("oidc", &["groups"]),
-    ("saml", &["groups"]),
-    ("local", &[]),
+/// Whom a flag of `set-team`, or a key of its file, names.
+struct Listing {
+    /// The way to log in.
+    connector: &'static str,
+    /// Its flag; empty for what only a file can say.
+    flag: &'static str,
+    /// Key below the connector in a file.
+    key: &'static str,
+    /// What a value is.
+    value: &'static str,
+    /// What follows each name.
+    suffix: &'static str,
+}
+
+const fn listing(connector: &'static str, flag: &'static str, key: &'static str, value: &'static str) -> Listing {
+    Listing { connector, flag, key, value, suffix: "" }
+}
+
+const fn space(flag: &'static str, key: &'static str, suffix: &'static str) -> Listing {
+    Listing { connector: "cf", flag, key, value: "ORG_NAME:SPACE_NAME", suffix }
+}
+
+/// All of them, in the order in which fly lists the names.
+const LISTINGS: &[Listing] = &[
+    listing("bitbucket-cloud", "bitbucket-cloud-user", "users", "USERNAME"),
+    listing("bitbucket-cloud", "bitbucket-cloud-team", "teams", "TEAM_NAME"),
+    listing("cf", "cf-user", "users", "USERNAME"),
+    listing("cf", "cf-org", "orgs", "ORG_NAME"),
+    space("cf-space-with-any-role", "spaces_with_any_role", ""),
+    space("cf-space", "spaces", ":developer"),
+    space("cf-space-with-developer-role", "spaces_with_developer_role", ":developer"),
+    space("cf-space-with-auditor-role", "spaces_with_auditor_role", ":auditor"),
+    space("cf-space-with-manager-role", "spaces_with_manager_role", ":manager"),
+    listing("cf", "cf-space-guid", "space_guids", "SPACE_GUID"),
+    listing("cf", "", "spaces_guids", ""),
+    listing("gitea", "gitea-user", "users", "USERNAME"),
+    listing("gitea", "gitea-org", "orgs", "ORG_NAME"),
+    listing("gitea", "gitea-team", "teams", "ORG_NAME:TEAM_NAME"),
+    listing("github", "github-user", "users", "USERNAME"),
+    listing("github", "github-org", "orgs", "ORG_NAME"),
+    listing("github", "github-team", "teams", "ORG_NAME:TEAM_NAME"),
+    listing("gitlab", "gitlab-user", "users", "USERNAME"),
+    listing("gitlab", "gitlab-group", "groups", "GROUP_NAME"),
+    listing("ldap", "ldap-user", "users", "USERNAME"),
+    listing("ldap", "ldap-group", "groups", "GROUP_NAME"),
+    listing("microsoft", "microsoft-user", "users", "USERNAME"),
+    listing("microsoft", "microsoft-group", "groups", "GROUP_NAME"),
+    listing("oauth", "oauth-user", "users", "USERNAME"),
+    listing("oauth", "oauth-group", "groups", "GROUP_NAME"),
+    listing("oidc", "oidc-user", "users", "USERNAME"),
+    listing("oidc", "oidc-group", "groups", "GROUP_NAME"),
+    listing("saml", "saml-user", "users", "USERNAME"),
+    listing("saml", "saml-group", "groups", "GROUP_NAME"),
+    listing("local", "local-user", "users", "USERNAME"),
 ];
+
+impl Listing {
+    /// What the flag says of itself.
+    fn help(&self) -> String {
+        let name = match self.connector {
+            "bitbucket-cloud" => "Bitbucket Cloud",
+            "cf" => "CloudFoundry",
+            "gitea" => "Gitea",
+            "github" => "GitHub",
+            "gitlab" => "GitLab",
+            "ldap" => "LDAP",
+            "microsoft" => "Microsoft",
+            "oauth" => "OAuth2",
+            "oidc" => "OIDC",
+            "saml" => "SAML",
+            _ => "local concourse",
+        };
+        let what = self.flag.strip_prefix(self.connector).unwrap_or(self.flag);
+        format!("A whitelisted {name}{}", what.replace('-', " "))
+    }
+
+    /// The names as the server wants them.
+    fn names<'n>(&self, names: impl Iterator<Item = &'n str>) -> Vec<String> {
+        let Listing { connector, suffix, .. } = self;
+        let whole = |n: &str| format!("{connector}:{}", format!("{n}{suffix}").to_lowercase());
+        names.filter(|n| !n.is_empty()).map(whole).collect()
+    }
+}
+
+/// Users and groups that were given by flag.
+#[derive(Debug, Clone, Default)]
+struct Members {
+    users: Vec<String>,
+    groups: Vec<String>,
+}
+
+impl Members {
+    fn add(&mut self, listing: &Listing, names: Vec<String>) {
+        if listing.key == "users" { self.users.extend(names) } else { self.groups.extend(names) }
+    }
+}
+
+impl clap::Args for Members {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        LISTINGS.iter().filter(|l| !l.flag.is_empty()).fold(command, |command, listing| {
+            let arg = clap::Arg::new(listing.flag).long(listing.flag).help(listing.help());
+            command.arg(arg.value_name(listing.value).action(clap::ArgAction::Append))
+        })
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+impl clap::FromArgMatches for Members {
+    fn from_arg_matches(matches: &clap::ArgMatches) -> Result<Self, clap::Error> {
+        let mut members = Members::default();
+        members.update_from_arg_matches(matches)?;
+        Ok(members)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &clap::ArgMatches) -> Result<(), clap::Error> {
+        for listing in LISTINGS.iter().filter(|l| !l.flag.is_empty()) {
+            let given = matches.get_many::<String>(listing.flag).into_iter().flatten();
+            self.add(listing, listing.names(given.map(String::as_str)));
+        }
+        Ok(())
+    }
+}
 
 /// Arguments of `set-team`.
 #[derive(Debug, Clone, clap::Args)]
@@ -39,42 +150,8 @@ pub struct SetTeam {
     /// Configuration file for specifying team params
     #[arg(short, long, value_name = "PATH")]
     config: Option<PathBuf>,
-    /// A local user, as added when the server was started
-    #[arg(long, value_name = "USERNAME")]
-    local_user: Vec<String>,
-    /// A GitHub user
-    #[arg(long, value_name = "USERNAME")]
-    github_user: Vec<String>,
-    /// A GitHub org
-    #[arg(long, value_name = "ORG_NAME")]
-    github_org: Vec<String>,
-    /// A GitHub team
-    #[arg(long, value_name = "ORG_NAME:TEAM_NAME")]
-    github_team: Vec<String>,
-    /// An OIDC user
-    #[arg(long, value_name = "USERNAME")]
-    oidc_user: Vec<String>,
-    /// An OIDC group
-    #[arg(long, value_name = "GROUP_NAME")]
-    oidc_group: Vec<String>,
-    /// An OAuth2 user
-    #[arg(long, value_name = "USERNAME")]
-    oauth_user: Vec<String>,
-    /// An OAuth2 group
-    #[arg(long, value_name = "GROUP_NAME")]
-    oauth_group: Vec<String>,
-    /// An LDAP user
-    #[arg(long, value_name = "USERNAME")]
-    ldap_user: Vec<String>,
-    /// An LDAP group
-    #[arg(long, value_name = "GROUP_NAME")]
-    ldap_group: Vec<String>,
-    /// A GitLab user
-    #[arg(long, value_name = "USERNAME")]
-    gitlab_user: Vec<String>,
-    /// A GitLab group
-    #[arg(long, value_name = "GROUP_NAME")]
-    gitlab_group: Vec<String>,
+    #[command(flatten)]
+    members: Members,
 }
 
 impl SetTeam {
@@ -103,26 +180,7 @@ impl SetTeam {
     }
 
     fn flag_roles(&self) -> Auth {
-        let of = |connector: &str, names: &[String]| names_of(connector, names.iter().map(String::as_str));
-        let users = [
-            of("github", &self.github_user),
-            of("gitlab", &self.gitlab_user),
-            of("ldap", &self.ldap_user),
-            of("oauth", &self.oauth_user),
-            of("oidc", &self.oidc_user),
-            of("local", &self.local_user),
-        ]
-        .concat();
-        let groups = [
-            of("github", &self.github_org),
-            of("github", &self.github_team),
-            of("gitlab", &self.gitlab_group),
-            of("ldap", &self.ldap_group),
-            of("oauth", &self.oauth_group),
-            of("oidc", &self.oidc_group),
-        ]
-        .concat();
-        roles([("owner".to_owned(), users, groups)])
+        roles([("owner".to_owned(), self.members.users.clone(), self.members.groups.clone())])
     }
 
     fn show(&self, fly: &Fly, auth: &Auth) -> Result<(), Failure> {
@@ -140,10 +198,6 @@ impl SetTeam {
         }
         Ok(())
     }
-}
-
-fn names_of<'a>(connector: &str, names: impl Iterator<Item = &'a str>) -> Vec<String> {
-    names.filter(|n| !n.is_empty()).map(|n| format!("{connector}:{}", n.to_lowercase())).collect()
 }
 
 /// Roles with anybody in them.
@@ -166,15 +220,11 @@ fn from_file(path: &Path) -> Result<Auth, Failure> {
 fn from_roles(file: &Value) -> Auth {
     let listed = file["roles"].as_array().into_iter().flatten();
     roles(listed.map(|role| {
-        let (mut users, mut groups) = (Vec::new(), Vec::new());
-        for (connector, kinds) in CONNECTORS {
-            let config = &role[connector];
-            users.extend(names_of(connector, strings(&config["users"])));
-            for kind in kinds {
-                groups.extend(names_of(connector, strings(&config[kind])));
-            }
+        let mut members = Members::default();
+        for listing in LISTINGS {
+            members.add(listing, listing.names(strings(&role[listing.connector][listing.key])));
         }
-        (role["name"].as_str().unwrap_or_default().to_owned(), users, groups)
+        (role["name"].as_str().unwrap_or_default().to_owned(), members.users, members.groups)
     }))
 }
 
@@ -192,11 +242,13 @@ mod tests {
             {"name": "owner", "local": {"users": ["Ann", ""]}, "github": {"users": ["bob"], "orgs": ["Org"], "teams": ["Org:Dev"]}},
             {"name": "viewer", "oidc": {"groups": ["all"]}},
             {"name": "member"},
+            {"name": "pipeline-operator", "cf": {"spaces": ["O:S"], "orgs": ["O"]}, "saml": {"groups": ["g"]}},
         ]});
         assert_eq!(
             json!(from_roles(&file)),
             json!({
                 "owner": {"groups": ["github:org", "github:org:dev"], "users": ["github:bob", "local:ann"]},
+                "pipeline-operator": {"groups": ["cf:o", "cf:o:s:developer", "saml:g"], "users": []},
                 "viewer": {"groups": ["oidc:all"], "users": []},
             })
         );

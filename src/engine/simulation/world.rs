@@ -15,8 +15,14 @@ use crate::base::version::Version;
 use crate::engine::{Feed, Parts, Pass, Settings, Shared, Wakes, disk, gc, retention, schedule, track};
 use crate::exec::NativeHost;
 use crate::pipeline::Config;
+use crate::resource::base_type::BaseTypes;
+use crate::resource::registry::Registries;
 use crate::runtime::fake::Fake;
 use crate::runtime::{self, Attached, ContainerHandle, ContainerSpec, Runtime};
+use crate::secrets::idtoken::Issuer;
+use crate::secrets::local::Local;
+use crate::secrets::platform::{self, Platform};
+use crate::secrets::{self, CacheSettings, Cached, Keyring, Lent, Manager, Pool, Retry, Secrets};
 use crate::store::build::{Abort, Build, Status};
 use crate::store::config::{SaveConfig, SavedConfig};
 use crate::store::job::Job;
@@ -282,13 +288,14 @@ fn open(directory: &tempfile::TempDir, clock: &Arc<Manual>, runtime: &Arc<Fake>)
     let store = Store::open(directory.path()).unwrap();
     Shared::new(Parts {
         feed: Feed::new(store.clone(), clock.clone()),
-        store,
+        store: store.clone(),
         clock: clock.clone(),
         wakes: Wakes::default(),
         runtime: runtime.clone(),
         natives: Arc::new(Natives(runtime.clone())),
         bundles: Vec::new(),
         hold: Hold::default(),
+        secrets: secrets(directory, &store, &(clock.clone() as Arc<dyn Clock>)),
         settings: Settings {
             external_url: "http://ci".to_owned(),
             worker_name: "w".to_owned(),
@@ -303,7 +310,30 @@ fn open(directory: &tempfile::TempDir, clock: &Arc<Manual>, runtime: &Arc<Fake>)
             starts: 64,
             share_histories: false,
             keeping: retention::Keeping::default(),
+            audit_retention: Duration::from_secs(365 * 24 * 3600),
+            registries: Registries::default(),
+            base_types: BaseTypes::default(),
         },
+    })
+}
+
+/// The store of our own, with nothing in it.
+fn secrets(directory: &tempfile::TempDir, store: &Store, clock: &Arc<dyn Clock>) -> Secrets {
+    let keys = Arc::new(Keyring::open(&directory.path().join("secrets.key")).unwrap());
+    let local = Arc::new(Local::new(store.clone(), keys.clone(), clock.clone()));
+    let cache = CacheSettings { found: Duration::ZERO, absent: Duration::ZERO };
+    let retry = Retry { attempts: 1, interval: Duration::ZERO };
+    Secrets::new(secrets::Parts {
+        global: Manager::new(Cached::new(local.clone(), clock.clone(), cache), Vec::new(), retry),
+        nearer: Vec::new(),
+        platform: Platform::new(platform::Settings::default(), store.clone(), keys.clone(), clock.clone(), None),
+        pool: Pool::new(Lent { ssm: None, cache, retry }, clock.clone()),
+        issuer: Issuer::new(store.clone(), keys.clone(), clock.clone(), "http://ci"),
+        local,
+        keys,
+        store: store.clone(),
+        clock: clock.clone(),
+        readable: false,
     })
 }
 

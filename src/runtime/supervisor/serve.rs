@@ -55,6 +55,8 @@ struct State<'a> {
     exit: Option<Frame>,
     clients: Vec<Client>,
     signals: SignalFd,
+    /// The first process's environment, which those who enter later share.
+    env: Vec<String>,
     /// When to send SIGKILL.
     kill_at: Option<Instant>,
     /// Someone else told the container to end: an engine that shuts down, an operator. Our own server asks with a frame.
@@ -96,6 +98,7 @@ impl Supervisor<'_> {
                     exit: None,
                     clients: Vec::new(),
                     signals,
+                    env: process.env.clone(),
                     kill_at: None,
                     told_to_end: false,
                 }
@@ -107,6 +110,7 @@ impl Supervisor<'_> {
                     exit: None,
                     clients: Vec::new(),
                     signals,
+                    env: process.env.clone(),
                     kill_at: None,
                     told_to_end: false,
                 };
@@ -320,6 +324,7 @@ impl State<'_> {
 
     fn exec(&mut self, index: usize, process: &Process) {
         let surroundings = Surroundings { make_dir: false, confine: self.with.confine };
+        let process = &Process { env: beside(&self.env, &process.env), ..process.clone() };
         let client = &mut self.clients[index];
         match process::start(process, &surroundings) {
             Ok(running) => {
@@ -332,6 +337,14 @@ impl State<'_> {
             }
         }
     }
+}
+
+/// The container's environment under a process's own.
+fn beside(container: &[String], own: &[String]) -> Vec<String> {
+    let name = |pair: &String| pair.split_once('=').map_or(pair.clone(), |(name, _)| name.to_owned());
+    let named: Vec<String> = own.iter().map(name).collect();
+    let kept = container.iter().filter(|pair| !named.contains(&name(pair))).cloned();
+    kept.chain(own.iter().cloned()).collect()
 }
 
 /// Opens the record of an end and takes the space that the longest end can need.

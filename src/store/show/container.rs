@@ -1,10 +1,12 @@
 //! Containers and volumes with the names of what they belong to.
 
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 
 use crate::base::id::{BuildId, JobId, PipelineId, TeamId};
+use crate::base::version::Version;
 use crate::pipeline::Object;
 use crate::store::container::Container;
+use crate::store::volume::Volume;
 use crate::store::{ReadTx, Result, pipeline};
 
 /// A container and its place.
@@ -37,7 +39,46 @@ pub struct Place {
     pub resource_name: Option<String>,
 }
 
+/// A volume and what it is of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VolumeView {
+    /// The row.
+    pub volume: Volume,
+    /// What was fetched into it: the base type at the end of the chain of types, and the version.
+    pub fetched: Option<(String, Version)>,
+    /// The task whose cache it is: its place, and the step's name.
+    pub cache: Option<(Place, String)>,
+}
+
 impl ReadTx<'_> {
+    /// A team's volumes, oldest first.
+    pub fn volume_views(&self, team: TeamId) -> Result<Vec<VolumeView>> {
+        self.volumes_of_team(team)?.into_iter().map(|v| self.volume_view_of(v)).collect()
+    }
+
+    fn volume_view_of(&self, volume: Volume) -> Result<VolumeView> {
+        let mut fetched = self.prepare_cached(
+            "select base_type, json_extract(response, '$.version') from resource_caches where volume = ? limit 1",
+        )?;
+        let fetched = fetched.query_row([&volume.handle], |r| Ok((r.get(0)?, r.get(1)?))).optional()?;
+        let mut cache = self.prepare_cached(
+            "select p.id, p.name, p.instance_vars, j.id, j.name, c.step_name from task_caches c
+             join jobs j on j.id = c.job_id join pipelines p on p.id = j.pipeline_id where c.volume = ? limit 1",
+        )?;
+        let cache = cache.query_row([&volume.handle], |r| {
+            let place = Place {
+                pipeline_id: r.get(0)?,
+                pipeline_name: r.get(1)?,
+                pipeline_instance_vars: pipeline::vars(&r.get::<_, String>(2)?)?,
+                job_id: r.get(3)?,
+                job_name: r.get(4)?,
+                ..Place::default()
+            };
+            Ok((place, r.get(5)?))
+        });
+        Ok(VolumeView { volume, fetched, cache: cache.optional()? })
+    }
+
     /// A team's containers, oldest first.
     pub fn container_views(&self, team: TeamId) -> Result<Vec<ContainerView>> {
         self.containers_of_team(team)?.into_iter().map(|c| self.container_view_of(c)).collect()

@@ -4,8 +4,10 @@
 
 pub mod access;
 pub mod build;
+pub mod causality;
 pub mod container;
 pub mod job;
 pub mod preparation;
 pub mod resource;
+pub mod versions_db;
 pub mod why;

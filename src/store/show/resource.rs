@@ -1,6 +1,11 @@
 //! Resources with all that is shown of them.
 
+use std::sync::Arc;
+
+use rusqlite::OptionalExtension;
+
 use crate::base::id::PipelineId;
+use crate::pipeline::ResourceType;
 use crate::store::build::Build;
 use crate::store::pipeline::Pipeline;
 use crate::store::resource::Resource;
@@ -15,12 +20,16 @@ pub struct ResourceView {
     pub pipeline: Pipeline,
     /// The check, if there was one.
     pub check: Option<(Build, Option<String>)>,
+    /// The pipeline's resource types, which say how a resource of theirs is checked.
+    pub types: Arc<Vec<ResourceType>>,
 }
 
 impl ReadTx<'_> {
     /// A pipeline's resources by name.
     pub fn resource_views(&self, pipeline: &Pipeline) -> Result<Vec<ResourceView>> {
-        self.resources_of_pipeline(pipeline.id)?.into_iter().map(|r| self.resource_view_of(pipeline, r)).collect()
+        let types = Arc::new(self.resource_types(pipeline.id)?);
+        let rows = self.resources_of_pipeline(pipeline.id)?.into_iter();
+        rows.map(|r| self.resource_view_of(pipeline, r, types.clone())).collect()
     }
 
     /// One resource of a pipeline.
@@ -28,10 +37,23 @@ impl ReadTx<'_> {
         let (Some(pipeline), Some(resource)) = (self.pipeline(pipeline)?, self.find_resource(pipeline, name)?) else {
             return Ok(None);
         };
-        self.resource_view_of(&pipeline, resource).map(Some)
+        let types = Arc::new(self.resource_types(pipeline.id)?);
+        self.resource_view_of(&pipeline, resource, types).map(Some)
     }
 
-    fn resource_view_of(&self, pipeline: &Pipeline, resource: Resource) -> Result<ResourceView> {
+    fn resource_types(&self, pipeline: PipelineId) -> Result<Vec<ResourceType>> {
+        let mut query =
+            self.prepare_cached("select json_extract(config, '$.resource_types') from pipelines where id = ?")?;
+        let text: Option<String> = query.query_row([pipeline], |r| r.get(0)).optional()?.flatten();
+        Ok(text.map(|t| serde_json::from_str(&t)).transpose()?.unwrap_or_default())
+    }
+
+    fn resource_view_of(
+        &self,
+        pipeline: &Pipeline,
+        resource: Resource,
+        types: Arc<Vec<ResourceType>>,
+    ) -> Result<ResourceView> {
         let check = match resource.last_check_build_id.map(|id| self.build(id)).transpose()?.flatten() {
             Some(build) => {
                 let plan = self.build_public_plan(build.id)?;
@@ -39,6 +61,6 @@ impl ReadTx<'_> {
             }
             None => None,
         };
-        Ok(ResourceView { resource, pipeline: pipeline.clone(), check })
+        Ok(ResourceView { resource, pipeline: pipeline.clone(), check, types })
     }
 }

@@ -14,39 +14,14 @@ use whistlestop::store::container::Container;
 use super::pipelines::kitchen;
 use crate::world::World;
 
-/// Actions of Concourse's API that this server refuses with 501 for now. Whoever adds one takes it off here.
-const MISSING: &[&str] = &[
-    "CreateBuild",
-    "GetVersionsDB",
-    "CreatePipelineBuild",
-    "ListSharedForResourceType",
-    "CheckPrototype",
-    "ClearResourceCache",
-    "ClearResourceTypeVersions",
-    "GetDownstreamResourceCausality",
-    "GetUpstreamResourceCausality",
-    "RegisterWorker",
-    "HeartbeatWorker",
-    "DeleteWorker",
-    "ListDestroyingContainers",
-    "ReportWorkerContainers",
-    "ListDestroyingVolumes",
-    "ReportWorkerVolumes",
-    "CreateArtifact",
-    "GetArtifact",
-    "GetOpenIDConfiguration",
-    "GetSigningKeys",
-    "PauseAllComponents",
-];
+/// Actions of Concourse's API that this server has no handler for yet. Whoever adds one takes it off here.
+const MISSING: &[&str] = &["GetOpenIDConfiguration", "GetSigningKeys"];
 
 #[tokio::test]
 async fn no_action_is_forgotten() {
     let world = World::new().await;
     let routes = whistlestop::api::routes(Routes::new(world.app().clone()));
     assert_eq!(routes.missing(), MISSING);
-    let answer = world.admin().await.put("/api/v1/components/pause").send().await.unwrap();
-    assert_eq!(answer.status(), 501);
-    assert!(answer.text().await.unwrap().starts_with("PauseAllComponents is not available"));
 }
 
 #[tokio::test]

@@ -3,6 +3,10 @@
 mod builds;
 mod door;
 mod installation;
+mod matrix;
+mod one_off;
 mod pipelines;
 mod resources;
 mod sign_in;
+mod teams;
+mod walls;

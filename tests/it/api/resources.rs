@@ -75,5 +75,5 @@ async fn a_check_is_a_build_and_a_webhook_needs_its_token() {
         assert_eq!(hook.status(), status, "{query}");
     }
     let missing = "/api/v1/teams/alpha/pipelines/kitchen/resources/zz/check/webhook?webhook_token=x";
-    assert_eq!(world.anonymous().post(missing).send().await.unwrap().status(), 404);
+    assert_eq!(world.anonymous().post(missing).send().await.unwrap().status(), 401, "as with a wrong token");
 }

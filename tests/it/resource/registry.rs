@@ -294,7 +294,7 @@ async fn ecr_gives_a_password_for_the_keys_of_the_source() {
     let address = Arc::new(Mutex::new(String::new()));
     let (own, asked) = (address.clone(), Arc::new(Mutex::new(Vec::new())));
     let told = asked.clone();
-    let bound = serve(move |method, uri, headers| {
+    let bound = serve(move |method, _, headers| {
         let header = |name: &str| headers.get(name).map_or("", |h| h.to_str().unwrap()).to_owned();
         told.lock().unwrap().push(format!("{} {}", header("x-amz-target"), header("authorization")));
         if method == Method::POST && header("x-amz-target").ends_with(".GetAuthorizationToken") {

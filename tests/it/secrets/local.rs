@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::{bench, given, put, task};
+use super::{bench, everything, given, put, task};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_is_written_used_listed_and_never_given_back() {
@@ -45,7 +45,7 @@ async fn a_secret_is_written_used_listed_and_never_given_back() {
     assert!(!own.to_string().contains("login"), "{own}");
 
     // The audit says who set what, and not to what.
-    let audit = bench.world.app().store.read(|tx| tx.audit_entries(None, None, 100)).await.unwrap();
+    let audit = bench.world.app().store.read(|tx| tx.audit_entries(&everything())).await.unwrap();
     let row = audit.iter().find(|e| e.action == "SaveSecret" && e.parameters["pipeline"][0] == "p").unwrap();
     assert_eq!((row.user.as_str(), &row.parameters["name"][0]), ("admin", &json!("key")));
     assert!(!format!("{audit:?}").contains("value-of"));

@@ -1,0 +1,122 @@
+//! The wall between teams: whoever names another team's things gets the answer for things that are not there.
+
+use whistlestop::auth::action::{Access, Method as Verb, Row, TABLE};
+
+use super::matrix::{Things, fill, fresh, send, world};
+use crate::world::{Caller, World};
+
+/// What an answer says, without what differs between two equal ones: the name that was asked for, and the time.
+async fn said(caller: &Caller, row: &Row, path: &str, named: &[(&str, &str)]) -> (u16, String) {
+    let answer = send(caller, row, path).await;
+    let status = answer.status().as_u16();
+    // The stream of a build that may be followed never ends.
+    let text = if row.name == "BuildEvents" && status == 200 { String::new() } else { answer.text().await.unwrap() };
+    (status, named.iter().fold(text, |text, (from, to)| text.replace(from, to)))
+}
+
+/// A world where alpha has things and bob of beta is a stranger to them.
+async fn divided() -> (World, Things, Caller) {
+    let world = world().await;
+    let things = world.app().store.write(|tx| fresh(tx, "alpha", false)).await.unwrap();
+    let bob = world.sign_in("bob").await;
+    (world, things, bob)
+}
+
+/// Theirs by every parameter, or nonsense in its place.
+fn name_of(things: &Things, theirs: bool, team: &str, name: &str) -> String {
+    let pick = |theirs_is: String, nonsense: &str| if theirs { theirs_is } else { nonsense.to_owned() };
+    match name {
+        "team_name" => team.to_owned(),
+        "pipeline_name" => pick("p".into(), "zz"),
+        "job_name" => pick("j".into(), "zz"),
+        "resource_name" => pick("r".into(), "zz"),
+        "resource_type_name" => pick("ty".into(), "zz"),
+        "prototype_name" => pick("pro".into(), "zz"),
+        "resource_config_version_id" => pick(things.version.to_string(), "987654"),
+        "build_id" => pick(things.build.to_string(), "987654"),
+        "artifact_id" => pick(things.artifact.to_string(), "987654"),
+        "build_name" => "1".into(),
+        "step_name" => "t".into(),
+        "worker_name" | "component_name" => "zz".into(),
+        "id" => pick("c-alpha".into(), "zz"),
+        // Of anything else there is none.
+        _ => "zz".into(),
+    }
+}
+
+/// Whether the answer is the caller's own business: not about any team's things, or made by the call itself.
+fn is_own_business(row: &Row) -> bool {
+    !row.path.contains("{team_name}") && !row.path.contains("{build_id}")
+        || matches!(row.name, "SaveConfig" | "CreateBuild" | "SetTeam" | "RenameTeam" | "DestroyTeam")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_and_absent_look_alike_under_one_s_own_team() {
+    let (world, things, bob) = divided().await;
+    for row in TABLE.iter().filter(|r| !is_own_business(r)) {
+        let theirs = fill(row.path, |n| name_of(&things, true, "beta", n));
+        let absent = fill(row.path, |n| name_of(&things, false, "beta", n));
+        if theirs == absent {
+            continue;
+        }
+        let (theirs, absent) = (said(&bob, row, &theirs, &[]).await, said(&bob, row, &absent, &[]).await);
+        assert_eq!(theirs, absent, "{}", row.name);
+        // An order of nothing is kept for any name.
+        let refused = [400, 401, 403, 404].contains(&theirs.0) || row.name == "OrderPipelinesWithinGroup";
+        assert!(refused, "{}: {theirs:?}", row.name);
+        let nobody = world.anonymous();
+        let path = fill(row.path, |n| name_of(&things, true, "beta", n));
+        assert!([301, 400, 401].contains(&said(&nobody, row, &path, &[]).await.0), "{} by nobody", row.name);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_and_absent_teams_look_alike() {
+    let (world, things, bob) = divided().await;
+    for row in TABLE.iter().filter(|r| r.path.contains("{team_name}")) {
+        for (caller, who) in [(&bob, "bob"), (&world.anonymous(), "nobody")] {
+            let of = |team: &str, theirs| fill(row.path, |n| name_of(&things, theirs, team, n));
+            let alpha = said(caller, row, &of("alpha", true), &[]).await;
+            for path in [of("nowhere", true), of("alpha", false), of("nowhere", false)] {
+                assert_eq!(alpha, said(caller, row, &path, &[]).await, "{} by {who}: {path}", row.name);
+            }
+            let team_only = !row.path.contains("{pipeline_name}") && row.method == Verb::Get;
+            let lists = team_only && matches!(row.access, Access::Open | Access::Authenticated);
+            let expected: &[u16] = if lists { &[200, 401] } else { &[400, 401, 403] };
+            assert!(expected.contains(&alpha.0), "{} by {who}: {alpha:?}", row.name);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_and_queries_never_show_another_team_s_rows() {
+    let (world, things, bob) = divided().await;
+    let (nobody, ann) = (world.anonymous(), world.sign_in("ann").await);
+    for path in ["/builds", "/jobs", "/pipelines", "/resources", "/teams"] {
+        let own = ann.get(&format!("/api/v1{path}")).await.text().await.unwrap();
+        assert!(own.contains("alpha"), "{path} shows one's own: {own}");
+        for query in [
+            String::new(),
+            format!("?from={0}&to={0}", things.build),
+            "?timestamps=true&from=0".to_owned(),
+            "?team_name=alpha&vars={}&pipeline_name=p".to_owned(),
+        ] {
+            for caller in [&bob, &nobody] {
+                let answer = caller.get(&format!("/api/v1{path}{query}")).await;
+                assert_eq!(answer.status(), 200);
+                let text = answer.text().await.unwrap();
+                assert!(!text.contains("alpha") && !text.contains("\"p\""), "{path}{query}: {text}");
+            }
+        }
+    }
+    for query in ["?pipeline_name=p", "?build_id=1", "?type=task&vars.x=1", "?vars=%7B%22a%22:1%7D"] {
+        for list in ["containers", "volumes"] {
+            let answer = bob.get(&format!("/api/v1/teams/beta/{list}{query}")).await;
+            assert_eq!(answer.text().await.unwrap().trim(), "[]", "{list}{query}");
+        }
+    }
+    let resumed = bob.request(reqwest::Method::GET, &format!("/api/v1/builds/{}/events", things.build));
+    assert_eq!(resumed.header("last-event-id", "0").send().await.unwrap().status(), 404);
+    let order = bob.put("/api/v1/teams/beta/pipelines/ordering").json(&["p"]).send().await.unwrap();
+    assert_eq!((order.status().as_u16(), order.text().await.unwrap().as_str()), (400, "pipeline 'p' not found"));
+}
