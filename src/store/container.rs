@@ -164,3 +164,87 @@ impl WriteTx<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+    use crate::store::build::Status;
+    use crate::store::fixture::{job, set, store};
+
+    /// A container of a build that ended so at 10, or of a check.
+    fn container(tx: &WriteTx<'_>, handle: &str, build: Option<BuildId>, made: i64) -> Result<()> {
+        let team_id = tx.ensure_main(None)?;
+        tx.insert_container(&Container {
+            handle: handle.into(),
+            team_id,
+            build_id: build,
+            plan_id: "1".into(),
+            kind: if build.is_some() { "task" } else { "check" }.into(),
+            step_name: "s".into(),
+            attempt: String::new(),
+            user: "root".into(),
+            working_directory: "/tmp".into(),
+            created_at: Time(made),
+            hijacked_until: Time(0),
+            resource_id: None,
+        })
+    }
+
+    fn removable(store: &Store, now: i64) -> Vec<String> {
+        let ago = |age: i64| Time(now - age);
+        let kept = Kept { failed: ago(1000), one_off: ago(300), superseded_checks: ago(60), checks: ago(200) };
+        let mut found = store.read_blocking(|tx| tx.removable_containers(Time(now), &kept)).unwrap();
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn containers_stay_as_long_as_concourse_keeps_them() {
+        let (store, _dir) = store();
+        let ended = |handle: &'static str, name: &'static str, status: Option<Status>| {
+            store
+                .write_blocking(|tx| {
+                    let config = serde_json::json!({"jobs": [{"name": name, "plan": [{"task": "t", "file": "a/b"}]}]});
+                    let pipeline = set(tx, name, config)?;
+                    let job = job(tx, pipeline, name);
+                    let build = tx.create_manual_build(job, "ann", Time(1))?;
+                    container(tx, handle, Some(build), 1)?;
+                    if let Some(status) = status {
+                        tx.start_plain_build(build, "{}", "{}", Time(2))?;
+                        tx.finish_build(build, status, Time(10))?;
+                    }
+                    Ok(())
+                })
+                .unwrap();
+        };
+        ended("good", "good", Some(Status::Succeeded));
+        ended("failed", "failed", Some(Status::Failed));
+        ended("errored", "errored", Some(Status::Errored));
+        ended("aborted", "aborted", Some(Status::Aborted));
+        ended("running", "running", None);
+        assert_eq!(removable(&store, 20), ["good"]);
+        ended("again", "failed", Some(Status::Aborted));
+        assert_eq!(removable(&store, 20), ["failed", "good"], "a later build has ended");
+        assert_eq!(removable(&store, 2000), ["aborted", "again", "errored", "failed", "good"]);
+    }
+
+    #[test]
+    fn one_off_builds_and_checks_have_times_of_their_own() {
+        let (store, _dir) = store();
+        store
+            .write_blocking(|tx| {
+                let team = tx.ensure_main(None)?;
+                let build = tx.create_one_off_build(team, "ann", Time(1))?;
+                container(tx, "one-off", Some(build), 1)?;
+                tx.start_plain_build(build, "{}", "{}", Time(2))?;
+                tx.finish_build(build, Status::Succeeded, Time(10))?;
+                container(tx, "check-1", None, 10)?;
+                container(tx, "check-2", None, 100)
+            })
+            .unwrap();
+        assert_eq!(removable(&store, 60), [""; 0]);
+        assert_eq!(removable(&store, 150), ["check-1"], "a later check is there");
+        assert_eq!(removable(&store, 311), ["check-1", "check-2", "one-off"]);
+    }
+}

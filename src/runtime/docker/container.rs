@@ -117,7 +117,7 @@ fn host_config(spec: &ContainerSpec, around: Surroundings<'_>) -> HostConfig {
             config.cap_add = Some(CAPABILITIES.iter().chain(&["SYS_ADMIN"]).map(ToString::to_string).collect());
             let unconfined = ["seccomp=unconfined", "apparmor=unconfined"].map(str::to_string);
             config.security_opt.get_or_insert_default().extend(unconfined);
-            config.devices = Some(vec![fuse()]);
+            config.devices = fuse();
         }
         (runtime::Privilege::All, Privilege::Full) => config.privileged = Some(true),
         (runtime::Privilege::All, Privilege::AllTheEngineHas) => {
@@ -125,7 +125,7 @@ fn host_config(spec: &ContainerSpec, around: Surroundings<'_>) -> HostConfig {
             config.cap_drop = Some(vec!["SYS_RESOURCE".to_string()]);
             let unconfined = ["seccomp=unconfined", "apparmor=unconfined"].map(str::to_string);
             config.security_opt.get_or_insert_default().extend(unconfined);
-            config.devices = Some(vec![fuse()]);
+            config.devices = fuse();
             config.device_cgroup_rules = Some(vec!["a *:* rwm".to_string()]);
             config.masked_paths = Some(Vec::new());
             config.readonly_paths = Some(Vec::new());
@@ -134,9 +134,11 @@ fn host_config(spec: &ContainerSpec, around: Surroundings<'_>) -> HostConfig {
     config
 }
 
-fn fuse() -> DeviceMapping {
-    let path = Some("/dev/fuse".to_string());
-    DeviceMapping { path_on_host: path.clone(), path_in_container: path, cgroup_permissions: Some("rwm".to_string()) }
+/// The device that file systems in user space need, where this host has it; an engine refuses what its own has not.
+fn fuse() -> Option<Vec<DeviceMapping>> {
+    let path = Some("/dev/fuse".to_string()).filter(|path| std::path::Path::new(path).exists())?;
+    let (path_on_host, path_in_container) = (Some(path.clone()), Some(path));
+    Some(vec![DeviceMapping { path_on_host, path_in_container, cgroup_permissions: Some("rwm".to_string()) }])
 }
 
 fn mounts(spec: &ContainerSpec, around: &Surroundings<'_>) -> Vec<EngineMount> {

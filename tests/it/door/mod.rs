@@ -8,6 +8,7 @@ mod doctor;
 mod errors;
 mod image;
 mod images;
+mod inside;
 mod push;
 mod recorded;
 mod remote;

@@ -52,6 +52,7 @@ macro_rules! conformance {
             exit_status_is_told streams_are_kept_apart terminal_lines_end_in_crlf stdin_reaches_the_process
             environment_and_directory users_are_looked_up missing_programs_are_named death_by_signal_is_128_plus
             stop_is_term_then_kill stop_ends_what_was_started inputs_are_copy_on_write mounts_nest
+            an_output_can_be_the_working_directory a_directory_below_the_steps_own_must_exist
             read_only_mounts volumes_survive_containers tar_round_trip hostile_archives_stay_inside
             attach_goes_on_exactly start_twice_is_one_process exec_enters_running_containers
             exec_enters_finished_containers exec_has_a_terminal hang_up_reaches_the_process remove_can_be_repeated
@@ -396,6 +397,33 @@ pub async fn mounts_nest(lab: &dyn Lab) {
     assert_eq!(names_in(runtime.stream_out(&innermost, "").await.unwrap()).await, [pair("file", "d\n")]);
     let top = names_in(runtime.stream_out(&input, "").await.unwrap()).await;
     assert!(top.contains(&pair("b", "o\n")) && !top.iter().any(|(n, _)| n == "out/file"), "{top:?}");
+}
+
+pub async fn an_output_can_be_the_working_directory(lab: &dyn Lab) {
+    let runtime = lab.runtime();
+    let (fetched, output, cache) =
+        (volume(lab, &Origin::Empty).await, volume(lab, &Origin::Empty).await, volume(lab, &Origin::Empty).await);
+    runtime.stream_in(&fetched, "", tar_of(&[("a", "in")])).await.unwrap();
+    let input = volume(lab, &Origin::CopyOf(fetched.clone())).await;
+    let text = "cat in/a; echo o > made; echo n > in/new; echo c > /abs/cache/c; rm -r out 2>/dev/null; ls";
+    let mut spec = script(lab, text).await;
+    spec.process.dir = "/tmp/build/w".into();
+    spec.mounts = vec![mount(&input, "/tmp/build/w/in"), mount(&cache, "/abs/cache"), mount(&output, "/tmp/build/w")];
+    assert_eq!(run(lab, &spec).await.text(), "inin\nmade\n");
+    let top = names_in(runtime.stream_out(&output, "").await.unwrap()).await;
+    assert!(top.contains(&pair("made", "o\n")) && !top.iter().any(|(name, _)| name == "in/a"), "{top:?}");
+    assert!(names_in(runtime.stream_out(&input, "").await.unwrap()).await.contains(&pair("new", "n\n")));
+    assert_eq!(names_in(runtime.stream_out(&cache, "").await.unwrap()).await, [pair("c", "c\n")]);
+    // What the step did to its copy is not in what was fetched.
+    assert_eq!(names_in(runtime.stream_out(&fetched, "").await.unwrap()).await, [pair("a", "in")]);
+}
+
+pub async fn a_directory_below_the_steps_own_must_exist(lab: &dyn Lab) {
+    let mut spec = script(lab, "pwd").await;
+    spec.process.dir = "/tmp/build/w/no/such".into();
+    let said = run(lab, &spec).await;
+    let expected = "chdir to cwd (\"/tmp/build/w/no/such\") set in config.json failed: no such file or directory";
+    assert!(matches!(said.exit(), Some(Exit::NotStarted { message, .. }) if message == expected), "{said:?}");
 }
 
 pub async fn read_only_mounts(lab: &dyn Lab) {
