@@ -85,7 +85,7 @@ fn user() -> Finding {
         "user",
         Level::Note,
         "an ordinary user",
-        "without Docker, steps have no user but root, the host's network and no bounds on memory and processes",
+        "without Docker, steps have no user but root, the host's network and no bound on memory",
         "run the server as root, or give it a Docker engine",
     )
 }
@@ -153,7 +153,7 @@ fn cgroups() -> Finding {
         "cgroups",
         Level::Note,
         format!("version {version}, and we cannot write there"),
-        "container_limits and bounds on processes have no effect: a fork bomb hits the whole host",
+        "container_limits have no effect",
         "run as root, or use Docker",
     )
 }
