@@ -106,7 +106,6 @@ async fn first(socket: &mut WebSocket) -> Option<Process> {
         args: spec.args.unwrap_or_default(),
         env: spec.env.unwrap_or_default(),
         dir: spec.dir,
-        workdir: String::new(),
         user: Some(spec.user).filter(|u| !u.is_empty()),
         tty: spec.tty.map(|t| t.window_size.unwrap_or(usual)),
         stdin: Vec::new(),

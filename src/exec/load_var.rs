@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(read(Format::Trim, " a b \n"), Ok(json!("a b")));
         assert_eq!(read(Format::Raw, " a b \n"), Ok(json!(" a b \n")));
         assert_eq!(read(Format::Json, "{\"n\": 3}"), Ok(json!({"n": 3})));
-        assert_eq!(read(Format::Yaml, "n: [yes, 010]"), Ok(json!({"n": [true, 8]})));
+        assert_eq!(read(Format::Yaml, "k: [yes, 010]"), Ok(json!({"k": [true, 8]})));
         assert_eq!(read(Format::Json, "{} x"), Err("json"));
         assert_eq!(read(Format::Yaml, "a: b: c"), Err("yaml"));
     }

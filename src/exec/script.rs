@@ -118,7 +118,6 @@ impl Scripts {
                     args: child::arguments(native.name(), call.script, dir, &settings),
                     env: call.env.clone(),
                     dir: dir.to_owned(),
-                    workdir: dir.to_owned(),
                     stdin: call.request.payload(call.script),
                     ..Process::default()
                 };

@@ -190,14 +190,14 @@ mod tests {
 
     #[test]
     fn variables_come_from_the_instance_then_the_step_then_its_files_and_others_stay() {
-        let text = "user_data: {a: ((a)), b: ((b.c)), c: ((c)), d: ((d)), n: 'x-((n))', later: ((later))}";
-        let set = json!({"instance_vars": {"a": "instance"}, "vars": {"a": "step", "b": {"c": [1]}, "n": 1.5}});
+        let text = "user_data: {a: ((a)), b: ((b.c)), c: ((c)), d: ((d)), e: 'x-((count))', later: ((later))}";
+        let set = json!({"instance_vars": {"a": "instance"}, "vars": {"a": "step", "b": {"c": [1]}, "count": 1.5}});
         let files = ["{a: 1, c: first}", "{c: second, d: {e: true}}", ""];
         let want =
-            json!({"a": "instance", "b": [1], "c": "first", "d": {"e": true}, "n": "x-1.5", "later": "((later))"});
+            json!({"a": "instance", "b": [1], "c": "first", "d": {"e": true}, "e": "x-1.5", "later": "((later))"});
         assert_eq!(resolved(text, set, &files), Ok(want));
-        let error = resolved("user_data: 'x-((n))'", json!({}), &["n: 1"]).unwrap_err();
-        assert_eq!(error, "cannot interpolate non-primitive value (float64) from var: n");
+        let error = resolved("user_data: 'x-((count))'", json!({}), &["count: 1"]).unwrap_err();
+        assert_eq!(error, "cannot interpolate non-primitive value (float64) from var: count");
     }
 
     #[test]
@@ -207,6 +207,6 @@ mod tests {
         assert_eq!(error("jobs: []\njobs: []\n"), twice);
         assert!(error("just text").contains("must be a map"));
         assert!(error("jobs: {").starts_with("yaml: "));
-        assert!(error("jobs: [{name: 1}]").starts_with("error unmarshaling JSON: while decoding JSON: "));
+        assert!(error("jobs: [{name: []}]").starts_with("error unmarshaling JSON: while decoding JSON: "));
     }
 }

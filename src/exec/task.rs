@@ -308,7 +308,6 @@ impl Places {
                 args,
                 env,
                 dir: directory,
-                workdir: self.directory.clone(),
                 user: Some(config.run.user.clone()).filter(|u| !u.is_empty()).or(image.user),
                 tty: Some(TERMINAL),
                 stdin: Vec::new(),

@@ -100,7 +100,7 @@ jobs:
     attempts: 2
     do:
     - task: t-((.:v))-((.:other))
-      config: {platform: linux, params: {V: ((.:v)), W: ((.:w))}, run: {path: x, args: [((.:v)), ((plain))]}}
+      config: {platform: linux, params: {V: ((.:v)), W: ((.:w))}, run: {path: x, args: ['x-((.:v))', ((plain))]}}
     - put: r
       params: {n: ((.:v)), m: ((.:w))}
     on_success: {task: after-((.:v)), file: a/b}
@@ -119,7 +119,7 @@ jobs:
             };
             seen.push((node.id.0.clone(), what));
         });
-        let task = json!(["t-1.5-((.:other))", {"V": "1.5", "W": "{\"a\":true}"}, ["1.5", "((plain))"]]);
+        let task = json!(["t-1.5-((.:other))", {"V": "1.5", "W": "{\"a\":true}"}, ["x-1.5", "((plain))"]]);
         let put = json!({"n": 1.5, "m": {"a": true}});
         let id = |n: usize| format!("{id}/0/{n}");
         assert_eq!(seen[..3], [(id(0), Value::Null), (id(1), Value::Null), (id(2), task)]);

@@ -72,7 +72,6 @@ pub fn script_process(script: Script, dir: &str, request: &Request, env: Vec<Str
         args: if script == Script::Check { Vec::new() } else { vec![dir.to_owned()] },
         env,
         dir: dir.to_owned(),
-        workdir: dir.to_owned(),
         user: None,
         tty: None,
         stdin: request.payload(script),

@@ -114,12 +114,8 @@ pub struct Process {
     pub args: Vec<String>,
     /// `NAME=value`. A usual `PATH`, `HOME` and `USER` are added where absent.
     pub env: Vec<String>,
-    /// Working directory; an error where it is missing.
+    /// Working directory; made if it is missing when the container starts, an error for `exec`.
     pub dir: String,
-    /// A directory that is made where it is missing when the container starts: that of the step, often the same as
-    /// `dir`. Not for `exec`.
-    #[serde(default)]
-    pub workdir: String,
     /// `name`, `uid`, `name:group` or `uid:gid`, looked up in the container's `/etc/passwd`; root where `None`.
     pub user: Option<String>,
     /// A terminal of this size, or separate pipes.

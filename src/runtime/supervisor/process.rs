@@ -32,7 +32,7 @@ pub struct Running {
 
 /// What a caller adds to a start.
 pub struct Surroundings<'a> {
-    /// Whether the step's own directory is made.
+    /// Whether a missing working directory is made.
     pub make_dir: bool,
     /// Runs in the child, as root of the container, before its user is taken on: cgroups, namespaces, capabilities.
     pub confine: &'a dyn Fn() -> io::Result<()>,
@@ -46,8 +46,8 @@ pub fn start(process: &Process, surroundings: &Surroundings<'_>) -> Result<Runni
         account::find(process.user.as_deref(), &String::from_utf8_lossy(&passwd), &String::from_utf8_lossy(&group))
             .map_err(|message| Exit::NotStarted { message, not_found: false })?;
     let dir = if process.dir.is_empty() { "/" } else { &process.dir };
-    if surroundings.make_dir && !process.workdir.is_empty() {
-        fs::create_dir_all(&process.workdir).ok();
+    if surroundings.make_dir {
+        fs::create_dir_all(dir).ok();
     }
     let (near, far) = connect(process.tty, account.uid).map_err(|e| failed("cannot open its terminal or pipes", &e))?;
     let (mut report, child_report) = pipe().map_err(|e| failed("cannot open a pipe", &e))?;

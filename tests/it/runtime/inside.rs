@@ -125,7 +125,6 @@ async fn task(lab: &dyn Lab) -> (ContainerSpec, Vec<VolumeHandle>) {
         args: vec!["-c".into(), SCRIPT.into()],
         env: env.split('|').map(str::to_owned).collect(),
         dir: format!("{WORK}/deep"),
-        workdir: WORK.to_owned(),
         user: None,
         tty: Some(WindowSize { columns: 500, rows: 500 }),
         stdin: Vec::new(),
