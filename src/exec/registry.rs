@@ -234,7 +234,7 @@ impl Get<'_> {
         let description = Description::fetch(&registry, self.digest()?, &platform).await?;
         let runtime = self.scope.world.runtime();
         if let Some(engine) = runtime.engine_images()
-            && let Some(image) = self.from_engine(engine, place, &description, notice).await?
+            && let Some(image) = self.in_engine(engine, place, &description, notice).await?
         {
             return self.engine_image(image, &description, &*runtime).await;
         }
@@ -317,7 +317,7 @@ impl Get<'_> {
     }
 
     /// The image in the engine's own store. `None` where the engine cannot get at it as this source says.
-    async fn from_engine(
+    async fn in_engine(
         &self,
         engine: &dyn EngineImages,
         place: &Place,
@@ -455,7 +455,7 @@ impl Bars {
 
 fn bar(name: &str, done: u64, size: u64) -> String {
     const WIDTH: u64 = 40;
-    let filled = if size == 0 { WIDTH } else { (done.min(size) * WIDTH) / size };
+    let filled = (done.min(size) * WIDTH).checked_div(size).unwrap_or(WIDTH);
     let filled = usize::try_from(filled).unwrap_or_default();
     let empty = usize::try_from(WIDTH).unwrap_or_default() - filled;
     let head = if empty > 0 && filled > 0 { ">" } else { "" };

@@ -66,7 +66,7 @@ fn work(job: &Job) -> io::Result<()> {
     let path = Path::new("/").join(job.path.trim_start_matches('/'));
     if let Some(rules) = job.layer {
         let summary = layer::unpack(io::stdin().lock(), rules, rootless).map_err(|e| cause(&e))?;
-        return Ok(io::stdout().write_all(&serde_json::to_vec(&summary)?)?);
+        return io::stdout().write_all(&serde_json::to_vec(&summary)?);
     }
     if job.unpack { unpack(&path, rootless) } else { pack(&path) }
 }

@@ -107,7 +107,7 @@ async fn matching(source: &Source, registry: &Registry) -> Result<Vec<Version>> 
             });
         }
         let mut timed: Vec<_> = futures_util::stream::iter(asked).buffered(AT_ONCE).try_collect().await?;
-        timed.sort_by(|a, b| a.0.cmp(&b.0));
+        timed.sort_by_key(|(created, ..)| *created);
         found = timed.into_iter().map(|(_, tag, digest)| (tag, digest)).collect();
     }
     Ok(found.iter().map(|(tag, digest)| version(Kind::Registry, tag, digest)).collect())
