@@ -332,7 +332,7 @@ impl Unpacking {
             std::os::unix::fs::lchown(&place, Some(uid), Some(gid)).map_err(at(path))?;
         }
         // After the owner, since changing that drops the set-user-id bit.
-        let mode = entry.header().mode()? & 0o7777;
+        let mode = entry.header().mode().unwrap_or(0o644) & 0o7777;
         fs::set_permissions(&place, fs::Permissions::from_mode(mode)).map_err(at(path))?;
         let time = mtime(entry);
         for extension in entry.pax_extensions()?.into_iter().flatten() {
@@ -371,7 +371,11 @@ impl Unpacking {
 
 fn owner<R: Read>(entry: &tar::Entry<'_, R>) -> io::Result<(u32, u32)> {
     let number = |n: u64| u32::try_from(n).map_err(|_| wrong(format!("{n} is no user's or group's number")));
-    Ok((number(entry.header().uid()?)?, number(entry.header().gid()?)?))
+    // An empty field is nobody's word: root's, as other tools read it.
+    let or_root =
+        |field: &[u8], read: io::Result<u64>| if field.iter().all(|b| matches!(b, 0 | b' ')) { Ok(0) } else { read };
+    let (header, old) = (entry.header(), entry.header().as_old());
+    Ok((number(or_root(&old.uid, header.uid())?)?, number(or_root(&old.gid, header.gid())?)?))
 }
 
 fn mtime<R: Read>(entry: &tar::Entry<'_, R>) -> i64 {

@@ -37,7 +37,7 @@ fn base() -> Vec<u8> {
 }
 
 fn runs() -> Value {
-    json!({"Env": ["OF_IMAGE=yes", "PATH=/bin"], "User": "builder", "Cmd": ["sh"], "Labels": {"made.by": "test"}})
+    json!({"Env": ["OF_IMAGE=yes", "PATH=/bin"], "User": "root", "Cmd": ["sh"], "Labels": {"made.by": "test"}})
 }
 
 async fn once(world: &World, config: &str) -> (String, String) {
@@ -102,7 +102,7 @@ jobs:
         "1.5\n",
         &named,
         &format!("{}/team/app\n", registry.address),
-        r#"{"cmd":["sh"],"entrypoint":null,"env":["OF_IMAGE=yes","PATH=/bin"],"user":"builder"}"#,
+        r#"{"cmd":["sh"],"entrypoint":null,"env":["OF_IMAGE=yes","PATH=/bin"],"user":"root"}"#,
         r#"{"made.by":"test"}"#,
         "from the image's own file",
         "fetching \u{1b}[32m",

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Response, StatusCode, Uri};
+use futures_util::StreamExt;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncReadExt;
@@ -149,10 +150,15 @@ async fn a_transfer_that_breaks_off_goes_on_where_it_stopped() {
             // The first two answers end in the middle.
             let broken = seen.lock().unwrap().len() <= 2;
             let part = bytes::Bytes::copy_from_slice(&rest[..if broken { rest.len() / 2 } else { rest.len() }]);
-            let end = broken.then(|| Err(std::io::Error::other("cut")));
-            let parts = [Ok(part)].into_iter().chain(end);
+            // What was sent must have arrived before the connection ends.
+            let cut = async {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                Err(std::io::Error::other("cut"))
+            };
+            let first = futures_util::stream::iter([Ok(part)]);
+            let end = futures_util::stream::iter(broken.then_some(cut)).then(|cut| cut);
             let length = rest.len().to_string();
-            answer(status, &[("content-length", &length)], Body::from_stream(futures_util::stream::iter(parts)))
+            answer(status, &[("content-length", &length)], Body::from_stream(first.chain(end)))
         })
         .await;
         let registry = open(&address, Access::default(), PATIENCE).await.unwrap();

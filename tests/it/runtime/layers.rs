@@ -115,8 +115,9 @@ impl Lab {
         for entry in archive.entries().unwrap() {
             let mut entry = entry.unwrap();
             let name = entry.path().unwrap().display().to_string();
-            let mut text = String::new();
-            std::io::Read::read_to_string(&mut entry, &mut text).unwrap();
+            let mut bytes = Vec::new();
+            std::io::Read::read_to_end(&mut entry, &mut bytes).unwrap();
+            let text = String::from_utf8_lossy(&bytes);
             seen.push(if text.is_empty() { name } else { format!("{name}={text}") });
         }
         seen.sort();
