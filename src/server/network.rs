@@ -70,7 +70,7 @@ mod tests {
     fn tls_needs_all_three_flags_and_an_https_address() {
         let none = NetworkFlags::default();
         assert_eq!(none.tls(Some("http://x")).unwrap(), None);
-        let port = NetworkFlags { tls_bind_port: Some(1), ..none.clone() };
+        let port = NetworkFlags { tls_bind_port: Some(1), ..none };
         assert!(port.tls(None).unwrap_err().to_string().contains("go together"));
         let all = NetworkFlags { tls_cert: Some("c".into()), tls_key: Some("k".into()), ..port };
         assert_eq!(all.tls(None).unwrap(), Some((1, "c".into(), "k".into())));

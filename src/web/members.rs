@@ -146,7 +146,7 @@ pub async fn make(permit: Permit, call: Call) -> Answer {
 }
 
 fn back_to_members(permit: &Permit) -> Answer {
-    let team = super::link::part(permit.team_name()?).to_string();
+    let team = super::link::part(permit.team_name()?);
     redirect(StatusCode::SEE_OTHER, &format!("/teams/{team}/members"))
 }
 

@@ -82,7 +82,7 @@ async fn a_state_is_good_once_in_its_own_browser_and_in_time() {
     let kept = victim.cookies.clone();
     assert_eq!(victim.get(&mixed).await.status(), 403);
     // The state is used up now, even with its cookie put back.
-    victim.cookies = kept.clone();
+    victim.cookies = kept;
     assert_eq!(victim.get(&own).await.status(), 403);
     // Once is good, twice is not.
     let own = victim.walk("/sky/login/github", &until).await;

@@ -36,7 +36,8 @@ impl Browser {
 
     fn real(&self, url: &str) -> Url {
         let whole = if url.starts_with('/') { format!("{EXTERNAL}{url}") } else { url.to_owned() };
-        let real = whole.strip_prefix(EXTERNAL).map_or(whole.clone(), |path| format!("{}{path}", self.server));
+        let own = whole.starts_with(EXTERNAL);
+        let real = if own { whole.replacen(EXTERNAL, &self.server, 1) } else { whole };
         Url::parse(&real).unwrap()
     }
 
