@@ -29,6 +29,9 @@ pub enum Verdict {
 
 /// Judges a name; `context` says whose it is, innermost last.
 pub fn judge(name: &str, context: &[String]) -> Verdict {
+    if plain(name) {
+        return Verdict::Fine;
+    }
     let place = context.concat();
     if name.is_empty() {
         return Verdict::Empty(format!("{place}: identifier cannot be an empty string"));
@@ -50,6 +53,14 @@ pub fn judge(name: &str, context: &[String]) -> Verdict {
     };
     let message = format!("{place}: '{name}' is not a valid identifier: {reason}");
     Verdict::Odd(Warning::new("invalid_identifier", message))
+}
+
+/// Whether nothing needs to be looked up to see that a name is as it should be.
+fn plain(name: &str) -> bool {
+    let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    name.bytes().next().is_some_and(letter)
+        && name.bytes().all(|b| letter(b) || matches!(b, b'-' | b'_' | b'.'))
+        && !name.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// The first illegal character after the first byte; Concourse cuts a first letter of several bytes in half.

@@ -42,7 +42,7 @@ impl Again {
     /// As the server does it, which has dropped unknown keys at the top by then, and takes no key from two places.
     pub(super) fn server(value: &mut Value, document: &Document) -> Result<(), Box<Problem>> {
         let mut pass = Again::default();
-        for (key, value) in value.as_object_mut().into_iter().flatten() {
+        for (key, value) in value.as_object_mut().into_iter().flatten().filter(|(_, value)| holds_merge(value)) {
             pass.below(Segment::Key(key.clone()), value);
         }
         pass.refused()?;
@@ -71,7 +71,7 @@ impl Again {
     }
 
     fn below(&mut self, segment: Segment, value: &mut Value) {
-        if matches!(value, Value::Object(_) | Value::Array(_)) {
+        if holds_merge(value) {
             self.at.push(segment);
             self.merges(value);
             self.at.pop();
@@ -108,6 +108,15 @@ impl Again {
             }
         }
         map.sort_keys();
+    }
+}
+
+/// Whether the key `<<` stands anywhere within.
+fn holds_merge(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.iter().any(holds_merge),
+        Value::Object(map) => map.contains_key("<<") || map.values().any(holds_merge),
+        _ => false,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which texts are URLs to Go's `net/url`, and its words about those that are not.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use crate::pipeline::quote::quoted;
 
