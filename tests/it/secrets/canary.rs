@@ -16,7 +16,7 @@ pub const FORMS: &[(&str, &str)] = &[
     ("base64", "QzRuNHJ5LytzM2NyM3QiPCY+JyR4IHk9w7Z+IQ=="),
     ("base64 of a line", "QzRuNHJ5LytzM2NyM3QiPCY+JyR4IHk9w7Z+IQo="),
     ("base64url", "QzRuNHJ5LytzM2NyM3QiPCY-JyR4IHk9w7Z-IQ=="),
-    ("base64 within more", "NG40cnkvK3MzY3IzdCI8Jj4nJHggeT3Dtn4h"),
+    ("base64 within more", "dXNlcjpDNG40cnkvK3MzY3IzdCI8Jj4nJHggeT3Dtn4hQGhvc3Q="),
     ("hex", "43346e3472792f2b733363723374223c263e27247820793dc3b67e21"),
     ("HEX", "43346E3472792F2B733363723374223C263E27247820793DC3B67E21"),
     ("percent", "C4n4ry%2F%2Bs3cr3t%22%3C%26%3E%27%24x%20y%3D%C3%B6~%21"),
@@ -130,7 +130,7 @@ async fn no_disguise_gets_out() {
     }
     words.push("out:c29tZSB0ZXh0IGJlZm9yZSB0aGUgc2VjcmV0IHNvIHRoYXQgYSBsaW5lIGJyZWFrIGZhbGxzIGlu\r\ndG8gaXQgQzRuNHJ5LytzM2NyM3Qi\r\nPCY+JyR4IHk9w7Z+IQ==\r\n".into());
     words.push("out:pem first-line-of-the-key and\nsecond-line-of-the-key\n".into());
-    words.push("out:ends".into());
+    words.push("out:ends.\n".into());
     words.push("exit:1".into());
     let mut say = task("say", json!({"SECRET": "((canary))", "PEM": "((pem))"}));
     // The words are the program's own: what stands in a pipeline is no secret.
@@ -167,7 +167,7 @@ async fn no_disguise_gets_out() {
     let text = stored(&bench).await;
     assert!(text.contains("begins") && text.contains("ends") && text.contains("((redacted))"), "{text}");
     clean("what is stored", &text);
-    for line in ["first-line-of-the-key", "second-line-of-the-key", "PCY+JyR4IHk9w7Z+IQ"] {
+    for line in ["first-line-of-the-key", "second-line-of-the-key", "PCY+JyR4IHk9w7Z+IQ", "NG40cnkvK3MzY3IzdCI8Jj4n"] {
         assert!(!text.contains(line), "{line}");
     }
     clean("what is sent", &sent(&bench, build).await);

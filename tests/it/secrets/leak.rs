@@ -48,6 +48,6 @@ async fn a_leaked_secret_is_taken_out_of_one_log() {
         [(reqwest::Method::PUT, "log"), (reqwest::Method::DELETE, "log"), (reqwest::Method::GET, "secrets")]
     {
         let answer = ann.request(method, &format!("/api/v1/builds/{id}/{path}")).send().await.unwrap();
-        assert_eq!(answer.status(), 403);
+        assert_eq!(answer.status(), 404, "another team's build is not even there");
     }
 }
