@@ -40,7 +40,10 @@ pub fn forms(value: &str) -> BTreeSet<Form> {
 
 /// Forms that change single characters, so that the form of a line is within the form of the whole.
 fn written(line: &str) -> Vec<String> {
-    let mut all = vec![line.to_owned(), json(line, false, false), json(line, true, false), json(line, true, true)];
+    let mut all = vec![line.to_owned()];
+    all.extend(
+        [(false, false), (true, false), (false, true), (true, true)].map(|(html, ascii)| json(line, html, ascii)),
+    );
     all.push(go_quoted(line));
     for (quote, apostrophe) in [("&#34;", "&#39;"), ("&quot;", "&#x27;"), ("&quot;", "&apos;"), ("&quot;", "'")] {
         all.push(html(line, quote, apostrophe));

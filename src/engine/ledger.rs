@@ -429,12 +429,14 @@ impl World for Ledger {
 
     async fn keep_cache(&self, key: &str, base_type: &str, fetch: &CachedFetch) -> Result<()> {
         let json = |e: serde_json::Error| WorldError(e.to_string());
+        let mut response = fetch.response.clone();
+        response.metadata = crate::event::without(response.metadata, &self.redactor);
         let cache = ResourceCache {
             key: key.to_owned(),
             team_id: self.team(),
             volume: fetch.volume.0.clone(),
             base_type: base_type.to_owned(),
-            response: serde_json::to_string(&fetch.response).map_err(json)?,
+            response: serde_json::to_string(&response).map_err(json)?,
             image: fetch.image.as_ref().map(serde_json::to_string).transpose().map_err(json)?,
             last_used: self.now(),
         };
