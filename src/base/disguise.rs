@@ -58,6 +58,9 @@ fn written(line: &str) -> Vec<String> {
     all.push(backslashed(line, |c| matches!(c, '"' | '\\' | '$' | '`')));
     all.push(backslashed(line, |c| c.is_ascii() && !c.is_ascii_alphanumeric() && !"%+-./:=@_".contains(c)));
     all.push(backslashed(line, |c| c.is_ascii() && !c.is_ascii_alphanumeric() && !"%+-./:=@_^,".contains(c)));
+    // Bash's own `printf %q`, whose versions differ about the comma.
+    all.push(backslashed(line, |c| " \t'\"\\|&;()<>!{}*[]?^$`".contains(c)));
+    all.push(backslashed(line, |c| " \t'\"\\|&;()<>!{}*[]?^$`,".contains(c)));
     all.push(backslashed(line, |c| matches!(c, '\'' | '\\')).replace('\t', r"\t"));
     all
 }
