@@ -114,7 +114,8 @@ pub struct Process {
     pub args: Vec<String>,
     /// `NAME=value`. A usual `PATH`, `HOME` and `USER` are added where absent.
     pub env: Vec<String>,
-    /// Working directory; made if it is missing when the container starts, an error for `exec`.
+    /// Working directory. Made if it is missing when the container starts, but nothing below a step's own directory
+    /// (`/tmp/build/NAME`); an error for `exec`.
     pub dir: String,
     /// `name`, `uid`, `name:group` or `uid:gid`, looked up in the container's `/etc/passwd`; root where `None`.
     pub user: Option<String>,

@@ -47,7 +47,7 @@ pub fn start(process: &Process, surroundings: &Surroundings<'_>) -> Result<Runni
             .map_err(|message| Exit::NotStarted { message, not_found: false })?;
     let dir = if process.dir.is_empty() { "/" } else { &process.dir };
     if surroundings.make_dir {
-        fs::create_dir_all(dir).ok();
+        fs::create_dir_all(work_directory(dir)).ok();
     }
     let (near, far) = connect(process.tty, account.uid).map_err(|e| failed("cannot open its terminal or pipes", &e))?;
     let (mut report, child_report) = pipe().map_err(|e| failed("cannot open a pipe", &e))?;
@@ -74,6 +74,16 @@ pub fn start(process: &Process, surroundings: &Surroundings<'_>) -> Result<Runni
             Err(serde_json::from_slice(&text).map_err(|e| failed("the new process died early", &e.into()))?)
         }
     }
+}
+
+/// Where steps work: below it each has a directory of its own.
+const BUILD: &str = "/tmp/build/";
+
+/// What of a working directory is made where it is missing: a step's own directory, but not what lies below it, which
+/// only inputs and outputs bring.
+fn work_directory(dir: &str) -> &str {
+    let below = dir.strip_prefix(BUILD).and_then(|rest| rest.find('/'));
+    below.map_or(dir, |at| &dir[..BUILD.len() + at])
 }
 
 fn failed(what: &str, error: &io::Error) -> Exit {
@@ -220,4 +230,22 @@ fn exec(path: &str, process: &Process, env: &[String]) -> Result<Infallible, Exi
         let message = format!("exec {path}: {}", program::reason(&e.into()));
         Exit::NotStarted { message, not_found: e == nix::Error::ENOENT }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_steps_own_directory_is_made() {
+        for (dir, made) in [
+            ("/tmp/build/3c01eba1", "/tmp/build/3c01eba1"),
+            ("/tmp/build/3c01eba1/no/such", "/tmp/build/3c01eba1"),
+            ("/tmp/build/3c01eba1/", "/tmp/build/3c01eba1"),
+            ("/srv/app", "/srv/app"),
+            ("/", "/"),
+        ] {
+            assert_eq!(work_directory(dir), made, "{dir}");
+        }
+    }
 }

@@ -14,14 +14,11 @@ use whistlestop::store::container::Container;
 use super::pipelines::kitchen;
 use crate::world::World;
 
-/// Actions of Concourse's API that this server has no handler for yet. Whoever adds one takes it off here.
-const MISSING: &[&str] = &["GetOpenIDConfiguration", "GetSigningKeys"];
-
 #[tokio::test]
 async fn no_action_is_forgotten() {
     let world = World::new().await;
     let routes = whistlestop::api::routes(Routes::new(world.app().clone()));
-    assert_eq!(routes.missing(), MISSING);
+    assert_eq!(routes.missing(), Vec::<&str>::new());
 }
 
 #[tokio::test]

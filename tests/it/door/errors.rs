@@ -79,7 +79,7 @@ async fn a_first_start_without_a_user_says_how_to_add_one() {
     let mut lines = BufReader::new(server.stderr.take().unwrap()).lines();
     let told = tokio::time::timeout(Duration::from_secs(20), async {
         while let Some(line) = lines.next_line().await.unwrap() {
-            if line.contains("--add-local-user NAME:PASSWORD --main-team-local-user NAME") {
+            if line.contains("`whistlestop user add NAME`") && line.contains("--main-team-local-user NAME") {
                 return true;
             }
         }
