@@ -308,8 +308,12 @@ impl Builder<'_> {
             // What is masked in it would show, so it is taken apart in its turn.
             return fs::read_dir(&path)?.flatten().try_for_each(|entry| self.piece(host, &entry));
         }
-        bind(&path, &place, true)?;
-        make_read_only(&host.tree, &path)
+        match bind(&path, &place, true) {
+            Ok(()) => make_read_only(&host.tree, &path),
+            // Gone since its directory was listed.
+            Err(_) if fs::symlink_metadata(&path).is_err() => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 }
 
