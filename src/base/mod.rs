@@ -8,6 +8,7 @@ pub mod duration;
 pub mod error;
 pub mod hold;
 pub mod id;
+pub mod network;
 pub mod outgoing;
 mod redactor;
 pub mod secret;

@@ -4,62 +4,16 @@
 //! redirect can reach them. Addresses in URLs do not pass a resolver, so [`Client::request`] and the redirect policy
 //! look at them too.
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::str::FromStr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{ClientBuilder, Method, RequestBuilder, Url, redirect};
 
-/// Where clouds keep credentials of the machine.
-pub const DENIED: &str = "169.254.0.0/16,fd00:ec2::254/128";
+use super::network;
+
 const MOST_REDIRECTS: usize = 10;
-
-/// A range of addresses, as `10.0.0.0/8` or a single address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
-    address: IpAddr,
-    bits: u8,
-}
-
-/// A network that cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[error("{0:?} is no network: write it as 169.254.0.0/16 or fd00:ec2::254")]
-pub struct NetworkError(String);
-
-impl FromStr for Network {
-    type Err = NetworkError;
-    fn from_str(text: &str) -> Result<Self, NetworkError> {
-        let wrong = || NetworkError(text.to_owned());
-        let (address, bits) = match text.trim().split_once('/') {
-            Some((address, bits)) => (address, Some(bits)),
-            None => (text.trim(), None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| wrong())?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        let bits = bits.map_or(Ok(most), str::parse).map_err(|_| wrong())?;
-        if bits > most { Err(wrong()) } else { Ok(Network { address, bits }) }
-    }
-}
-
-impl fmt::Display for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.bits)
-    }
-}
-
-impl Network {
-    /// Whether the address lies in it.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        let (own, other, width) = match (self.address, address) {
-            (IpAddr::V4(own), IpAddr::V4(other)) => (u128::from(u32::from(own)), u128::from(u32::from(other)), 32),
-            (IpAddr::V6(own), IpAddr::V6(other)) => (u128::from(own), u128::from(other), 128),
-            _ => return false,
-        };
-        self.bits == 0 || (own ^ other) >> (width - u32::from(self.bits)) == 0
-    }
-}
 
 /// An address that may not be reached.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -72,30 +26,30 @@ pub struct Denied {
 /// Where tenants' requests may not go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outgoing {
-    denied: Arc<[Network]>,
+    denied: Arc<[IpNet]>,
 }
 
 impl Default for Outgoing {
     fn default() -> Self {
-        Outgoing::new(DENIED.split(',').filter_map(|n| n.parse().ok()).collect())
+        Outgoing::new(network::metadata())
     }
 }
 
 impl Outgoing {
     /// Denying these.
-    pub fn new(denied: Vec<Network>) -> Self {
+    pub fn new(denied: Vec<IpNet>) -> Self {
         Outgoing { denied: denied.into() }
     }
 
     /// What is denied.
-    pub fn denied(&self) -> &[Network] {
+    pub fn denied(&self) -> &[IpNet] {
         &self.denied
     }
 
     /// Whether the address may be reached, whatever way it is written.
     pub fn allows(&self, host: &str, address: IpAddr) -> Result<(), Denied> {
         let written = [address, address.to_canonical(), carried(address)];
-        match self.denied.iter().find(|network| written.iter().any(|a| network.contains(*a))) {
+        match self.denied.iter().find(|network| written.iter().any(|a| network.contains(a))) {
             Some(network) => Err(Denied { host: host.to_owned(), network: network.to_string() }),
             None => Ok(()),
         }
@@ -202,22 +156,10 @@ mod tests {
         }
     }
 
-    #[test]
-    fn networks_are_read_and_written() {
-        for text in ["10.0.0.0/8", "0.0.0.0/0", "::/0", "fd00:ec2::254/128"] {
-            assert_eq!(text.parse::<Network>().unwrap().to_string(), text);
-        }
-        assert_eq!("10.1.2.3".parse::<Network>().unwrap().to_string(), "10.1.2.3/32");
-        assert!("0.0.0.0/0".parse::<Network>().unwrap().contains("1.2.3.4".parse().unwrap()));
-        for text in ["", "10.0.0.0/33", "x/8", "10.0.0.0/x"] {
-            assert!(text.parse::<Network>().is_err(), "{text}");
-        }
-    }
-
     #[tokio::test]
     async fn a_name_and_a_redirect_that_lead_there_are_refused() {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
-        let rules = Outgoing::new(vec!["127.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()]);
+        let rules = Outgoing::new(["127.0.0.0/8", "::1"].map(|text| network::read(text).unwrap()).to_vec());
         let client = rules.client(|b| b).unwrap();
         let url = Url::parse("http://localhost:9/").unwrap();
         let error = client.request(Method::GET, url).unwrap().send().await.unwrap_err();

@@ -7,6 +7,8 @@ use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Request};
 use ipnet::IpNet;
 
+use crate::base::network::read;
+
 /// The other end of a connection; the listener puts it beside each request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
@@ -44,9 +46,7 @@ pub struct Networks {
 
 /// Reads a network: `10.0.0.0/8`, or one address.
 pub fn network(text: &str) -> Result<IpNet, String> {
-    let one = || text.parse::<IpAddr>().map(IpNet::from).ok();
-    let net = text.parse::<IpNet>().ok().or_else(one);
-    net.map(|n| n.trunc()).ok_or_else(|| format!("{text:?} is no network; write one as 10.0.0.0/8 or fd00::/8"))
+    read(text).ok_or_else(|| format!("{text:?} is no network; write one as 10.0.0.0/8 or fd00::/8"))
 }
 
 /// Whether the address is in one of them.

@@ -17,7 +17,8 @@ use super::native::mirror::{HOST_FILE, TYPE_FILE};
 use super::registry::Registries;
 use super::{Env, Failure, Mirror, Native, Request, SCRIPTS, Script, native};
 use crate::base::clock::{Clock, System};
-use crate::base::outgoing::{NetworkError, Outgoing};
+use crate::base::network;
+use crate::base::outgoing::Outgoing;
 use crate::base::version::Version;
 
 /// The hidden command's name.
@@ -125,8 +126,9 @@ fn parse(args: &[OsString]) -> Result<Call, String> {
 }
 
 fn networks(list: &str) -> Result<Outgoing, String> {
-    let networks = list.split(',').filter(|network| !network.is_empty()).map(str::parse);
-    networks.collect::<Result<_, _>>().map(Outgoing::new).map_err(|error: NetworkError| error.to_string())
+    let wrong = |text: &str| format!("{text:?} is no network: write it as 169.254.0.0/16 or fd00:ec2::254");
+    let networks = list.split(',').map(str::trim).filter(|text| !text.is_empty());
+    networks.map(|text| network::read(text).ok_or_else(|| wrong(text))).collect::<Result<_, _>>().map(Outgoing::new)
 }
 
 static TERMINATED: AtomicBool = AtomicBool::new(false);

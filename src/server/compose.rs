@@ -331,8 +331,7 @@ fn engine_settings(serve: &Serve, external_url: &str) -> anyhow::Result<engine::
 
 /// Requests for pipelines are denied the networks that their steps are.
 fn outgoing(serve: &Serve) -> Outgoing {
-    let denied = serve.containment.deny_networks.iter();
-    Outgoing::new(denied.filter_map(|network| network.to_string().parse().ok()).collect())
+    Outgoing::new(serve.containment.deny_networks.clone())
 }
 
 fn rbac(path: &Path) -> anyhow::Result<Rbac> {

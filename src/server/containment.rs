@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::base::duration;
+use crate::base::network::METADATA;
 use crate::engine::Retention;
 use crate::pipeline::parse_memory;
 use crate::runtime::Limits;
@@ -74,7 +75,7 @@ pub struct Containment {
     #[arg(long, value_enum, default_value_t)]
     pub step_network: StepNetwork,
     /// Networks that no step may reach (needs root on the host that runs them)
-    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = parse_net, default_value = "169.254.0.0/16,fd00:ec2::254")]
+    #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = parse_net, default_value = METADATA)]
     pub deny_networks: Vec<IpNet>,
     /// A name server for steps in place of the host's; may be repeated
     #[arg(long, value_name = "IP")]

@@ -10,6 +10,7 @@ use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net};
 
+use crate::base::network;
 pub use lease::{Lease, Leases};
 
 /// Which network steps of the embedded runtime get.
@@ -45,10 +46,9 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-        let net = |text: &str| text.parse().expect("a constant");
         Policy {
             mode: Mode::default(),
-            deny: vec![net("169.254.0.0/16"), net("fd00:ec2::254/128")],
+            deny: network::metadata(),
             dns: Vec::new(),
             hosts: Vec::new(),
             pool: Ipv4Net::new(Ipv4Addr::new(10, 80, 0, 0), 16).expect("a constant"),
@@ -84,11 +84,7 @@ impl FromStr for HostEntry {
 
 /// A network from `10.0.0.0/8` or a single address.
 pub fn parse_net(text: &str) -> Result<IpNet, String> {
-    let wrong = || format!("'{text}' is neither a network such as 10.0.0.0/8 nor an address");
-    text.parse::<IpNet>()
-        .map(|net| net.trunc())
-        .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-        .map_err(|_| wrong())
+    network::read(text).ok_or_else(|| format!("'{text}' is neither a network such as 10.0.0.0/8 nor an address"))
 }
 
 /// Files that may hold the host's name servers, the one that programs read first. Those after it are where a resolver

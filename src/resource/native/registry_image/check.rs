@@ -138,54 +138,77 @@ pub async fn of_platform(
     Ok((manifest::read("manifest", &document.bytes)?, document.digest))
 }
 
-/// Whether a version's part after the dash is a pre-release that is wanted, and not a variant.
-pub(super) fn is_wanted(source: &Source, version: &Semver) -> bool {
-    let pre = version.pre.as_str();
-    if pre.is_empty() {
-        return true;
+/// Which tags of a repository are versions, as its source says.
+pub(super) struct Tags<'a> {
+    source: &'a Source,
+    constraint: Option<Constraint>,
+    suffix: String,
+}
+
+impl<'a> Tags<'a> {
+    /// Of this source; the error is about its constraint.
+    pub fn of(source: &'a Source) -> std::result::Result<Tags<'a>, String> {
+        let constraint = match source.semver_constraint.as_str() {
+            "" => None,
+            text => Some(Constraint::parse(text)?),
+        };
+        Ok(Tags { source, constraint, suffix: format!("-{}", source.variant) })
     }
-    let usual = ["alpha", "beta", "rc"];
-    let more = &source.pre_release_prefixes;
-    source.pre_releases
-        && (!more.is_empty() || !pre.contains('-'))
-        && (usual.iter().any(|p| pre.starts_with(p)) || more.iter().any(|p| pre.starts_with(p.as_str())))
+
+    /// The version that a tag stands for, if it is wanted.
+    pub fn read(&self, tag: &str) -> Option<Semver> {
+        let bare = if self.source.variant.is_empty() { tag } else { tag.strip_suffix(&self.suffix)? };
+        let version = Semver::parse(bare)?;
+        let meets = self.constraint.as_ref().is_none_or(|c| c.allows(&version));
+        (meets && self.wants(&version)).then_some(version)
+    }
+
+    /// Whether a version's part after the dash is a pre-release that is wanted, and not a variant.
+    fn wants(&self, version: &Semver) -> bool {
+        let pre = version.pre.as_str();
+        if pre.is_empty() {
+            return true;
+        }
+        let usual = ["alpha", "beta", "rc"];
+        let more = &self.source.pre_release_prefixes;
+        self.source.pre_releases
+            && (!more.is_empty() || !pre.contains('-'))
+            && (usual.iter().any(|p| pre.starts_with(p)) || more.iter().any(|p| pre.starts_with(p.as_str())))
+    }
+
+    /// The tag that is no version and stands for the newest.
+    pub fn bare(&self) -> &'a str {
+        if self.source.variant.is_empty() { "latest" } else { &self.source.variant }
+    }
+
+    /// The versions among tags with their digests.
+    pub fn versions(&self, found: &[(String, String)]) -> Vec<Version> {
+        chosen(found, |tag| self.read(tag), self.bare(), self.constraint.is_none())
+    }
 }
 
 async fn of_repository(source: &Source, from: Option<&Version>, registry: &Registry) -> Result<Vec<Version>> {
-    let constraint = match source.semver_constraint.as_str() {
-        "" => None,
-        text => Some(
-            Constraint::parse(text)
-                .map_err(|e| Error::Invalid(format!("parse semver constraint in source.semver_constraint: {e}")))?,
-        ),
-    };
-    let suffix = format!("-{}", source.variant);
-    let read = |tag: &str| {
-        let bare = if source.variant.is_empty() { tag } else { tag.strip_suffix(&suffix)? };
-        let version = Semver::parse(bare)?;
-        let meets = constraint.as_ref().is_none_or(|c| c.allows(&version));
-        (meets && is_wanted(source, &version)).then_some(version)
-    };
-    let bare = if source.variant.is_empty() { "latest" } else { &source.variant };
+    let wanted = Tags::of(source)
+        .map_err(|e| Error::Invalid(format!("parse semver constraint in source.semver_constraint: {e}")))?;
     let tags = registry.tags().await?;
     // What is known already need not be asked for again, if it is still as it was.
     let cursor = match (member(from, "tag"), member(from, "digest")) {
         (Some(tag), Some(digest)) if tags.iter().any(|t| t == tag) => {
             let same = registry.digest(tag).await?.as_deref() == Some(digest);
-            same.then(|| read(tag)).flatten().map(|version| (version, tag.to_owned()))
+            same.then(|| wanted.read(tag)).flatten().map(|version| (version, tag.to_owned()))
         }
         _ => None,
     };
     let newer = |tag: &String| {
-        let Some(version) = read(tag) else { return tag == bare };
+        let Some(version) = wanted.read(tag) else { return tag == wanted.bare() };
         cursor.as_ref().is_none_or(|(known, name)| name == tag || compare(known, &version).is_lt())
     };
     let found = digests(tags.into_iter().filter(newer).collect(), registry).await?;
-    Ok(chosen(&found, read, bare, constraint.is_none()))
+    Ok(wanted.versions(&found))
 }
 
 /// One version for each digest: the final one rather than a pre-release, the more exact rather than the less.
-pub(super) fn chosen(
+fn chosen(
     found: &[(String, String)],
     read: impl Fn(&str) -> Option<Semver>,
     bare: &str,
@@ -239,7 +262,7 @@ mod tests {
             pre_release_prefixes: more.iter().map(|p| (*p).to_owned()).collect(),
             ..Source::default()
         };
-        let wanted = |source: &Source, text: &str| is_wanted(source, &Semver::parse(text).unwrap());
+        let wanted = |source: &Source, text: &str| Tags::of(source).unwrap().read(text).is_some();
         assert!(wanted(&source(false, &[]), "1.2.3") && !wanted(&source(false, &[]), "1.2.3-rc.1"));
         let with = source(true, &[]);
         assert!(wanted(&with, "1.2.3-rc.1") && !wanted(&with, "1.2.3-alpine") && !wanted(&with, "1.2.3-rc.1-alpine"));

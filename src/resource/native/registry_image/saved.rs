@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::check::{chosen, is_wanted, version};
+use super::check::{Tags, version};
 use super::image::Description;
-use super::semver::{Constraint, Semver};
 use super::source::{Kind, Source};
 use crate::base::version::Version;
 use crate::resource::registry::{Error, Repository, Result, manifest};
@@ -39,20 +38,10 @@ pub fn versions(kind: Kind, source: &Source, saved: &[SavedImage]) -> Result<Vec
         let found = tags.iter().filter(|(tag, _)| regex.is_match(tag));
         return Ok(found.map(|(tag, digest)| version(kind, tag, digest)).collect());
     }
-    let constraint = match source.semver_constraint.as_str() {
-        "" => None,
-        text => Some(Constraint::parse(text).map_err(Error::Invalid)?),
-    };
-    let suffix = format!("-{}", source.variant);
-    let read = |tag: &str| {
-        let bare = if source.variant.is_empty() { tag } else { tag.strip_suffix(&suffix)? };
-        let version = Semver::parse(bare)?;
-        let meets = constraint.as_ref().is_none_or(|c| c.allows(&version));
-        (meets && is_wanted(source, &version)).then_some(version)
-    };
-    let bare = if source.variant.is_empty() { "latest" } else { &source.variant };
-    let known: Vec<_> = tags.into_iter().filter(|(tag, _)| tag == bare || read(tag).is_some()).collect();
-    Ok(chosen(&known, read, bare, constraint.is_none()))
+    let wanted = Tags::of(source).map_err(Error::Invalid)?;
+    let known: Vec<_> =
+        tags.into_iter().filter(|(tag, _)| tag == wanted.bare() || wanted.read(tag).is_some()).collect();
+    Ok(wanted.versions(&known))
 }
 
 /// The saved image of a repository with this digest.

@@ -1,10 +1,12 @@
 //! `source` and `params` of `registry-image`, and of `docker-image`, which means the same by other names.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::base::network;
 use crate::base::secret::Secret;
 use crate::resource::registry::client::{Notice, Opening};
 use crate::resource::registry::{Access, Error, Platform, Registries, Registry, Repository, Result};
@@ -271,8 +273,8 @@ impl Source {
 /// Whether a host's address is in a network that is written as `10.0.0.0/8`.
 fn is_within(host: &str, network: &str) -> bool {
     let bare = host.rsplit_once(':').map_or(host, |(bare, _)| bare);
-    let network = network.parse::<crate::base::outgoing::Network>();
-    matches!((bare.parse(), network), (Ok(address), Ok(network)) if network.contains(address))
+    let (address, network) = (bare.parse::<IpAddr>(), network::read(network.trim()));
+    matches!((address, network), (Ok(address), Some(network)) if network.contains(&address))
 }
 
 const KEYS: &[&str] = &[
