@@ -63,10 +63,24 @@ impl Outgoing {
         }
     }
 
+    /// Denying nothing: for what the operator has set.
+    pub fn anywhere() -> Self {
+        Outgoing::new(Vec::new())
+    }
+
     /// A client that keeps the rules; `adapt` may add to how it is built, such as certificates.
     pub fn client(&self, adapt: impl FnOnce(ClientBuilder) -> ClientBuilder) -> reqwest::Result<Client> {
+        self.build(adapt, self.redirects())
+    }
+
+    /// A client that keeps the rules and follows no redirect.
+    pub fn straight_client(&self, adapt: impl FnOnce(ClientBuilder) -> ClientBuilder) -> reqwest::Result<Client> {
+        self.build(adapt, redirect::Policy::none())
+    }
+
+    fn redirects(&self) -> redirect::Policy {
         let rules = self.clone();
-        let policy = redirect::Policy::custom(move |attempt| {
+        redirect::Policy::custom(move |attempt| {
             if attempt.previous().len() > MOST_REDIRECTS {
                 return attempt.error("too many redirects");
             }
@@ -74,7 +88,14 @@ impl Outgoing {
                 Ok(()) => attempt.follow(),
                 Err(denied) => attempt.error(denied),
             }
-        });
+        })
+    }
+
+    fn build(
+        &self,
+        adapt: impl FnOnce(ClientBuilder) -> ClientBuilder,
+        policy: redirect::Policy,
+    ) -> reqwest::Result<Client> {
         let builder = adapt(reqwest::Client::builder()).redirect(policy).dns_resolver(Arc::new(self.clone()));
         Ok(Client { http: builder.build()?, rules: self.clone() })
     }
@@ -126,6 +147,29 @@ impl Client {
         self.rules.allows_url(&url)?;
         Ok(self.http.request(method, url))
     }
+}
+
+/// Why an answer was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// It broke off.
+    #[error(transparent)]
+    Broken(#[from] reqwest::Error),
+    /// It does not end.
+    #[error("the answer is longer than {0} bytes")]
+    TooLong(usize),
+}
+
+/// A whole answer, as long as it is no longer than `most` bytes: who answers a tenant's request may mean ill.
+pub async fn read(mut answer: reqwest::Response, most: usize) -> Result<Vec<u8>, ReadError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await? {
+        if body.len() + chunk.len() > most {
+            return Err(ReadError::TooLong(most));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
 }
 
 #[cfg(test)]

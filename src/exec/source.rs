@@ -69,7 +69,7 @@ async fn known<'a>(value: &Value, scope: &'a Scope) -> Result<Known<'a>, Stop> {
             why = scope.stop.asked() => return Err(why),
         },
     };
-    for reference in &wanted {
+    for reference in wanted.iter().filter(|r| values.is_secret(r)) {
         if let Some(value) = values.get(reference)? {
             scope.hide(&value);
         }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::idtoken::Issuer;
 use super::local::Local;
-use super::platform::Platform;
+use super::platform::{self, Platform};
 use super::var_source::{Opened, Pool};
 use super::{Found, Keyring, Listed, Manager, Name, NameError, Path, Place, SourceError, is_readonly};
 use crate::base::clock::Clock;
@@ -408,7 +408,8 @@ impl Search<'_> {
             }
             let made = self.secrets.issuer.token(settings, &self.session.asker).await;
             let (token, ends) = made.map_err(LookupError::VarSource)?;
-            let found = Found { value: Secret::new(token.expose().clone().into()), expires: Some(ends) };
+            let value = token.expose().clone().into();
+            let found = Found { expires: Some(ends), renewed: true, ..Found::lasting(value) };
             self.keep(reference, "an identity token", &found, values);
         }
         Ok(())
@@ -416,9 +417,15 @@ impl Search<'_> {
 
     fn keep(&mut self, reference: &Reference, path: &str, found: &Found, values: &mut Values) {
         let value = found.value.expose().clone();
-        match found.expires {
-            Some(_) => values.insert_passing(reference, value),
-            None => values.insert(reference, value),
+        // Credentials of the platform are renewed wherever they come from.
+        let renewed = found.renewed || (reference.source.is_empty() && platform::is_renewed(&reference.path));
+        match renewed {
+            true => values.insert_passing(reference, value),
+            false => values.insert(reference, value),
+        }
+        if found.open {
+            values.open(reference);
+            return;
         }
         let whole = Reference { fields: Vec::new(), ..reference.clone() };
         self.uses.push((whole.to_string(), path.to_owned()));

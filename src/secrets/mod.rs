@@ -68,12 +68,17 @@ pub struct Found {
     pub value: Secret<Value>,
     /// From when on it is no longer good.
     pub expires: Option<Time>,
+    /// Whether others come in its place that mean the same, as credentials for an hour do: what it is part of stays the
+    /// same then.
+    pub renewed: bool,
+    /// Whether it is no secret: the platform's names and addresses.
+    pub open: bool,
 }
 
 impl Found {
     /// A value that stays good.
     pub fn lasting(value: Value) -> Found {
-        Found { value: Secret::new(value), expires: None }
+        Found { value: Secret::new(value), expires: None, renewed: false, open: false }
     }
 }
 

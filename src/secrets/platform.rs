@@ -15,7 +15,7 @@ use crate::base::chance;
 use crate::base::clock::Clock;
 use crate::base::id::TeamId;
 use crate::base::secret::Secret;
-use crate::store::Store;
+use crate::store::{Store, WriteTx};
 
 /// What the server provides by itself, or by the team's role.
 pub const NAMES: [&str; 8] = [
@@ -28,6 +28,44 @@ pub const NAMES: [&str; 8] = [
     "readonly_secrets_kms_key_id",
     "readonly_egress_ips",
 ];
+
+/// Credentials that the platform, or whoever keeps them for it, puts others in the place of.
+const RENEWED: [&str; 5] = [
+    "readonly_access_key_id",
+    "readonly_secret_access_key",
+    "readonly_session_token",
+    "readonly_local_user_password",
+    "readonly_codecommit_private_key",
+];
+
+/// Whether a name is that of credentials which are renewed, so that a resource with them keeps its history.
+pub fn is_renewed(name: &str) -> bool {
+    RENEWED.contains(&name)
+}
+
+/// What says what or where something is, and opens nothing.
+const OPEN: [&str; 15] = [
+    "readonly_private_bucket_name",
+    "readonly_private_bucket_arn",
+    "readonly_private_bucket_domain_name",
+    "readonly_public_bucket_name",
+    "readonly_public_bucket_arn",
+    "readonly_public_bucket_domain_name",
+    "readonly_private_ecr_repo_name",
+    "readonly_private_ecr_repo_arn",
+    "readonly_private_ecr_repo_url",
+    "readonly_private_ecr_repo_registry_id",
+    "readonly_codecommit_pool_uri",
+    "readonly_team_name",
+    "readonly_secrets_path_prefix",
+    "readonly_secrets_kms_key_id",
+    "readonly_egress_ips",
+];
+
+/// Whether a platform's value is one that logs may show: to hide a team's name would spoil every log of the team.
+fn is_open(name: &str) -> bool {
+    OPEN.contains(&name)
+}
 
 /// What the operator has set.
 #[derive(Debug, Clone, Default)]
@@ -67,6 +105,11 @@ impl Platform {
 
     /// The value of a platform's name for a team; none if it is not known here.
     pub async fn value(&self, team: TeamId, place: &Place, name: &str) -> Result<Option<Found>, SourceError> {
+        let found = self.find(team, place, name).await?;
+        Ok(found.map(|found| Found { open: is_open(name), ..found }))
+    }
+
+    async fn find(&self, team: TeamId, place: &Place, name: &str) -> Result<Option<Found>, SourceError> {
         let team_name = place.team.as_str();
         if let Some(value) = self.given(team_name, name) {
             return Ok(Some(Found::lasting(value.into())));
@@ -83,7 +126,7 @@ impl Platform {
             "readonly_egress_ips" => self.egress_ips().and_then(lasting),
             "readonly_local_user_password" => {
                 let password = self.team_user(team).await?;
-                Some(Found { value: Secret::new(password.expose().clone().into()), expires: None })
+                Some(Found::lasting(password.expose().clone().into()))
             }
             "readonly_access_key_id" | "readonly_secret_access_key" | "readonly_session_token" => {
                 let Some(role) = self.role(team_name) else { return Ok(None) };
@@ -93,7 +136,7 @@ impl Platform {
                     "readonly_secret_access_key" => issued.secret_key.expose().clone(),
                     _ => issued.session_token.expose().clone(),
                 };
-                Some(Found { value: Secret::new(Value::String(text)), expires: Some(issued.expires) })
+                Some(Found { expires: Some(issued.expires), ..Found::lasting(Value::String(text)) })
             }
             _ => None,
         })
@@ -122,37 +165,78 @@ impl Platform {
         if let Some(password) = self.stored_user(team).await? {
             return Ok(password);
         }
-        self.rotate_team_user(team).await
+        // Of several who want it first, one makes it and all get that one.
+        self.write_user(team, move |tx| Ok(tx.team_user(team)?.is_none())).await?;
+        self.stored_user(team).await?.ok_or_else(|| down(&"the team is gone"))
     }
 
-    /// Gives the team's user a new password.
-    pub async fn rotate_team_user(&self, team: TeamId) -> Result<Secret<String>, SourceError> {
-        let password = URL_SAFE_NO_PAD.encode(chance::bytes::<24>());
-        let sealed = self.keys.seal(password.as_bytes(), &user_place(team)).map_err(|e| refused(&e))?;
-        let write = self.store.write(move |tx| tx.set_team_user(team, &sealed.key, &sealed.bytes));
-        write.await.map_err(|e| down(&e))?;
-        Ok(Secret::new(password))
+    /// Gives the team's user a new password and ends what was signed in with the old one.
+    pub async fn rotate_team_user(&self, team: TeamId) -> Result<(), SourceError> {
+        self.write_user(team, |_| Ok(true)).await
     }
 
-    /// Whether that is the password of the team's own user. A team whose password nobody has asked for has no user.
-    pub async fn is_team_user(&self, team: TeamId, password: &str) -> bool {
+    /// The team whose own user this is: the user is named as the team. A team whose password nobody has asked for has
+    /// none.
+    pub async fn team_of_user(&self, name: &str, password: &str) -> Option<TeamId> {
         use subtle::ConstantTimeEq;
+        let team = self.team_with_user(name).await?;
         match self.stored_user(team).await {
-            Ok(Some(known)) => bool::from(known.expose().as_bytes().ct_eq(password.as_bytes())),
-            _ => false,
+            Ok(Some(known)) => bool::from(known.expose().as_bytes().ct_eq(password.as_bytes())).then_some(team),
+            Ok(None) => None,
+            Err(error) => {
+                tracing::warn!(%error, team = name, "the password of the team's own user cannot be read");
+                None
+            }
         }
+    }
+
+    /// The team of that name, if it has a user.
+    pub async fn team_with_user(&self, name: &str) -> Option<TeamId> {
+        let name = name.to_owned();
+        let found = self.store.read(move |tx| {
+            let Some(team) = tx.find_team(&name)? else { return Ok(None) };
+            Ok(tx.team_user(team.id)?.map(|_| team.id))
+        });
+        found.await.ok().flatten()
     }
 
     /// Seals every team's password again with the present key.
     pub async fn reseal(&self) -> Result<(), SourceError> {
-        let teams = self.store.read(|tx| tx.teams()).await.map_err(|e| down(&e))?;
-        for team in teams {
-            let Some(password) = self.stored_user(team.id).await? else { continue };
-            let sealed = self.keys.seal(password.expose().as_bytes(), &user_place(team.id)).map_err(|e| refused(&e))?;
-            let write = self.store.write(move |tx| tx.set_team_user(team.id, &sealed.key, &sealed.bytes));
-            write.await.map_err(|e| down(&e))?;
-        }
-        Ok(())
+        let keys = self.keys.clone();
+        let write = self.store.write(move |tx| {
+            for team in tx.teams()? {
+                let Some((key, bytes)) = tx.team_user(team.id)? else { continue };
+                let place = user_place(team.id);
+                let opened = keys.open_sealed(&Sealed { key, bytes }, &place);
+                match opened.and_then(|password| keys.seal(password.expose(), &place)) {
+                    Ok(sealed) => tx.seal_team_user(team.id, &sealed.key, &sealed.bytes)?,
+                    Err(error) => return Ok(Err(error)),
+                }
+            }
+            Ok(Ok(()))
+        });
+        write.await.map_err(|e| down(&e))?.map_err(|e| refused(&e))
+    }
+
+    /// Writes a new password where `wanted` says so. Sealed within the write, so that no rotation of the key comes
+    /// between.
+    async fn write_user(
+        &self,
+        team: TeamId,
+        wanted: impl FnOnce(&WriteTx<'_>) -> crate::store::Result<bool> + Send + 'static,
+    ) -> Result<(), SourceError> {
+        let keys = self.keys.clone();
+        let write = self.store.write(move |tx| {
+            if !wanted(tx)? {
+                return Ok(Ok(()));
+            }
+            let password = URL_SAFE_NO_PAD.encode(chance::bytes::<24>());
+            match keys.seal(password.as_bytes(), &user_place(team)) {
+                Ok(sealed) => tx.set_team_user(team, &sealed.key, &sealed.bytes).map(Ok),
+                Err(error) => Ok(Err(error)),
+            }
+        });
+        write.await.map_err(|e| down(&e))?.map_err(|e| refused(&e))
     }
 
     async fn stored_user(&self, team: TeamId) -> Result<Option<Secret<String>>, SourceError> {

@@ -14,6 +14,7 @@ use super::ssm::{self, Ssm};
 use super::vault::{self, Vault};
 use super::{Manager, Retry, Source, Template};
 use crate::base::clock::{Clock, Time};
+use crate::base::outgoing::Outgoing;
 use crate::base::secret::Secret;
 use crate::base::version::{canonical_json, digest};
 
@@ -37,6 +38,8 @@ pub struct Lent {
     pub cache: CacheSettings,
     /// How often a source that is down is asked.
     pub retry: Retry,
+    /// Where requests may go that a pipeline makes this server send.
+    pub rules: Outgoing,
 }
 
 /// See the module's doc.
@@ -78,7 +81,7 @@ impl Pool {
                 self.manager(Arc::new(Ssm::new(settings)), templates)
             }
             "vault" => {
-                let settings = vault_settings(config)?;
+                let settings = vault_settings(config, &self.lent.rules)?;
                 let templates = settings.paths().map_err(|e| e.to_string())?;
                 let source = Arc::new(Vault::new(settings, self.clock.clone()));
                 Ok(self.managed(source, templates))
@@ -118,7 +121,7 @@ impl Pool {
         let (access, secret) = (config.text("access_key")?, config.text("secret_key")?);
         let keys = match (access, secret) {
             (Some(id), Some(key)) => Some((id, Secret::new(key))),
-            (None, None) => None,
+            (None, None) if config.text("session_token")?.is_none() => None,
             (None, _) => return Err("must provide aws access key id".to_owned()),
             (_, None) => return Err("must provide aws secret access key".to_owned()),
         };
@@ -154,6 +157,7 @@ impl Pool {
             endpoint: config.text("endpoint_url")?,
             kms_key: None,
             templates: templates.clone(),
+            rules: Some(self.lent.rules.clone()),
         };
         Ok((settings, templates))
     }
@@ -185,7 +189,7 @@ impl<'a> Config<'a> {
     }
 }
 
-fn vault_settings(config: &Value) -> Result<vault::Settings, String> {
+fn vault_settings(config: &Value, rules: &Outgoing) -> Result<vault::Settings, String> {
     let known = [
         "url",
         "path_prefix",
@@ -233,6 +237,7 @@ fn vault_settings(config: &Value) -> Result<vault::Settings, String> {
         ca_cert: config.text("ca_cert")?,
         insecure: config.0.get("insecure_skip_verify").and_then(Value::as_bool).unwrap_or(false),
         auth,
+        rules: rules.clone(),
     })
 }
 
@@ -245,7 +250,8 @@ mod tests {
 
     #[test]
     fn a_pipeline_cannot_use_the_server_s_rights_at_paths_of_its_own() {
-        let lent = |ssm| Lent { ssm, cache: CacheSettings::default(), retry: Retry::default() };
+        let lent =
+            |ssm| Lent { ssm, cache: CacheSettings::default(), retry: Retry::default(), rules: Outgoing::default() };
         let pool = |ssm| Pool::new(lent(ssm), Arc::new(Manual::new(Time(0))));
         let refused = |pool: &Pool, config: Value| pool.open("t", "ssm", &config).err().unwrap_or_default();
         let with = pool(Some(ssm::Settings { templates: vec![TEAM_TEMPLATE.into()], ..ssm::Settings::default() }));
@@ -257,6 +263,7 @@ mod tests {
         assert_eq!(refused(&with, json!({"region": "r"})), "");
         assert!(refused(&pool(None), json!({"region": "r"})).contains("has no SSM configured"));
         assert!(refused(&with, json!({"access_key": "a"})).contains("must provide aws secret access key"));
+        assert!(refused(&with, json!({"session_token": "s"})).contains("must provide aws access key id"));
         assert!(refused(&with, json!({"acess_key": "a"})).contains("unknown setting acess_key"));
         assert!(
             pool(None).open("t", "vault", &json!({"url": "http://v", "client_token_path": "/etc/shadow"})).is_err()

@@ -13,12 +13,15 @@ use tokio::sync::{Mutex, OnceCell};
 
 use super::{Answer, Found, Path, Source, SourceError, Template, TemplateError};
 use crate::base::clock::{Clock, Time};
+use crate::base::outgoing::{self, Outgoing};
 use crate::base::secret::Secret;
 
 /// Where values stand below the prefix, unless set otherwise.
 pub const TEMPLATES: [&str; 2] = ["/{{.Team}}/{{.Pipeline}}/{{.Secret}}", "/{{.Team}}/{{.Secret}}"];
 /// Requests under way at once for one look-up.
 const TOGETHER: usize = 4;
+/// Longest answer that is read.
+const LONGEST: usize = 4 * 1024 * 1024;
 
 /// How this server shows who it is.
 #[derive(Debug, Clone)]
@@ -57,6 +60,8 @@ pub struct Settings {
     pub insecure: bool,
     /// See [`Auth`].
     pub auth: Auth,
+    /// Where it may be reached; anywhere where the operator has set it.
+    pub rules: Outgoing,
 }
 
 impl Settings {
@@ -88,7 +93,7 @@ struct Token {
 pub struct Vault {
     settings: Settings,
     clock: Arc<dyn Clock>,
-    client: OnceCell<reqwest::Client>,
+    client: OnceCell<outgoing::Client>,
     token: Mutex<Option<Token>>,
     /// Mounts that were asked about, and whether they keep versions.
     mounts: Mutex<HashMap<String, bool>>,
@@ -100,6 +105,8 @@ struct Body {
     data: Option<Value>,
     #[serde(default)]
     lease_duration: u64,
+    #[serde(default)]
+    lease_id: String,
     #[serde(default)]
     auth: Option<Login>,
 }
@@ -125,18 +132,19 @@ impl Vault {
         SourceError::Refused { source_name: self.name().to_owned(), why: why.to_string() }
     }
 
-    async fn client(&self) -> Result<&reqwest::Client, SourceError> {
+    async fn client(&self) -> Result<&outgoing::Client, SourceError> {
         let make = || async {
-            let mut builder = reqwest::Client::builder().timeout(Duration::from_secs(60));
-            builder = builder.connect_timeout(Duration::from_secs(10)).redirect(reqwest::redirect::Policy::limited(2));
-            if let Some(pem) = &self.settings.ca_cert {
-                for cert in reqwest::Certificate::from_pem_bundle(pem.as_bytes())
-                    .map_err(|e| self.refused(format!("ca_cert: {e}")))?
-                {
-                    builder = builder.add_root_certificate(cert);
+            let pem = self.settings.ca_cert.as_deref().unwrap_or_default();
+            let authorities = reqwest::Certificate::from_pem_bundle(pem.as_bytes());
+            let authorities = authorities.map_err(|e| self.refused(format!("ca_cert: {e}")))?;
+            let adapt = |mut builder: reqwest::ClientBuilder| {
+                builder = builder.timeout(Duration::from_secs(60)).connect_timeout(Duration::from_secs(10));
+                for authority in authorities {
+                    builder = builder.add_root_certificate(authority);
                 }
-            }
-            builder.danger_accept_invalid_certs(self.settings.insecure).build().map_err(|e| self.refused(e))
+                builder.danger_accept_invalid_certs(self.settings.insecure)
+            };
+            self.settings.rules.client(adapt).map_err(|e| self.refused(e))
         };
         self.client.get_or_try_init(make).await
     }
@@ -180,7 +188,7 @@ impl Vault {
                 if !answer.status().is_success() {
                     return Err(self.judged(answer.status(), &format!("the login by {backend}")));
                 }
-                let body: Body = answer.json().await.map_err(|e| self.down(e))?;
+                let body = self.body(answer).await?;
                 let auth = body.auth.ok_or_else(|| self.down("a login without a token"))?;
                 // Renewed at half its life, as long as something else still holds.
                 let half = Duration::from_secs(auth.lease_duration / 2);
@@ -193,11 +201,19 @@ impl Vault {
 
     async fn request(&self, method: reqwest::Method, path: &str) -> Result<reqwest::RequestBuilder, SourceError> {
         let url = format!("{}/v1/{}", self.settings.url.trim_end_matches('/'), path.trim_start_matches('/'));
-        let mut request = self.client().await?.request(method, url).header("X-Vault-Request", "true");
+        let url = reqwest::Url::parse(&url).map_err(|e| self.refused(format!("{url}: {e}")))?;
+        let request = self.client().await?.request(method, url).map_err(|denied| self.refused(denied))?;
+        let mut request = request.header("X-Vault-Request", "true");
         if let Some(namespace) = &self.settings.namespace {
             request = request.header("X-Vault-Namespace", namespace);
         }
         Ok(request)
+    }
+
+    async fn body(&self, answer: reqwest::Response) -> Result<Body, SourceError> {
+        let bytes = outgoing::read(answer, LONGEST).await.map_err(|e| self.down(e))?;
+        // What is no JSON is not shown: whoever answered here may not be a Vault at all.
+        serde_json::from_slice(&bytes).map_err(|_| self.refused("its answer is none of Vault's; is this its address?"))
     }
 
     fn judged(&self, status: StatusCode, what: &str) -> SourceError {
@@ -223,7 +239,7 @@ impl Vault {
                 StatusCode::FORBIDDEN if worn.is_none() && !matches!(self.settings.auth, Auth::Token(_)) => {
                     worn = Some(token);
                 }
-                s if s.is_success() => return answer.json().await.map(Some).map_err(|e| self.down(e)),
+                s if s.is_success() => return self.body(answer).await.map(Some),
                 s => return Err(self.judged(s, path)),
             }
         }
@@ -265,7 +281,9 @@ impl Vault {
         // A lease is used for half its time.
         let half = Duration::from_secs(body.lease_duration / 2);
         let expires = (!versions && body.lease_duration > 0).then(|| self.clock.now().plus(half));
-        Ok((Some(Found { value: Secret::new(value), expires }), calls))
+        // What has the name of a lease was made for us and is made again; a value that lies there has a duration only.
+        let renewed = !body.lease_id.is_empty();
+        Ok((Some(Found { expires, renewed, ..Found::lasting(value) }), calls))
     }
 }
 

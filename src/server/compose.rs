@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -80,7 +81,8 @@ impl World {
         prepare(&store, &login, &serve).await?;
         let notices = notices(&serve, &login).await;
         let hold = Hold::default();
-        let secrets = serve.secrets.open(&serve.state_dir, &store, &seams.clock, &settings.external_url)?;
+        let secrets =
+            serve.secrets.open(&serve.state_dir, (&store, &seams.clock), &settings.external_url, outgoing(&serve))?;
         if secrets.keys.has_old() {
             secrets.reseal().await.map_err(anyhow::Error::msg).context("cannot seal the secrets with the new key")?;
         }
@@ -204,7 +206,11 @@ pub async fn signal() -> anyhow::Result<()> {
 
 fn take_roles(serve: &Serve) -> anyhow::Result<Vec<RoleLock>> {
     let directory = &serve.state_dir;
-    std::fs::create_dir_all(directory)
+    // Whoever else is on this host has no business in it.
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
         .with_context(|| format!("cannot make the state directory {}", directory.display()))?;
     let roles: std::collections::BTreeSet<_> = serve.roles.iter().copied().collect();
     Ok(roles.into_iter().map(|role| RoleLock::take(directory, role.name())).collect::<Result<_, _>>()?)

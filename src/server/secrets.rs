@@ -9,6 +9,7 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::base::clock::Clock;
+use crate::base::outgoing::Outgoing;
 use crate::base::secret::Secret;
 use crate::secrets::env::{self, Environment, Files};
 use crate::secrets::idtoken::Issuer;
@@ -129,8 +130,14 @@ pub struct SecretsFlags {
 }
 
 impl SecretsFlags {
-    /// Makes the sources. Nothing is asked yet.
-    pub fn open(&self, state: &Path, store: &Store, clock: &Arc<dyn Clock>, url: &str) -> anyhow::Result<Secrets> {
+    /// Makes the sources. Nothing is asked yet. `tenants` is where requests may go that pipelines make us send.
+    pub fn open(
+        &self,
+        state: &Path,
+        (store, clock): (&Store, &Arc<dyn Clock>),
+        url: &str,
+        tenants: Outgoing,
+    ) -> anyhow::Result<Secrets> {
         let keys = Arc::new(self.keyring(state)?);
         let local = Arc::new(Local::new(store.clone(), keys.clone(), clock.clone()));
         let retry = Retry { attempts: self.secret_retry_attempts.max(1), interval: self.secret_retry_interval };
@@ -170,7 +177,7 @@ impl SecretsFlags {
             global,
             nearer,
             platform: Platform::new(settings, store.clone(), keys.clone(), clock.clone(), team_template),
-            pool: Pool::new(Lent { ssm: aws, cache, retry }, clock.clone()),
+            pool: Pool::new(Lent { ssm: aws, cache, retry, rules: tenants }, clock.clone()),
             issuer: Issuer::new(store.clone(), keys.clone(), clock.clone(), url),
             local,
             keys,
@@ -225,6 +232,7 @@ impl SecretsFlags {
             endpoint: self.aws_ssm_endpoint.clone(),
             kms_key: self.aws_ssm_kms_key.clone(),
             templates,
+            rules: None,
         }))
     }
 
@@ -261,6 +269,7 @@ impl SecretsFlags {
             ca_cert: self.vault_ca_cert.as_ref().map(read).transpose()?,
             insecure: self.vault_insecure_skip_verify,
             auth,
+            rules: Outgoing::anywhere(),
         }))
     }
 

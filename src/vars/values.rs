@@ -13,6 +13,8 @@ pub struct Values {
     found: BTreeMap<Key, Value>,
     /// Those that will be replaced by others that mean the same.
     passing: BTreeSet<Key>,
+    /// Those that everybody may see.
+    open: BTreeSet<Key>,
     /// Where absent ones were looked for.
     missed: BTreeMap<Key, String>,
 }
@@ -34,6 +36,16 @@ impl Values {
     pub fn insert_passing(&mut self, reference: &Reference, value: Value) {
         self.passing.insert(key(reference));
         self.insert(reference, value);
+    }
+
+    /// Notes that a value is no secret.
+    pub fn open(&mut self, reference: &Reference) {
+        self.open.insert(key(reference));
+    }
+
+    /// Whether what is known of a reference must not be seen.
+    pub fn is_secret(&self, reference: &Reference) -> bool {
+        !self.open.contains(&key(reference))
     }
 
     /// Notes where a value was looked for and not found.

@@ -11,6 +11,7 @@ use super::rules::Rules;
 use crate::base::clock::{Clock, Manual, Time};
 use crate::base::hold::Hold;
 use crate::base::id::{BuildId, PipelineId};
+use crate::base::outgoing::Outgoing;
 use crate::base::version::Version;
 use crate::engine::{Feed, Parts, Pass, Settings, Shared, Wakes, disk, gc, retention, schedule, track};
 use crate::exec::NativeHost;
@@ -327,7 +328,7 @@ fn secrets(directory: &tempfile::TempDir, store: &Store, clock: &Arc<dyn Clock>)
         global: Manager::new(Cached::new(local.clone(), clock.clone(), cache), Vec::new(), retry),
         nearer: Vec::new(),
         platform: Platform::new(platform::Settings::default(), store.clone(), keys.clone(), clock.clone(), None),
-        pool: Pool::new(Lent { ssm: None, cache, retry }, clock.clone()),
+        pool: Pool::new(Lent { ssm: None, cache, retry, rules: Outgoing::default() }, clock.clone()),
         issuer: Issuer::new(store.clone(), keys.clone(), clock.clone(), "http://ci"),
         local,
         keys,

@@ -11,18 +11,20 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_runtime_api::http::StatusCode;
 use aws_smithy_types::body::SdkBody;
 
+use crate::base::outgoing::{self, Outgoing};
+
+/// Longest answer that is read: ten parameters are far shorter.
+const LONGEST: usize = 4 * 1024 * 1024;
+
 /// See the module's doc.
 #[derive(Debug, Clone)]
-pub struct Carrier(reqwest::Client);
+pub struct Carrier(outgoing::Client);
 
 impl Carrier {
-    /// A client that follows no redirect and gives up soon.
-    pub fn new() -> Result<Carrier, String> {
-        let client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(Duration::from_secs(5))
-            .timeout(Duration::from_secs(20))
-            .build();
+    /// A client that keeps these rules, follows no redirect and gives up soon.
+    pub fn new(rules: &Outgoing) -> Result<Carrier, String> {
+        let client =
+            rules.straight_client(|b| b.connect_timeout(Duration::from_secs(5)).timeout(Duration::from_secs(20)));
         client.map(Carrier).map_err(|e| format!("no HTTP client can be made: {e}"))
     }
 }
@@ -40,11 +42,13 @@ impl HttpConnector for Carrier {
     }
 }
 
-async fn carry(client: &reqwest::Client, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+async fn carry(client: &outgoing::Client, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
     let method =
         reqwest::Method::from_bytes(request.method().as_bytes()).map_err(|e| ConnectorError::user(e.into()))?;
     let body = request.body().bytes().ok_or_else(|| ConnectorError::user("a body that comes in pieces".into()))?;
-    let mut sent = client.request(method, request.uri()).body(body.to_vec());
+    let url = reqwest::Url::parse(request.uri()).map_err(|e| ConnectorError::user(e.into()))?;
+    let sent = client.request(method, url).map_err(|denied| ConnectorError::user(denied.into()))?;
+    let mut sent = sent.body(body.to_vec());
     for (name, value) in request.headers() {
         sent = sent.header(name, value);
     }
@@ -55,8 +59,8 @@ async fn carry(client: &reqwest::Client, request: HttpRequest) -> Result<HttpRes
     let answer = sent.send().await.map_err(failed)?;
     let status = StatusCode::try_from(answer.status().as_u16()).map_err(|e| ConnectorError::user(e.into()))?;
     let headers = answer.headers().clone();
-    let bytes = answer.bytes().await.map_err(failed)?;
-    let mut response = HttpResponse::new(status, SdkBody::from(bytes.to_vec()));
+    let bytes = outgoing::read(answer, LONGEST).await.map_err(|e| ConnectorError::io(e.into()))?;
+    let mut response = HttpResponse::new(status, SdkBody::from(bytes));
     for (name, value) in &headers {
         if let Ok(value) = value.to_str() {
             response.headers_mut().append(name.as_str().to_owned(), value.to_owned());

@@ -24,6 +24,7 @@ use tokio::sync::{Mutex, OnceCell};
 
 use super::{Answer, Found, Listed, Path, Source, SourceError, Writer};
 use crate::base::chance;
+use crate::base::outgoing::Outgoing;
 use crate::base::secret::Secret;
 pub use role::Role;
 
@@ -53,16 +54,17 @@ pub struct Settings {
     pub kms_key: Option<String>,
     /// Shown to administrators.
     pub templates: Vec<String>,
+    /// Where it may be reached; anywhere where the operator has set it.
+    pub rules: Option<Outgoing>,
 }
 
 impl Settings {
     /// The SDK's configuration.
     async fn load(&self) -> Result<SdkConfig, String> {
-        let mut loader =
-            aws_config::defaults(BehaviorVersion::latest()).http_client(http::Carrier::new()?).retry_config(
-                RetryConfig::disabled()
-                    .with_reconnect_mode(aws_smithy_types::retry::ReconnectMode::ReuseAllConnections),
-            );
+        let carrier = http::Carrier::new(&self.rules.clone().unwrap_or_else(Outgoing::anywhere))?;
+        let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(carrier).retry_config(
+            RetryConfig::disabled().with_reconnect_mode(aws_smithy_types::retry::ReconnectMode::ReuseAllConnections),
+        );
         if !self.region.is_empty() {
             loader = loader.region(Region::new(self.region.clone()));
         }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::moto::Moto;
 use super::{bench, errors, given, put, task};
+use crate::engine::Bench;
 
 fn count(asked: &[String], name: &str) -> usize {
     asked.iter().filter(|a| *a == name).count()
@@ -22,7 +23,7 @@ fn borrowed(flags: &[String]) -> Vec<&str> {
 #[tokio::test(flavor = "multi_thread")]
 async fn look_ups_are_few() {
     let moto = Moto::start().await;
-    let flags = flags(&moto, &["--aws-ssm-kms-key", "alias/ci-{{.Team}}", "--secret-retry-interval", "10ms"]);
+    let flags = flags(&moto, &["--aws-ssm-kms-key", "alias/ci-{{.Team}}", "--prometheus-bind-port", "0"]);
     let bench = bench(&borrowed(&flags)).await;
     let admin = &bench.admin;
     let written = put(admin, "p", "a", "value-of-a").await;
@@ -84,14 +85,15 @@ async fn look_ups_are_few() {
     bench.job(json!({"name": "n", "plan": steps})).await;
     assert_eq!(bench.run("n").await.status, "succeeded");
     assert_eq!(moto.asked(), ["GetParameters", "GetParameters"]);
+    let metrics = bench.world.server().metrics_address().unwrap();
+    let metrics = reqwest::get(format!("http://{metrics}/metrics")).await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("whistlestop_secret_calls_per_build"), "{metrics}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn throttling_delays_an_outage_errors_and_others_go_on() {
     let moto = Moto::start().await;
-    let role = "arn:aws:iam::123456789012:role/ci-{{.Team}}";
-    let flags =
-        flags(&moto, &["--secret-retry-interval", "20ms", "--secret-retry-attempts", "3", "--aws-team-role", role]);
+    let flags = flags(&moto, &["--secret-retry-interval", "20ms", "--secret-retry-attempts", "3"]);
     let bench = bench(&borrowed(&flags)).await;
     put(&bench.admin, "p", "a", "value-of-a").await;
     moto.throttle(5);
@@ -120,41 +122,106 @@ async fn throttling_delays_an_outage_errors_and_others_go_on() {
         assert!(error.contains("cannot be looked up") || error.contains("undefined"), "{name}: {error}");
     }
     assert_eq!(moto.asked(), Vec::<String>::new());
+}
 
-    // The team's role: its credentials are renewed, and what is checked with them keeps its history.
-    let source = json!({"initial_version": "1", "create_files": {"key": "((readonly_session_token))"}});
+/// Every version of the resource, newest first, with what is said of it; and what is pinned.
+async fn history(bench: &Bench) -> (Value, Value) {
+    let path = "/api/v1/teams/main/pipelines/p/resources/r";
+    let resource = bench.admin.json(path).await;
+    (bench.admin.json(&format!("{path}/versions")).await, resource["pinned_version"].clone())
+}
+
+/// Checks the resource, from this version on.
+async fn check(bench: &Bench, from: Value) {
+    let path = "/api/v1/teams/main/pipelines/p/resources/r/check";
+    let answer = bench.admin.post(path).json(&json!({"from": from})).send().await.unwrap();
+    let id = answer.json::<Value>().await.unwrap()["id"].as_i64().unwrap();
+    assert_eq!(bench.ended(id).await.status, "succeeded");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn renewed_credentials_change_nothing_but_themselves() {
+    let moto = Moto::start().await;
+    let flags = flags(&moto, &["--aws-team-role", "arn:aws:iam::123456789012:role/ci-{{.Team}}"]);
+    let mut bench = bench(&borrowed(&flags)).await;
+    // Kept in SSM by whoever renews it.
+    let set = async |value: &str| {
+        let name = "/concourse/main/readonly_codecommit_private_key";
+        let body = json!({"Name": name, "Value": value, "Type": "SecureString", "Overwrite": true});
+        moto.ssm("PutParameter", body).await;
+    };
+    set("first-key").await;
+    let source = json!({"initial_version": "1", "create_files": {
+        "token": "((readonly_session_token))", "key": "((readonly_codecommit_private_key))",
+        "password": "((readonly_local_user_password))"}});
     let resources = json!([{"name": "r", "type": "mock", "source": source}]);
-    let jobs = json!([{"name": "j", "plan": [{"get": "r", "trigger": true}, task("t", json!({"K": "((readonly_access_key_id))"}))]}]);
+    let params = json!({"S": "((readonly_session_token))", "I": "((readonly_access_key_id))", "A": "((readonly_secret_access_key))",
+        "K": "((readonly_codecommit_private_key))"});
+    let jobs = json!([{"name": "j", "plan": [{"get": "r", "trigger": true}, task("t", params)]}]);
     bench.set(json!({"resources": resources, "jobs": jobs})).await;
-    bench.build("j", "5").await;
-    let check = async || {
-        let admin = bench.world.admin().await;
-        let path = "/api/v1/teams/main/pipelines/p/resources/r/check";
-        let answer = admin.post(path).json(&json!({"from": null})).send().await.unwrap();
-        let id = answer.json::<Value>().await.unwrap()["id"].as_i64().unwrap();
-        assert_eq!(bench.ended(id).await.status, "succeeded");
+    check(&bench, Value::Null).await;
+    check(&bench, json!({"version": "2"})).await;
+    let (versions, _) = history(&bench).await;
+    let id = |n: usize| versions[n]["id"].as_i64().unwrap();
+    assert_eq!(versions.as_array().unwrap().len(), 2, "{versions}");
+    for change in [format!("{}/disable", id(1)), format!("{}/pin", id(0))] {
+        let path = format!("/api/v1/teams/main/pipelines/p/resources/r/versions/{change}");
+        assert_eq!(bench.admin.put(&path).send().await.unwrap().status(), 200, "{change}");
+    }
+    assert_eq!(bench.run("j").await.status, "succeeded");
+    let given_before = ["S", "I", "A", "K"].map(|n| given(&bench, "t", n).unwrap());
+    assert!(given_before.iter().all(|v| !v.is_empty() && !v.contains("((")), "{given_before:?}");
+    let before = history(&bench).await;
+    assert_eq!((&before.1, &before.0[1]["enabled"]), (&json!({"version": "2"}), &json!(false)));
+    let builds = async |bench: &Bench| {
+        let all = bench.admin.json("/api/v1/teams/main/pipelines/p/jobs/j/builds").await;
+        all.as_array().unwrap().len()
     };
-    check().await;
-    assert!(count(&moto.asked(), "AssumeRole") >= 1);
-    let scopes = async || -> i64 {
-        let read =
-            bench.world.app().store.read(|tx| Ok(tx.query_row("select count(*) from scopes", [], |r| r.get(0))?));
-        read.await.unwrap()
-    };
-    let before = scopes().await;
+    let built = builds(&bench).await;
+
+    moto.asked();
+    set("second-key").await;
+    let rotated = bench.admin.put("/api/v1/teams/main/secrets/user").send().await.unwrap();
+    assert_eq!(rotated.status(), 204);
     // Far enough, whatever day it is: moto's credentials end in an hour of its own time.
     bench.world.clock.advance(Duration::from_secs(3650 * 86_400));
-    let admin = bench.world.admin().await;
-    check().await;
+    bench.admin = bench.world.admin().await;
+    check(&bench, Value::Null).await;
     assert!(count(&moto.asked(), "AssumeRole") >= 1, "they were renewed");
-    assert_eq!(scopes().await, before, "and the history is the same");
-    let answer =
-        admin.put("/api/v1/teams/main/secrets?name=readonly_x").json(&json!({"value": "v"})).send().await.unwrap();
-    assert_eq!(answer.status(), 403);
-    let answer = admin
-        .request(reqwest::Method::DELETE, "/api/v1/teams/main/secrets?name=READONLY_x&pipeline=p")
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(answer.status(), 403);
+    assert_eq!(history(&bench).await, before);
+    assert_eq!(bench.run("j").await.status, "succeeded");
+    let given_now = ["S", "I", "A", "K"].map(|n| given(&bench, "t", n).unwrap());
+    for (old, new) in given_before.iter().zip(&given_now) {
+        assert_ne!(old, new);
+    }
+    assert_eq!(builds(&bench).await, built + 1, "only the one that was asked for");
+    assert_eq!(history(&bench).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_are_read_back_where_the_operator_allows_it_and_rotated_ones_after_a_minute() {
+    let moto = Moto::start().await;
+    let path = "/api/v1/teams/main/secrets/value?pipeline=p&name=a";
+    let flags = flags(&moto, &["--allow-secrets-get"]);
+    let bench = bench(&borrowed(&flags)).await;
+    put(&bench.admin, "p", "a", "value-of-a").await;
+    assert_eq!(bench.admin.json(path).await, json!({"value": "value-of-a"}));
+    assert_eq!(bench.admin.get("/api/v1/teams/main/secrets/value?pipeline=p&name=b").await.status(), 404);
+    bench.world.team("other", "ann").await;
+    let ann = bench.world.sign_in("ann").await;
+    assert_eq!(ann.get(path).await.status(), 403);
+    let trail = bench.admin.json("/api/v1/teams/main/audit").await;
+    assert!(!trail.to_string().contains("value-of-a"), "{trail}");
+    let reads = trail.as_array().unwrap().iter().filter(|r| r["action"] == "GetSecret");
+    let reads: Vec<_> = reads.map(|r| (&r["user"], &r["outcome"])).collect();
+    assert_eq!(reads.len(), 3, "each leaves a row: {trail}");
+    assert_eq!(reads[0], (&json!("ann"), &json!("refused")));
+    // What is written here is seen at once.
+    put(&bench.admin, "p", "a", "other-value").await;
+    assert_eq!(bench.admin.json(path).await, json!({"value": "other-value"}));
+    let listed = bench.admin.json("/api/v1/teams/main/secrets?pipeline=p").await;
+    assert_eq!((listed.as_array().unwrap().len(), &listed[0]["name"]), (1, &json!("p/a")));
+    let removed = bench.admin.request(reqwest::Method::DELETE, "/api/v1/teams/main/secrets?pipeline=p&name=a");
+    assert_eq!(removed.send().await.unwrap().status(), 204);
+    assert_eq!(bench.admin.get(path).await.status(), 404);
 }

@@ -28,6 +28,10 @@ fn answer(asked: &Asked, method: &Method, path: &str, headers: &HeaderMap, body:
     let path = path.trim_start_matches("/v1/");
     asked.lock().unwrap().push(format!("{method} {path}"));
     let ok = |value: Value| axum::Json(value).into_response();
+    if let Some(elsewhere) = path.strip_prefix("away/") {
+        let to = format!("http://{elsewhere}/");
+        return (StatusCode::TEMPORARY_REDIRECT, [("location", to)]).into_response();
+    }
     if path == "auth/approle/login" {
         let given: Value = serde_json::from_str(body).unwrap();
         return match given == json!({"role_id": "r", "secret_id": "s"}) {
@@ -84,4 +88,48 @@ async fn both_engines_and_both_ways_in() {
     assert_eq!(bench.ended(id).await.status, "errored");
     let error = errors(&bench.events(id).await);
     assert!(error.contains("/concourse/main/p/none, /concourse/main/none in Vault"), "{error}");
+}
+
+/// A pipeline that reads `((v:key))` from the Vault at `url` with this prefix.
+fn with_source(url: &str, prefix: &str) -> Value {
+    let config = json!({"url": url, "client_token": "root", "path_prefix": prefix});
+    let jobs = json!([{"name": "j", "plan": [task("t", json!({"A": "((v:key))"}))]}]);
+    json!({"var_sources": [{"name": "v", "type": "vault", "config": config}], "jobs": jobs})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_s_own_source_goes_where_tenants_may_go_and_the_operator_s_anywhere() {
+    let (url, asked) = fake().await;
+    let flags = ["--vault-url", &url, "--vault-client-token", "root", "--secret-retry-attempts", "1"];
+    let bench = bench(&[&flags[..], &["--deny-networks", "127.0.0.0/8,::1/128,169.254.0.0/16"]].concat()).await;
+    let port = url.rsplit(':').next().unwrap();
+    for denied in [
+        url.clone(),
+        format!("http://localhost:{port}"),
+        format!("http://[::ffff:127.0.0.1]:{port}"),
+        format!("http://2130706433:{port}"),
+    ] {
+        bench.set(with_source(&denied, "/old")).await;
+        let id = bench.trigger("j").await;
+        assert_eq!(bench.ended(id).await.status, "errored", "{denied}");
+        let error = errors(&bench.events(id).await);
+        assert!(error.contains("(--deny-networks)"), "{denied}: {error}");
+    }
+    assert_eq!(*asked.lock().unwrap(), Vec::<String>::new(), "nothing was sent");
+    bench.job(json!({"name": "j", "plan": [task("t", json!({"A": "((key))"}))]})).await;
+    assert_eq!(bench.run("j").await.status, "succeeded", "the operator's own");
+    assert_eq!(given(&bench, "t", "A").as_deref(), Some("new-value"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_s_own_source_is_not_led_to_denied_addresses() {
+    let (url, _) = fake().await;
+    let bench = bench(&["--secret-retry-attempts", "1"]).await;
+    for away in ["169.254.169.254/latest", "[::ffff:169.254.169.254]", "2852039166"] {
+        bench.set(with_source(&format!("{url}/v1/away/{away}?"), "/old")).await;
+        let id = bench.trigger("j").await;
+        assert_eq!(bench.ended(id).await.status, "errored", "{away}");
+        let error = errors(&bench.events(id).await);
+        assert!(error.contains("is not allowed: the operator denies"), "{away}: {error}");
+    }
 }
