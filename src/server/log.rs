@@ -3,7 +3,9 @@
 use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
 
-use tracing_subscriber::layer::SubscriberExt;
+use tracing::Level;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
@@ -23,8 +25,8 @@ pub fn start(format: LogFormat, level: &str) -> Result<LogLevel, String> {
     hide_in_panics();
     let registry = tracing_subscriber::registry().with(filter);
     let started = match format {
-        LogFormat::Human => registry.with(layer.with_target(false)).try_init(),
-        LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
+        LogFormat::Human => registry.with(layer.with_target(false).with_filter(filter_fn(may_tell))).try_init(),
+        LogFormat::Json => registry.with(layer.json().flatten_event(true).with_filter(filter_fn(may_tell))).try_init(),
     };
     if started.is_ok() {
         let _ = HANDLE.set(handle);
@@ -36,6 +38,16 @@ pub fn start(format: LogFormat, level: &str) -> Result<LogLevel, String> {
             None => Ok(()),
         }
     }))
+}
+
+/// The finest lines of libraries hold whole requests and answers, and so secrets that no build knows yet: whatever the
+/// level, they are not written.
+fn may_tell(about: &tracing::Metadata<'_>) -> bool {
+    is_harmless(about.target(), about.level())
+}
+
+fn is_harmless(target: &str, level: &Level) -> bool {
+    *level <= Level::INFO || target.split("::").next() == Some(env!("CARGO_CRATE_NAME")) || target == "audit"
 }
 
 /// Takes out of each line whatever a build of this process knows to be a secret.
@@ -81,4 +93,25 @@ fn filter(level: &str) -> Result<EnvFilter, String> {
 fn filter_of(level: &str) -> Result<EnvFilter, String> {
     let level = if level == "fatal" { "error" } else { level };
     EnvFilter::builder().parse(level).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_do_not_write_down_what_goes_over_the_wire() {
+        for (target, level, expected) in [
+            ("aws_smithy_runtime::client::orchestrator", Level::TRACE, false),
+            ("aws_config", Level::DEBUG, false),
+            ("hyper_util::client", Level::TRACE, false),
+            ("whistlestop_else", Level::DEBUG, false),
+            ("aws_config", Level::WARN, true),
+            ("whistlestop::secrets::ssm", Level::TRACE, true),
+            ("whistlestop", Level::DEBUG, true),
+            ("audit", Level::DEBUG, true),
+        ] {
+            assert_eq!(is_harmless(target, &level), expected, "{target} {level}");
+        }
+    }
 }
