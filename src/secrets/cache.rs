@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::{Answer, CACHED_FOR, Found, Path, Source, SourceError};
 use crate::base::clock::{Clock, Time};
 
@@ -37,8 +39,11 @@ pub struct Cached {
     settings: CacheSettings,
     kept: Mutex<HashMap<Path, Kept>>,
     /// One lock a path: whoever asks for it holds it.
-    flights: Mutex<HashMap<Path, Arc<tokio::sync::Mutex<()>>>>,
+    flights: Mutex<HashMap<Path, Flight>>,
 }
+
+/// When and why the last one who asked got no answer: who was waiting then does not ask the same again.
+type Flight = Arc<tokio::sync::Mutex<Option<(Instant, SourceError)>>>;
 
 impl Cached {
     /// Over a source.
@@ -61,13 +66,16 @@ impl Cached {
         let mut fresh = HashMap::new();
         let mut failed = None;
         if !wanted.is_empty() {
+            let began = Instant::now();
             let locks: Vec<_> = wanted.iter().map(|path| self.flight(path)).collect();
             let mut guards = Vec::with_capacity(locks.len());
             for lock in locks {
                 guards.push(lock.lock_owned().await);
             }
             wanted.retain(|path| self.known(path).is_none());
-            if !wanted.is_empty() {
+            let meanwhile = guards.iter().filter_map(|g| g.as_ref()).find(|(at, _)| *at >= began);
+            failed = meanwhile.map(|(_, error)| error.clone());
+            if !wanted.is_empty() && failed.is_none() {
                 match self.source.get_many(&wanted).await {
                     Ok(answer) => {
                         calls = answer.calls;
@@ -76,7 +84,11 @@ impl Cached {
                             fresh.insert(path, found);
                         }
                     }
-                    Err(error) => failed = Some(error),
+                    Err(error) => {
+                        let at = Instant::now();
+                        guards.iter_mut().for_each(|guard| **guard = Some((at, error.clone())));
+                        failed = Some(error);
+                    }
                 }
             }
             drop(guards);
@@ -117,7 +129,7 @@ impl Cached {
         kept.insert(path.clone(), Kept { found, until });
     }
 
-    fn flight(&self, path: &Path) -> Arc<tokio::sync::Mutex<()>> {
+    fn flight(&self, path: &Path) -> Flight {
         self.flights.lock().unwrap_or_else(PoisonError::into_inner).entry(path.clone()).or_default().clone()
     }
 
@@ -151,6 +163,9 @@ mod tests {
         async fn get_many(&self, paths: &[Path]) -> Result<Answer, SourceError> {
             self.asked.fetch_add(u32::try_from(paths.len()).unwrap(), Ordering::Relaxed);
             tokio::time::sleep(Duration::from_millis(50)).await;
+            if paths.iter().any(|p| p.text == "/down") {
+                return Err(SourceError::Down { source_name: "slow".into(), why: "down".into() });
+            }
             let value = |p: &Path| (!p.text.starts_with("/absent")).then(|| Found::lasting(json!(p.text)));
             Ok(Answer { values: paths.iter().map(value).collect(), calls: 1 })
         }
@@ -187,6 +202,22 @@ mod tests {
         cached.forget(TeamId(1));
         cached.get_many(&ab[..1]).await.unwrap();
         assert_eq!(asked(), 6);
+        assert!(cached.flights.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waited_for_a_source_that_is_down_does_not_ask_it_again() {
+        let source = Arc::new(Slow { asked: AtomicU32::new(0) });
+        let clock = Arc::new(Manual::new(Time(0)));
+        let cached = Arc::new(Cached::new(source.clone(), clock, CacheSettings::default()));
+        let both = [path("/down"), path("/a")];
+        let waiting = (0..20).map(|_| cached.get_many(&both));
+        let answers = futures_util::future::join_all(waiting).await;
+        assert!(answers.iter().all(Result::is_err));
+        assert_eq!(source.asked.load(Ordering::Relaxed), 2, "both paths, once");
+        assert!(cached.get_many(&both).await.is_err());
+        assert_eq!(source.asked.load(Ordering::Relaxed), 4, "who comes later asks");
+        assert!(cached.get_many(&both[1..]).await.is_ok());
         assert!(cached.flights.lock().unwrap().is_empty());
     }
 }
