@@ -46,7 +46,8 @@ impl Entry {
             parameters.entry(name.clone()).or_default().push(value.to_owned());
         }
         let team = path.get("team_name").cloned().unwrap_or_default();
-        let kept = row.method != Method::Get;
+        // To read a secret back changes nothing, and yet somebody knows it from then on.
+        let kept = row.method != Method::Get || action == Action::GetSecret;
         Entry { team, object: object(row, path), parameters, ..Entry::empty(row.name, row.category, kept) }
     }
 

@@ -4,6 +4,7 @@ mod attacks;
 mod github;
 mod networks;
 mod openid;
+mod roles;
 mod tokens;
 mod users;
 
