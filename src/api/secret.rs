@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::base::error::{Error, Kind};
-use crate::base::id::PipelineId;
 use crate::base::secret::Secret;
-use crate::front::secret::{asker, failed, unwritten};
+use crate::front::secret::{asker, asker_of_pipeline, failed, unwritten};
 use crate::front::{Answer, Call, Failure, Permit, Query, empty, json};
+use crate::secrets::idtoken::Purpose;
 use crate::secrets::{LookupError, Session};
 use crate::vars::Reference;
 
@@ -67,18 +67,12 @@ pub async fn get(permit: Permit, call: Call) -> Answer {
     }
     let found = secrets.get(&asker(&permit, &call.query)?, name(&call.query)?).await.map_err(|e| failed(&e))?;
     let found = found.ok_or_else(Failure::not_found)?;
-    tracing::info!(target: "audit", user = permit.user(), team = permit.team_name()?, name = name(&call.query)?, "a secret was read");
     json(StatusCode::OK, &json!({"value": found.value.expose()}))
 }
 
 /// `ExplainSecret`
 pub async fn explain(permit: Permit, call: Call) -> Answer {
-    let mut asker = asker(&permit, &call.query)?;
-    if let Some((id, pipeline)) = &mut asker.pipeline {
-        let (team, name) = (asker.team, pipeline.clone());
-        let found = call.app.store.read(move |tx| tx.pipeline_access(team, &name, "")).await?;
-        *id = found.map_or(PipelineId(0), |p| p.id);
-    }
+    let asker = asker_of_pipeline(&call.app, &permit, &call.query).await?;
     let reference = Reference::parse(name(&call.query)?).map_err(|e| Failure::bad_request(e.to_string()))?;
     json(StatusCode::OK, &call.app.secrets.explain(&Session::new(asker), &reference).await)
 }
@@ -134,5 +128,5 @@ pub async fn discovery(_: Permit, call: Call) -> Answer {
 
 /// `GetSigningKeys`
 pub async fn key_set(_: Permit, call: Call) -> Answer {
-    json(StatusCode::OK, &call.app.secrets.issuer.key_set().await.map_err(Error::internal)?)
+    json(StatusCode::OK, &call.app.secrets.issuer.key_set(Purpose::Builds).await.map_err(Error::internal)?)
 }

@@ -5,8 +5,10 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde::Serialize;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::audit::{Entry, SIGN_IN, SIGN_OUT};
@@ -14,13 +16,15 @@ use crate::auth::Claims;
 use crate::auth::action::Method;
 use crate::base::chance;
 use crate::base::error::{Error, Kind};
+use crate::base::secret::Secret;
 use crate::base::version::digest;
 use crate::front::pages::{SignIn, SignedInClient, Way};
 use crate::front::{
     Answer, Call, Failure, Routes, Token, clear_cookies, cookie, empty, html, is_own, json, percent_decode,
     query_escape, redirect, session_cookies, token, way_back,
 };
-use crate::login::{Busy, Issued, PATIENCE, Return, cookie_name};
+use crate::login::{Busy, Issued, PATIENCE, Person, Return, cookie_name, team_user};
+use crate::secrets::idtoken::Purpose;
 use crate::store::token::{Bearer, TokenKind};
 
 /// The client's own id and secret, the same in every copy of it.
@@ -32,6 +36,9 @@ const STATE: &str = "skymarshal_state";
 pub fn routes(routes: Routes) -> Routes {
     routes
         .open(Method::Post, "/sky/issuer/token", grant)
+        .open(Method::Get, "/sky/issuer/.well-known/openid-configuration", discovery)
+        .open(Method::Get, "/sky/issuer/keys", keys)
+        .open(Method::Get, "/sky/issuer/auth", legacy_login)
         .open(Method::Get, "/login", legacy_login)
         .open(Method::Get, "/logout", legacy_logout)
         .open(Method::Get, "/sky/login", form)
@@ -48,6 +55,8 @@ struct Granted<'a> {
     access_token: &'a str,
     token_type: &'static str,
     expires_in: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id_token: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -61,12 +70,13 @@ fn refused(status: StatusCode, error: &'static str, why: impl Into<String>) -> A
 }
 
 /// One row of the audit trail for a sign-in.
-async fn note(call: &Call, connector: &str, user: &str, outcome: Result<&Claims, (StatusCode, &str)>) {
+async fn note(call: &Call, connector: &str, user: &str, outcome: Result<&Person, (StatusCode, &str)>) {
     let mut entry = Entry::of_session(SIGN_IN, connector, user);
     entry.from(call.origin.address.to_string());
     let status = match outcome {
-        Ok(claims) => {
-            entry.by(claims, false);
+        Ok(person) => {
+            entry.by(&person.claims, false);
+            entry.to(person.scope.map(|(team, _)| (team, person.claims.name.as_str())));
             StatusCode::OK
         }
         Err((status, why)) => {
@@ -86,8 +96,8 @@ async fn grant(call: Call) -> Answer {
         let why = "only the password grant is available here; sign in with the browser instead";
         return refused(StatusCode::BAD_REQUEST, "unsupported_grant_type", why);
     }
-    let claims = match by_password(&call, "username").await? {
-        Ok(claims) => claims,
+    let person = match by_password(&call, "username").await? {
+        Ok(person) => person,
         Err(NotIn::Busy(busy)) => {
             return refused(StatusCode::SERVICE_UNAVAILABLE, "temporarily_unavailable", busy.to_string());
         }
@@ -95,13 +105,72 @@ async fn grant(call: Call) -> Answer {
             return refused(StatusCode::UNAUTHORIZED, "access_denied", "Invalid username or password");
         }
     };
-    let issued = call.app.login.issue(claims, TokenKind::Client, call.origin.address.to_string()).await?;
+    let claims = person.claims.clone();
+    let issued = call.app.login.issue(person, TokenKind::Client, call.origin.address.to_string()).await?;
+    let id_token = match call.form.get("scope").split(' ').any(|scope| scope == "openid") {
+        true => statement(&call, &claims, &issued).await,
+        false => None,
+    };
+    let id_token = id_token.as_ref().map(|t| t.expose().as_str());
     let Issued { token, lifetime, .. } = issued;
     // A second less than it lives, so that no client trusts it too long.
     let expires_in = lifetime.as_secs().saturating_sub(1);
-    let mut response = json(StatusCode::OK, &Granted { access_token: &token, token_type: "bearer", expires_in })?;
+    let mut response =
+        json(StatusCode::OK, &Granted { access_token: &token, token_type: "bearer", expires_in, id_token })?;
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
+}
+
+/// Who has signed in, as a signed statement: what OpenID calls an ID token. Without a key to sign with there is none.
+async fn statement(call: &Call, claims: &Claims, issued: &Issued) -> Option<Secret<String>> {
+    let now = call.app.clock.now();
+    let half = Sha256::digest(issued.token.as_bytes());
+    let mut said = json!({
+        "iss": format!("{}/sky/issuer", call.app.settings.external_url),
+        "sub": claims.sub,
+        "aud": CLIENT.0,
+        "exp": issued.expires.unix(),
+        "iat": now.unix(),
+        "at_hash": URL_SAFE_NO_PAD.encode(&half[..16]),
+        "email": claims.email,
+        // Others are not kept.
+        "email_verified": !claims.email.is_empty(),
+        "groups": claims.groups,
+        "name": claims.name,
+        "preferred_username": claims.preferred_username,
+        "federated_claims": claims.federated_claims,
+    });
+    let said = said.as_object_mut().map(std::mem::take).unwrap_or_default();
+    let empty = |v: &Value| v.as_str() == Some("") || v.as_array().is_some_and(Vec::is_empty);
+    let said = said.into_iter().filter(|(_, v)| !empty(v)).collect();
+    let signed = call.app.secrets.issuer.signed(Purpose::SignIns, "RS256", said).await;
+    signed.inspect_err(|error| tracing::warn!(error, "a sign-in goes without an ID token")).ok()
+}
+
+/// What this server is to OpenID clients: Concourse's members, with what there is here.
+async fn discovery(call: Call) -> Answer {
+    let issuer = format!("{}/sky/issuer", call.app.settings.external_url);
+    json(
+        StatusCode::OK,
+        &json!({
+            "issuer": issuer,
+            "authorization_endpoint": format!("{issuer}/auth"),
+            "token_endpoint": format!("{issuer}/token"),
+            "jwks_uri": format!("{issuer}/keys"),
+            "grant_types_supported": ["password"],
+            "response_types_supported": [],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["RS256"],
+            "scopes_supported": ["openid", "email", "groups", "profile"],
+            "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+            "claims_supported": ["iss", "sub", "aud", "iat", "exp", "email", "email_verified", "name", "preferred_username", "at_hash"],
+        }),
+    )
+}
+
+/// The keys that ID tokens of sign-ins are believed by.
+async fn keys(call: Call) -> Answer {
+    json(StatusCode::OK, &call.app.secrets.issuer.key_set(Purpose::SignIns).await.map_err(Error::internal)?)
 }
 
 /// Why a password signs nobody in.
@@ -110,17 +179,26 @@ enum NotIn {
     Busy(Busy),
 }
 
-/// Checks the form's password and notes the outcome.
-async fn by_password(call: &Call, name_field: &str) -> Result<Result<Claims, NotIn>, Failure> {
-    let name = call.form.get(name_field);
-    match call.app.login.password(name, call.form.get("password")).await? {
+/// Checks the form's password and notes the outcome. A local user and a team's own user may have the same name: each has
+/// its own password.
+async fn by_password(call: &Call, name_field: &str) -> Result<Result<Person, NotIn>, Failure> {
+    let (name, password) = (call.form.get(name_field), call.form.get("password"));
+    let platform = &call.app.secrets.platform;
+    if let Some(team) = platform.team_of_user(name, password).await {
+        let person = team_user(team, name);
+        note(call, "team", name, Ok(&person)).await;
+        return Ok(Ok(person));
+    }
+    match call.app.login.password(name, password).await? {
         Ok(Some(claims)) => {
-            note(call, "local", name, Ok(&claims)).await;
-            Ok(Ok(claims))
+            let person = Person::from(claims);
+            note(call, "local", name, Ok(&person)).await;
+            Ok(Ok(person))
         }
         Ok(None) => {
             // What is no name may be a password that was typed into the wrong field.
-            let (shown, why) = match call.app.login.is_local_user(name).await {
+            let known = call.app.login.is_local_user(name).await || platform.team_with_user(name).await.is_some();
+            let (shown, why) = match known {
                 true => (name, "wrong password"),
                 false => ("", "unknown name"),
             };
@@ -199,7 +277,7 @@ async fn submit(call: Call) -> Answer {
         return show_form(&call, back, "this form has expired, please try again", &name, StatusCode::BAD_REQUEST).await;
     }
     match by_password(&call, "login").await? {
-        Ok(claims) => signed_in(&call, claims, &back).await,
+        Ok(person) => signed_in(&call, person, &back).await,
         Err(NotIn::Wrong) => {
             show_form(&call, back, "Invalid username or password", &name, StatusCode::UNAUTHORIZED).await
         }
@@ -210,8 +288,8 @@ async fn submit(call: Call) -> Answer {
 }
 
 /// Gives the browser its session and sends it on.
-async fn signed_in(call: &Call, claims: Claims, back: &str) -> Answer {
-    let issued = call.app.login.issue(claims, TokenKind::Browser, call.origin.address.to_string()).await?;
+async fn signed_in(call: &Call, person: Person, back: &str) -> Answer {
+    let issued = call.app.login.issue(person, TokenKind::Browser, call.origin.address.to_string()).await?;
     let mut response = redirect(StatusCode::SEE_OTHER, back)?;
     let secure = call.app.settings.cookie_secure;
     for cookie in session_cookies(&issued.token, &chance::hex::<32>(), issued.lifetime.as_secs(), secure) {
@@ -258,8 +336,9 @@ async fn finish(call: Call) -> Answer {
     };
     let mut response = match call.app.login.finish(&come).await {
         Ok((connector, claims, back)) => {
-            note(&call, &connector, "", Ok(&claims)).await;
-            signed_in(&call, claims, &back).await?
+            let person = Person::from(claims);
+            note(&call, &connector, "", Ok(&person)).await;
+            signed_in(&call, person, &back).await?
         }
         Err(error) => {
             let text = error.to_string();
@@ -300,7 +379,7 @@ async fn logout_by_form(call: Call) -> Answer {
 async fn end(call: &Call, token: &str, mut response: axum::response::Response) -> Answer {
     if let Some(bearer) = bearer(call, token).await? {
         // A service account is ended by its team, not by whoever uses it.
-        if bearer.service.is_some() {
+        if bearer.is_service() {
             let error = Error::new(Kind::Forbidden, "a service account cannot sign out");
             return Err(error.hint("an owner of its team removes it").into());
         }

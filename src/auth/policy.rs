@@ -29,8 +29,8 @@ impl Standing {
         standing
     }
 
-    /// A service account: one role on one team, whatever the teams say of people.
-    pub fn of_service(claims: Claims, team: &str, admin_team: bool, role: Role) -> Standing {
+    /// A service account or a team's own user: one role on one team, whatever the teams say of people.
+    pub fn of_scope(claims: Claims, team: &str, admin_team: bool, role: Role) -> Standing {
         let roles = BTreeMap::from([(team.to_owned(), vec![role])]);
         Standing { claims, admin: admin_team && role == Role::Owner, roles }
     }

@@ -220,7 +220,7 @@ pub(super) async fn check(app: &App, request: Request<'_>, entry: &mut Entry) ->
         return Err(Failure::unauthenticated());
     }
     if let Some(bearer) = &found.bearer {
-        entry.by(&bearer.claims, bearer.service.is_some());
+        entry.by(&bearer.claims, bearer.is_service());
         used(app, bearer, now).await;
     }
     let owner = found.build.as_ref().map(|b| b.team.as_str()).or(path.get("team_name").map(String::as_str));
@@ -231,7 +231,7 @@ pub(super) async fn check(app: &App, request: Request<'_>, entry: &mut Entry) ->
 
 /// Notes now and then that a token is in use.
 async fn used(app: &App, bearer: &Bearer, now: Time) {
-    if now.since(bearer.last_used.max(bearer.since)) >= USED || (bearer.service.is_some() && bearer.last_used.0 == 0) {
+    if now.since(bearer.last_used.max(bearer.since)) >= USED || (bearer.is_service() && bearer.last_used.0 == 0) {
         let id = bearer.token;
         if let Err(error) = app.store.write(move |tx| tx.touch_token(id, now)).await {
             tracing::warn!(%error, "the use of a token could not be noted");
@@ -242,9 +242,9 @@ async fn used(app: &App, bearer: &Bearer, now: Time) {
 /// All the caller is here. Who calls from outside a team's networks has no role on it; administrators have theirs from
 /// wherever the server itself may be used, so that they can put a wrong list right.
 fn standing(bearer: Bearer, teams: &[TeamAccess], origin: Origin) -> Standing {
-    let mut standing = match bearer.service {
+    let mut standing = match bearer.scope {
         Some((id, role)) => match teams.iter().find(|t| t.id == id) {
-            Some(team) => Standing::of_service(bearer.claims, &team.name, team.admin, role),
+            Some(team) => Standing::of_scope(bearer.claims, &team.name, team.admin, role),
             None => Standing { claims: bearer.claims, ..Standing::default() },
         },
         None => Standing::of(bearer.claims, teams.iter().map(|t| (t.name.as_str(), t.admin, &t.auth))),
@@ -285,7 +285,7 @@ fn has_role_on(who: Option<&Standing>, team: Option<&str>) -> bool {
 
 fn permit(app: &App, action: Action, team_name: Option<&str>, found: Found, origin: Origin) -> Result<Permit, Failure> {
     let access = action.row().access;
-    let known = |b: &Bearer| Caller { token: b.token, since: b.since, is_service: b.service.is_some() };
+    let known = |b: &Bearer| Caller { token: b.token, since: b.since, is_service: b.is_service() };
     let caller = found.bearer.as_ref().map(known);
     let who = found.bearer.map(|bearer| standing(bearer, &found.teams, origin));
     let of_build = matches!(access, Access::Build | Access::BuildOfPublicJob | Access::ChangeBuild);

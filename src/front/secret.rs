@@ -20,6 +20,17 @@ pub fn asker(permit: &Permit, query: &Query) -> Result<Asker, Failure> {
     })
 }
 
+/// The same, with the pipeline as it is set, whose own sources are asked too.
+pub async fn asker_of_pipeline(app: &App, permit: &Permit, query: &Query) -> Result<Asker, Failure> {
+    let mut asker = asker(permit, query)?;
+    if let Some((id, pipeline)) = &mut asker.pipeline {
+        let (team, name) = (asker.team, pipeline.clone());
+        let found = app.store.read(move |tx| tx.pipeline_access(team, &name, "")).await?;
+        *id = found.map_or(PipelineId(0), |p| p.id);
+    }
+    Ok(asker)
+}
+
 /// The status of a source's error.
 fn of_source(error: &SourceError) -> Kind {
     match error {

@@ -9,6 +9,7 @@ mod openid;
 mod outgoing;
 mod password;
 mod subject;
+mod team_user;
 mod token;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ pub use local::{LocalUser, LocalUsers, UserError, check_name};
 pub use openid::{OpenId, OpenIdSettings, SettingsError};
 pub use outgoing::{Outgoing, OutgoingError, TrustError};
 pub use password::{hash as hash_password, verify as verify_password};
+pub use team_user::team_user;
 
 use attempt::Attempts;
 
@@ -36,6 +38,21 @@ use crate::store::token::{NewToken, ServiceAccount, TokenKind};
 
 /// The setting that remembers who vouched for whom.
 const ISSUERS: &str = "issuers";
+
+/// Somebody who has shown who they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Person {
+    /// What was learnt of them.
+    pub claims: Claims,
+    /// Of a team's own user: the team, and the role there. It has no other.
+    pub scope: Option<(TeamId, Role)>,
+}
+
+impl From<Claims> for Person {
+    fn from(claims: Claims) -> Self {
+        Person { claims, scope: None }
+    }
+}
 
 /// A token that was just made; it is nowhere else in the clear.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,13 +194,19 @@ impl Login {
     }
 
     /// Makes a token for somebody who has just shown, from that address, who they are.
-    pub async fn issue(&self, claims: Claims, kind: TokenKind, address: String) -> crate::store::Result<Issued> {
+    pub async fn issue(
+        &self,
+        person: impl Into<Person>,
+        kind: TokenKind,
+        address: String,
+    ) -> crate::store::Result<Issued> {
+        let Person { claims, scope } = person.into();
         let now = self.0.clock.now();
         let lifetime = self.0.lifetime;
         let expires = now.plus(lifetime);
         let token = token::make(expires);
         let new = NewToken { digest: digest(token.as_bytes()), claims, now, expires, address };
-        self.0.store.write(move |tx| tx.start_session(&new, kind)).await?;
+        self.0.store.write(move |tx| tx.start_session(&new, kind, scope)).await?;
         Ok(Issued { token, expires, lifetime })
     }
 

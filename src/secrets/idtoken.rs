@@ -100,6 +100,31 @@ impl Settings {
     }
 }
 
+/// What a key signs: those who believe one kind of token must not be shown the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Who a build is.
+    Builds,
+    /// Who has signed in.
+    SignIns,
+}
+
+impl Purpose {
+    fn name(self) -> &'static str {
+        match self {
+            Purpose::Builds => "builds",
+            Purpose::SignIns => "sign-ins",
+        }
+    }
+
+    fn algorithms(self) -> &'static [&'static str] {
+        match self {
+            Purpose::Builds => &["RS256", "ES256"],
+            Purpose::SignIns => &["RS256"],
+        }
+    }
+}
+
 /// Signs, and shows the public halves of its keys.
 pub struct Issuer {
     store: Store,
@@ -139,21 +164,32 @@ impl Issuer {
             claims.insert("instance_vars".to_owned(), Value::Object(vars));
         }
         claims.sort_keys();
-        let row = self.key(settings.algorithm).await?;
-        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let head = json!({"alg": settings.algorithm, "kid": row.id});
-        let signed = format!("{}.{}", part(&head), part(&Value::Object(claims)));
-        let signature = self.sign(&row, signed.as_bytes())?;
-        Ok((Secret::new(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))), ends))
+        Ok((self.signed(Purpose::Builds, settings.algorithm, claims).await?, ends))
     }
 
-    /// `/.well-known/jwks.json`: every key that is believed.
-    pub async fn key_set(&self) -> Result<Value, String> {
-        for algorithm in ["RS256", "ES256"] {
-            self.key(algorithm).await?;
+    /// A signed statement of these claims.
+    pub async fn signed(
+        &self,
+        purpose: Purpose,
+        algorithm: &'static str,
+        claims: Map<String, Value>,
+    ) -> Result<Secret<String>, String> {
+        let row = self.key(purpose, algorithm).await?;
+        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+        let head = json!({"alg": algorithm, "kid": row.id});
+        let signed = format!("{}.{}", part(&head), part(&Value::Object(claims)));
+        let signature = self.sign(&row, signed.as_bytes())?;
+        Ok(Secret::new(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))))
+    }
+
+    /// The key set that tokens are believed by (`/.well-known/jwks.json`).
+    pub async fn key_set(&self, purpose: Purpose) -> Result<Value, String> {
+        for algorithm in purpose.algorithms() {
+            self.key(purpose, algorithm).await?;
         }
         let rows = self.store.read(|tx| tx.signing_keys()).await.map_err(|e| e.to_string())?;
-        let keys: Result<Vec<Value>, _> = rows.iter().map(|r| serde_json::from_str(&r.public)).collect();
+        let own = rows.iter().filter(|r| r.purpose == purpose.name());
+        let keys: Result<Vec<Value>, _> = own.map(|r| serde_json::from_str(&r.public)).collect();
         Ok(json!({"keys": keys.map_err(|e| e.to_string())?}))
     }
 
@@ -185,11 +221,11 @@ impl Issuer {
     }
 
     /// The key that signs now, made if there is none or it has signed long enough.
-    async fn key(&self, algorithm: &'static str) -> Result<SigningKeyRow, String> {
+    async fn key(&self, purpose: Purpose, algorithm: &'static str) -> Result<SigningKeyRow, String> {
         let _one = self.making.lock().await;
         let now = self.clock.now();
         let rows = self.store.read(|tx| tx.signing_keys()).await.map_err(|e| e.to_string())?;
-        let mut own = rows.into_iter().filter(|r| r.algorithm == algorithm);
+        let mut own = rows.into_iter().filter(|r| r.algorithm == algorithm && r.purpose == purpose.name());
         if let Some(newest) = own.next().filter(|r| now.since(r.created_at) < ROTATED_AFTER) {
             if now.since(newest.created_at) >= BELIEVED_FOR {
                 let old: Vec<String> = own.map(|r| r.id).collect();
@@ -205,6 +241,7 @@ impl Issuer {
         let sealed = self.keys.seal(private.expose(), &place(&id)).map_err(|e| e.to_string())?;
         let row = SigningKeyRow {
             id,
+            purpose: purpose.name().to_owned(),
             algorithm: algorithm.to_owned(),
             public: public.to_string(),
             key: sealed.key,
@@ -345,7 +382,7 @@ mod tests {
                 (&claims["aud"], &claims["iss"], &claims["exp"]),
                 (&json!(["x"]), &json!("https://ci.example"), &json!(1600))
             );
-            let set = issuer.key_set().await.unwrap();
+            let set = issuer.key_set(Purpose::Builds).await.unwrap();
             let key = set["keys"].as_array().unwrap().iter().find(|k| k["kid"] == head["kid"]).unwrap().clone();
             let bytes = |member: &str| decoded(key[member].as_str().unwrap());
             let (text, signature) = (format!("{}.{}", parts[0], parts[1]), decoded(parts[2]));
@@ -361,7 +398,7 @@ mod tests {
         issuer.reseal().await.unwrap();
         keys.drop_old().unwrap();
         assert!(issuer.token(&Settings::read(&Value::Null).unwrap(), &asker).await.is_ok());
-        let count = async || issuer.key_set().await.unwrap()["keys"].as_array().unwrap().len();
+        let count = async || issuer.key_set(Purpose::Builds).await.unwrap()["keys"].as_array().unwrap().len();
         clock.advance(ROTATED_AFTER);
         assert_eq!(count().await, 4, "the old ones are believed for a while");
         clock.advance(BELIEVED_FOR);

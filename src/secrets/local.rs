@@ -59,26 +59,7 @@ impl Local {
         SourceError::Refused { source_name: self.name().to_owned(), why: error.to_string() }
     }
 
-    fn opened(&self, row: &SecretRow) -> Result<Value, SourceError> {
-        let sealed = Sealed { key: row.key.clone(), bytes: row.sealed.clone() };
-        let bytes = self.keys.open_sealed(&sealed, &place(row.team, &row.pipeline, &row.name));
-        let bytes = bytes.map_err(|e| self.refused(e))?;
-        Ok(String::from_utf8_lossy(bytes.expose()).into_owned().into())
-    }
-}
-
-/// What a value is bound to.
-fn place(team: TeamId, pipeline: &str, name: &str) -> String {
-    format!("secret\n{team}\n{pipeline}\n{name}")
-}
-
-#[async_trait]
-impl Source for Local {
-    fn name(&self) -> &str {
-        "the store of this server"
-    }
-
-    async fn get_many(&self, paths: &[Path]) -> Result<Answer, SourceError> {
+    async fn read(&self, paths: &[Path]) -> Result<Answer, SourceError> {
         let (wanted, now) = (paths.to_vec(), self.clock.now());
         let read = self.store.read(move |tx| {
             let row = |path: &Path| {
@@ -119,6 +100,33 @@ impl Source for Local {
         Ok(Answer { values, calls: 0 })
     }
 
+    fn opened(&self, row: &SecretRow) -> Result<Value, SourceError> {
+        let sealed = Sealed { key: row.key.clone(), bytes: row.sealed.clone() };
+        let bytes = self.keys.open_sealed(&sealed, &place(row.team, &row.pipeline, &row.name));
+        let bytes = bytes.map_err(|e| self.refused(e))?;
+        Ok(String::from_utf8_lossy(bytes.expose()).into_owned().into())
+    }
+}
+
+/// What a value is bound to.
+fn place(team: TeamId, pipeline: &str, name: &str) -> String {
+    format!("secret\n{team}\n{pipeline}\n{name}")
+}
+
+#[async_trait]
+impl Source for Local {
+    fn name(&self) -> &str {
+        "the store of this server"
+    }
+
+    async fn get_many(&self, paths: &[Path]) -> Result<Answer, SourceError> {
+        match self.read(paths).await {
+            // Read just before a new key was made, opened just after the old one was forgotten.
+            Err(_) => self.read(paths).await,
+            answer => answer,
+        }
+    }
+
     fn writer(&self) -> Option<&dyn Writer> {
         Some(self)
     }
@@ -135,20 +143,26 @@ impl Source for Local {
 #[async_trait]
 impl Writer for Local {
     async fn put(&self, path: &Path, value: &Secret<String>, who: &str) -> Result<(), SourceError> {
-        let pipeline = path.pipeline.clone().unwrap_or_default();
-        let sealed = self.keys.seal(value.expose().as_bytes(), &place(path.team, &pipeline, &path.name));
-        let sealed = sealed.map_err(|e| self.refused(e))?;
-        let row = SecretRow {
+        let mut row = SecretRow {
             team: path.team,
-            pipeline,
+            pipeline: path.pipeline.clone().unwrap_or_default(),
             name: path.name.clone(),
-            key: sealed.key,
-            sealed: sealed.bytes,
+            key: String::new(),
+            sealed: Vec::new(),
             changed_at: self.clock.now(),
             changed_by: who.to_owned(),
             last_used: Time(0),
         };
-        self.store.write(move |tx| tx.set_secret(&row)).await.map_err(|e| self.down(e.to_string()))
+        let (keys, value) = (self.keys.clone(), value.clone());
+        // Sealed within the write, so that no rotation of the key comes between.
+        let write = self.store.write(move |tx| {
+            match keys.seal(value.expose().as_bytes(), &place(row.team, &row.pipeline, &row.name)) {
+                Ok(sealed) => (row.key, row.sealed) = (sealed.key, sealed.bytes),
+                Err(error) => return Ok(Err(error)),
+            }
+            tx.set_secret(&row).map(Ok)
+        });
+        write.await.map_err(|e| self.down(e.to_string()))?.map_err(|e| self.refused(e))
     }
 
     async fn delete(&self, path: &Path) -> Result<bool, SourceError> {

@@ -29,12 +29,14 @@ create table tokens (
   last_used_at integer,
   -- From where it was made.
   address text not null default '',
-  -- Of service accounts: where and what they may, and who made them.
+  -- Of service accounts and of a team's own user: the only team where they have a role, and which. Of service accounts:
+  -- their name there and who made them.
   team_id integer references teams on delete cascade,
   name text,
   role text check (role in ('viewer', 'pipeline-operator', 'member', 'owner')),
   created_by text,
-  check ((kind = 'service') = (team_id is not null))
+  check (kind <> 'service' or team_id is not null),
+  check ((team_id is null) = (role is null))
 ) strict;
 create index tokens_of_person on tokens (sub);
 create unique index service_accounts on tokens (team_id, name) where kind = 'service';
@@ -506,9 +508,11 @@ create table secret_uses (
 create index secret_uses_by_name on secret_uses (team_id, name);
 create index secret_uses_by_path on secret_uses (team_id, path);
 
--- Keys that sign the identity tokens of builds (var_sources of type idtoken); the private half is sealed as a secret is.
+-- Keys that sign the identity tokens of builds (var_sources of type idtoken) and those of people who sign in; neither
+-- signs for the other. The private half is sealed as a secret is.
 create table signing_keys (
   id text primary key,
+  purpose text not null check (purpose in ('builds', 'sign-ins')),
   algorithm text not null check (algorithm in ('RS256', 'ES256')),
   -- JSON Web Key.
   public text not null,

@@ -66,6 +66,8 @@ pub struct SecretUse {
 pub struct SigningKeyRow {
     /// Its name in key sets.
     pub id: String,
+    /// What it signs: `builds` or `sign-ins`.
+    pub purpose: String,
     /// `RS256` or `ES256`.
     pub algorithm: String,
     /// JSON of the public key.
@@ -141,7 +143,8 @@ impl ReadTx<'_> {
     /// All keys that sign or have signed, newest first.
     pub fn signing_keys(&self) -> Result<Vec<SigningKeyRow>> {
         let mut query = self.prepare_cached(
-            "select id, algorithm, public, key, sealed, created_at from signing_keys order by created_at desc, id",
+            "select id, algorithm, public, key, sealed, created_at, purpose from signing_keys
+             order by created_at desc, id",
         )?;
         let row = |r: &Row<'_>| {
             Ok(SigningKeyRow {
@@ -151,6 +154,7 @@ impl ReadTx<'_> {
                 key: r.get(3)?,
                 sealed: r.get(4)?,
                 created_at: r.get(5)?,
+                purpose: r.get(6)?,
             })
         };
         Ok(query.query_map([], row)?.collect::<rusqlite::Result<_>>()?)
@@ -204,15 +208,22 @@ impl WriteTx<'_> {
     /// Adds a key that signs from now on, or seals one again.
     pub fn set_signing_key(&self, row: &SigningKeyRow) -> Result<()> {
         self.prepare_cached(
-            "insert into signing_keys (id, algorithm, public, key, sealed, created_at) values (?, ?, ?, ?, ?, ?)
+            "insert into signing_keys (id, algorithm, public, key, sealed, created_at, purpose) values (?, ?, ?, ?, ?, ?, ?)
              on conflict do update set key = excluded.key, sealed = excluded.sealed",
         )?
-        .execute(params![row.id, row.algorithm, row.public, row.key, row.sealed, row.created_at])?;
+        .execute(params![row.id, row.algorithm, row.public, row.key, row.sealed, row.created_at, row.purpose])?;
         Ok(())
     }
 
-    /// Sets the sealed password of a team's own user.
+    /// Sets another password of a team's own user, sealed, and ends what was signed in with the old one.
     pub fn set_team_user(&self, team: TeamId, key: &str, sealed: &[u8]) -> Result<()> {
+        self.seal_team_user(team, key, sealed)?;
+        self.prepare_cached("delete from tokens where team_id = ? and kind <> 'service'")?.execute([team])?;
+        Ok(())
+    }
+
+    /// Keeps the password of a team's own user, sealed.
+    pub fn seal_team_user(&self, team: TeamId, key: &str, sealed: &[u8]) -> Result<()> {
         self.prepare_cached(
             "insert into team_users (team_id, key, sealed) values (?, ?, ?)
              on conflict do update set key = excluded.key, sealed = excluded.sealed",

@@ -49,8 +49,17 @@ pub struct Bearer {
     pub since: Time,
     /// When the token was last seen, to within some minutes.
     pub last_used: Time,
-    /// Of a service account: its team and the role it has there. It has no other.
-    pub service: Option<(TeamId, Role)>,
+    /// What the token was made for.
+    pub kind: TokenKind,
+    /// Of a service account and of a team's own user: the team, and the role there. They have no other.
+    pub scope: Option<(TeamId, Role)>,
+}
+
+impl Bearer {
+    /// Whether it is a service account rather than somebody who has signed in.
+    pub fn is_service(&self) -> bool {
+        self.kind == TokenKind::Service
+    }
 }
 
 /// A sign-in as its owner sees it.
@@ -125,7 +134,7 @@ impl ReadTx<'_> {
     /// Whose token has this digest, unless it has expired.
     pub fn bearer(&self, digest: &str, now: Time) -> Result<Option<Bearer>> {
         let mut query = self.prepare_cached(
-            "select id, claims, created_at, coalesce(last_used_at, 0), team_id, role from tokens
+            "select id, claims, created_at, coalesce(last_used_at, 0), team_id, role, kind from tokens
              where digest = ? and expires_at > ?",
         )?;
         let found = query.query_row(params![digest, now], |r| {
@@ -136,7 +145,8 @@ impl ReadTx<'_> {
                 claims: r.get::<_, Json<Claims>>(1)?.0,
                 since: r.get(2)?,
                 last_used: r.get(3)?,
-                service: scope.transpose()?,
+                kind: TokenKind::from_name(&r.get::<_, String>(6)?),
+                scope: scope.transpose()?,
             })
         });
         Ok(found.optional()?)
@@ -173,10 +183,12 @@ impl ReadTx<'_> {
 
 impl WriteTx<'_> {
     /// Keeps a token's digest until it expires, notes that its bearer was here, and forgets expired sign-ins.
-    pub fn start_session(&self, token: &NewToken, kind: TokenKind) -> Result<()> {
+    /// `scope` is the only role of a team's own user.
+    pub fn start_session(&self, token: &NewToken, kind: TokenKind, scope: Option<(TeamId, Role)>) -> Result<()> {
         self.purge_tokens(token.now)?;
         self.prepare_cached(
-            "insert into tokens (digest, kind, sub, claims, created_at, expires_at, address) values (?, ?, ?, ?, ?, ?, ?)",
+            "insert into tokens (digest, kind, sub, claims, created_at, expires_at, address, team_id, role)
+             values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )?
         .execute(params![
             token.digest,
@@ -185,7 +197,9 @@ impl WriteTx<'_> {
             Json(&token.claims),
             token.now,
             token.expires,
-            token.address
+            token.address,
+            scope.map(|(team, _)| team),
+            scope.map(|(_, role)| role.name())
         ])?;
         self.saw_user(&token.claims, token.now)
     }
@@ -276,10 +290,10 @@ mod tests {
         let (store, _dir) = store();
         store
             .write_blocking(|tx| {
-                tx.start_session(&token("a", "x", 1, 10), TokenKind::Browser)?;
-                tx.start_session(&token("b", "x", 2, 20), TokenKind::Client)?;
+                tx.start_session(&token("a", "x", 1, 10), TokenKind::Browser, None)?;
+                tx.start_session(&token("b", "x", 2, 20), TokenKind::Client, None)?;
                 let bearer = tx.bearer("a", Time(9))?.unwrap();
-                assert_eq!((bearer.claims.sub.as_str(), bearer.since, bearer.service), ("x", Time(1), None));
+                assert_eq!((bearer.claims.sub.as_str(), bearer.since, bearer.scope), ("x", Time(1), None));
                 assert_eq!(tx.bearer("a", Time(10))?, None);
                 let sessions = tx.sessions("x", Time(3))?;
                 assert_eq!(
@@ -307,7 +321,7 @@ mod tests {
                 assert_eq!((made.name.as_str(), made.role, made.last_used), ("bot", Role::Member, None));
                 new.digest = "other".into();
                 assert_eq!(tx.add_service_account(&new, team, Role::Owner, "ann")?, None);
-                assert_eq!(tx.bearer("s", Time(2))?.unwrap().service, Some((team, Role::Member)));
+                assert_eq!(tx.bearer("s", Time(2))?.unwrap().scope, Some((team, Role::Member)));
                 tx.touch_token(made.id, Time(7))?;
                 tx.purge_tokens(Time(99))?;
                 assert_eq!(tx.service_accounts(team)?[0].last_used, Some(Time(7)));

@@ -48,7 +48,7 @@ pub async fn show(permit: Permit, call: Call) -> Answer {
 pub async fn explain(permit: Permit, call: Call) -> Answer {
     let explained = match Reference::parse(call.query.get("name")) {
         Ok(reference) => {
-            let session = Session::new(secret::asker(&permit, &call.query)?);
+            let session = Session::new(secret::asker_of_pipeline(&call.app, &permit, &call.query).await?);
             call.app.secrets.explain(&session, &reference).await
         }
         Err(e) => Explained { name: call.query.get("name").to_owned(), tried: Vec::new(), problem: e.to_string() },

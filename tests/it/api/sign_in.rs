@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::Client;
 use serde_json::{Value, json};
 
@@ -29,6 +31,41 @@ async fn the_password_grant_answers_as_concourse_does() {
         assert_eq!(answer.status(), 401);
         assert_eq!(answer.text().await.unwrap().trim(), expected);
     }
+}
+
+#[tokio::test]
+async fn who_asks_for_it_gets_a_signed_statement_of_who_signed_in() {
+    let world = World::new().await;
+    let form = [("grant_type", "password"), ("username", "ann"), ("password", "ann"), ("scope", "openid profile")];
+    let answer = Client::new().post(world.url(TOKEN)).basic_auth("fly", Some("Zmx5")).form(&form).send().await.unwrap();
+    let text = answer.text().await.unwrap();
+    let body: Value = serde_json::from_str(&text).unwrap();
+    let token = body["id_token"].as_str().unwrap();
+    let part = |n: usize| -> Value {
+        let bytes = URL_SAFE_NO_PAD.decode(token.split('.').nth(n).unwrap()).unwrap();
+        serde_json::from_slice(&bytes).unwrap()
+    };
+    let claims = part(1);
+    let issuer = world.url("/sky/issuer");
+    assert_eq!(
+        (&claims["iss"], &claims["aud"], &claims["sub"]),
+        (&json!(issuer), &json!("fly"), &json!("CgNhbm4SBWxvY2Fs"))
+    );
+    assert_eq!(claims["federated_claims"], json!({"connector_id": "local", "user_id": "ann"}));
+    assert_eq!(
+        (&claims["email_verified"], &claims["name"], &claims["groups"]),
+        (&json!(true), &json!("ann"), &Value::Null)
+    );
+    assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 86_400);
+    // It is believed by keys of its own: what signs for builds does not sign for people.
+    let anonymous = world.anonymous();
+    let discovery = anonymous.json("/sky/issuer/.well-known/openid-configuration").await;
+    assert_eq!((&discovery["issuer"], &discovery["jwks_uri"]), (&json!(issuer), &json!(format!("{issuer}/keys"))));
+    let known = async |path: &str| {
+        let set = anonymous.json(path).await;
+        set["keys"].as_array().unwrap().iter().any(|k| k["kid"] == part(0)["kid"])
+    };
+    assert!(known("/sky/issuer/keys").await && !known("/.well-known/jwks.json").await);
 }
 
 #[tokio::test]

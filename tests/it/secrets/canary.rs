@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{bench, given, put, task};
+use super::{Home, OWN, bench, given, put, task};
 use crate::engine::Bench;
 
 /// What nobody must see.
@@ -182,4 +182,35 @@ async fn no_disguise_gets_out() {
     let path = format!("/api/v1/builds/{hanging}/abort");
     assert!(bench.admin.put(&path).send().await.unwrap().status().is_success());
     tokio::time::timeout(Duration::from_secs(20), bench.ended(hanging)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn neither_the_diff_of_a_pipeline_nor_the_client_shows_it() {
+    let bench = bench(&[]).await;
+    put(&bench.admin, "p", "canary", SECRET).await;
+    // The file has the secret too, as somebody may have written it there.
+    let child = json!({"jobs": [{"name": "born", "plan": [
+        {"task": "t", "file": "a/b", "params": {"WHO": "((who))", "RAW": SECRET}}]}]});
+    let words = [format!("write:/made:child.yml:{child}"), format!("out:{SECRET}\n")];
+    bench.world.runtime.script("/opt/resource/write", &words.each_ref().map(String::as_str));
+    let mut write = task("write", json!({}));
+    write["config"]["run"] = json!({"path": "/opt/resource/write"});
+    write["config"]["outputs"] = json!([{"name": "out", "path": "/made"}]);
+    let set = json!({"set_pipeline": "child", "file": "out/child.yml", "vars": {"who": "((canary))"}});
+    // The step that is given the secret comes first: from then on the build knows it.
+    let given = task("given", json!({"S": "((canary))"}));
+    bench.job(json!({"name": "j", "plan": [given, write, set]})).await;
+    let id = bench.trigger("j").await;
+    assert_eq!(bench.ended(id).await.status, "succeeded");
+    let mut text = String::new();
+    for event in bench.events(id).await {
+        text.push_str(&format!("{event}{}\n", event["data"]["payload"].as_str().unwrap_or_default()));
+    }
+    assert!(text.contains("job born has been added") && text.contains("WHO: ((redacted))"), "{text}");
+    clean("the build's events", &text);
+
+    let (code, text) = Home::of(&bench).run(OWN, &["fly", "-t", "cd-main", "watch", "-b", &id.to_string()], None);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("WHO: ((redacted))"), "{text}");
+    clean("fly watch", &text);
 }

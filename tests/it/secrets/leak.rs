@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{bench, everything, put, task};
+use super::{Home, OWN, bench, everything, press, put, task};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leaked_secret_is_taken_out_of_one_log() {
@@ -50,4 +50,56 @@ async fn a_leaked_secret_is_taken_out_of_one_log() {
         let answer = ann.request(method, &format!("/api/v1/builds/{id}/{path}")).send().await.unwrap();
         assert_eq!(answer.status(), 404, "another team's build is not even there");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn buttons_and_commands_cure_it_too() {
+    let bench = bench(&[]).await;
+    put(&bench.admin, "p", "key", "given-to-the-build").await;
+    let mut say = task("t", json!({"K": "((key))"}));
+    say["config"]["run"]["args"] = json!(["out:one-typed-text another-typed-text a-third\n"]);
+    bench.job(json!({"name": "j", "plan": [say]})).await;
+    let (id, other) = (bench.trigger("j").await, bench.trigger("j").await);
+    bench.ended(id).await;
+    bench.ended(other).await;
+    let log = async |id: i64| bench.admin.get(&format!("/builds/{id}/log.txt")).await.text().await.unwrap();
+
+    let page = bench.admin.get(&format!("/builds/{id}/leak")).await.text().await.unwrap();
+    assert!(page.contains("Every member of team main") && page.contains("main/p/key"), "{page}");
+    let path = format!("/builds/{id}/log/redact");
+    assert_eq!(press(&bench, &path, "wrong", &[("texts", "one-typed-text")]).await, 302);
+    assert!(log(id).await.contains("one-typed-text"));
+    assert_eq!(press(&bench, &path, "c", &[("texts", "one-typed-text\r\n")]).await, 303);
+    let text = log(id).await;
+    assert!(!text.contains("one-typed-text") && text.contains("another-typed-text"), "{text}");
+
+    let home = Home::of(&bench);
+    let (id_text, other_text) = (id.to_string(), other.to_string());
+    let (code, text) = home.run(OWN, &["secrets", "redact-log", &id_text], Some("another-typed-text\n"));
+    assert!(code == Some(0) && text.contains("events of build"), "{text}");
+    let text = log(id).await;
+    assert!(!text.contains("another-typed-text") && text.contains("a-third"), "{text}");
+    let (code, text) = home.run(OWN, &["secrets", "who-saw", &id_text], None);
+    assert!(code == Some(0) && text.contains("main/p/key") && text.contains("local:admin"), "{text}");
+    let (code, text) = home.run(OWN, &["secrets", "uses", "key"], None);
+    assert!(
+        code == Some(0) && text.contains(&id_text) && text.contains(&other_text) && text.contains("p/j/1"),
+        "{text}"
+    );
+    let (code, text) = home.run(OWN, &["secrets", "delete-log", &other_text], None);
+    assert!(code == Some(0) && text.contains("is removed"), "{text}");
+    assert!(!log(other).await.contains("typed"));
+    assert_eq!(press(&bench, &format!("/builds/{id}/log/remove"), "c", &[]).await, 303);
+    assert!(!log(id).await.contains("a-third"));
+
+    // A build that asks for what is not there is not set at all, if that is asked for.
+    let file = home.path().join("p.yml");
+    std::fs::write(
+        &file,
+        json!({"jobs": [{"name": "j", "plan": [task("t", json!({"K": "((absent))"}))]}]}).to_string(),
+    )
+    .unwrap();
+    let set = ["fly", "-t", "cd-main", "set-pipeline", "-n", "--check-creds", "-p", "p", "-c", file.to_str().unwrap()];
+    let (code, text) = home.run(OWN, &set, None);
+    assert!(code == Some(1) && text.contains("undefined vars: absent") && text.contains("main/p/absent"), "{text}");
 }

@@ -1,10 +1,8 @@
 //! The encrypted store: written, listed, used, explained, checked, and never read back.
 
-use std::process::Command;
-
 use serde_json::{Value, json};
 
-use super::{bench, everything, given, put, task};
+use super::{Home, OWN, bench, everything, given, press, put, task};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_is_written_used_listed_and_never_given_back() {
@@ -116,30 +114,10 @@ async fn identity_tokens_name_the_build() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_speaks_every_spelling() {
     let bench = bench(&[]).await;
-    let home = tempfile::tempdir().unwrap();
-    let token = bench.admin.token.clone().unwrap();
-    let target = json!({"api": bench.world.url(""), "team": "main", "token": {"type": "bearer", "value": token}});
-    let flyrc = json!({"targets": {"cd-main": target}});
-    std::fs::write(home.path().join(".flyrc"), flyrc.to_string()).unwrap();
+    let home = Home::of(&bench);
     let gds = home.path().join("gds");
-    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_whistlestop"), &gds).unwrap();
-    let run = |program: &str, args: &[&str], stdin: Option<&str>| {
-        let mut command = Command::new(program);
-        command.args(args).env("HOME", home.path()).env_remove("FLY_HOME");
-        let text = stdin.unwrap_or_default().to_owned();
-        command
-            .stdin(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        std::io::Write::write_all(&mut child.stdin.take().unwrap(), text.as_bytes()).unwrap();
-        let output = child.wait_with_output().unwrap();
-        (
-            output.status.code(),
-            format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)),
-        )
-    };
-    let (own, gds) = (env!("CARGO_BIN_EXE_whistlestop"), gds.to_str().unwrap());
+    std::os::unix::fs::symlink(OWN, &gds).unwrap();
+    let (own, gds) = (OWN, gds.to_str().unwrap());
     for (program, args, stdin, told) in [
         (own, &["secrets", "-t", "cd-main", "add", "p/a", "1"][..], None, "set main/p/a in the store of this server"),
         (own, &["secrets", "add", "p/b", "2"], None, "set main/p/b"),
@@ -149,10 +127,10 @@ async fn the_command_speaks_every_spelling() {
         (gds, &["cd", "secrets", "-t", "cd-main", "rm", "p/d"], None, "removed p/d"),
         (own, &["secrets", "explain", "p/a"], None, "main/p/a in the store of this server"),
     ] {
-        let (code, text) = tokio::task::block_in_place(|| run(program, args, stdin));
+        let (code, text) = home.run(program, args, stdin);
         assert!(code == Some(0) && text.contains(told), "{args:?}: {code:?} {text}");
     }
-    let (_, text) = tokio::task::block_in_place(|| run(own, &["secrets", "ls"], None));
+    let (_, text) = home.run(own, &["secrets", "ls"], None);
     assert!(
         text.contains("p/a") && text.contains("wide") && !text.contains("p/d") && !text.contains("line one"),
         "{text}"
@@ -163,7 +141,60 @@ async fn the_command_speaks_every_spelling() {
         (&["secrets", "get", "p/a"], "never gives a value back"),
         (&["secrets", "add", "p/../x", "v"], "leads out of its place"),
     ] {
-        let (code, text) = tokio::task::block_in_place(|| run(own, args, None));
+        let (code, text) = home.run(own, args, None);
         assert!(code == Some(1) && text.contains(told), "{args:?}: {code:?} {text}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_sets_explains_and_removes_and_shows_no_value() {
+    let bench = bench(&[]).await;
+    let page = async |path: &str| bench.admin.get(path).await.text().await.unwrap();
+    let home = "/teams/main/secrets";
+    let form = [("pipeline", "p"), ("name", "key"), ("value", "line one\r\nline two")];
+    assert_eq!(press(&bench, home, "wrong", &form).await, 302, "without its token: sign in again");
+    assert_eq!(press(&bench, home, "c", &form).await, 303);
+    assert_eq!(press(&bench, home, "c", &[("pipeline", ""), ("name", "readonly_x"), ("value", "v")]).await, 403);
+    let text = page(home).await;
+    assert!(text.contains("p/key") && text.contains("by admin") && !text.contains("line one"), "{text}");
+    bench.job(json!({"name": "j", "plan": [task("t", json!({"K": "((key))"}))]})).await;
+    assert_eq!(bench.run("j").await.status, "succeeded");
+    assert_eq!(given(&bench, "t", "K").as_deref(), Some("line one\nline two"));
+    let text = page("/teams/main/secrets/explain?pipeline=p&name=key").await;
+    assert!(text.contains("main/p/key") && text.contains("<b>found</b>") && !text.contains("line one"), "{text}");
+    let text = page("/teams/main/secrets/explain?pipeline=p&name=%22..%2Fother%2Fx%22").await;
+    assert!(text.contains("leads out of its place"), "{text}");
+    assert_eq!(press(&bench, "/teams/main/secrets/remove?pipeline=p&name=key", "c", &[]).await, 303);
+    assert!(!page(home).await.contains("p/key"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_the_settings_is_changed_at_a_start() {
+    let (old, new) = ("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "Hx4dHBsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA=");
+    let mut bench = bench(&["--secrets-key", old]).await;
+    put(&bench.admin, "", "key", "value-of-key").await;
+    bench
+        .job(
+            json!({"name": "j", "plan": [task("t", json!({"K": "((key))", "P": "((readonly_local_user_password))"}))]}),
+        )
+        .await;
+    assert_eq!(bench.run("j").await.status, "succeeded");
+    let password = given(&bench, "t", "P");
+    assert_eq!(bench.admin.put("/api/v1/secrets-key").send().await.unwrap().status(), 409, "it is not ours to change");
+    for flags in [&["--secrets-key", new, "--old-secrets-key", old][..], &["--secrets-key", new]] {
+        bench.world.restart(&[crate::world::WHOLE, flags].concat()).await;
+        bench.admin = bench.world.admin().await;
+        assert_eq!(bench.run("j").await.status, "succeeded", "{flags:?}");
+        assert_eq!(
+            (given(&bench, "t", "K").as_deref(), given(&bench, "t", "P")),
+            (Some("value-of-key"), password.clone())
+        );
+    }
+    // Without the right key it is told, and nothing else is hurt.
+    bench.world.restart(&[crate::world::WHOLE, &["--secrets-key", old]].concat()).await;
+    bench.admin = bench.world.admin().await;
+    let id = bench.trigger("j").await;
+    assert_eq!(bench.ended(id).await.status, "errored");
+    let error = super::errors(&bench.events(id).await);
+    assert!(error.contains("a secret was sealed with the key"), "{error}");
 }

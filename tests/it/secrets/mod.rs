@@ -4,8 +4,13 @@ mod canary;
 mod leak;
 mod local;
 mod moto;
+mod platform;
 mod ssm;
+mod team_user;
 mod vault;
+
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -27,6 +32,52 @@ pub async fn put(admin: &Caller, pipeline: &str, name: &str, value: &str) -> Val
     let (status, text) = (answer.status(), answer.text().await.unwrap());
     assert!(status.is_success(), "{status}: {text}");
     serde_json::from_str(&text).unwrap()
+}
+
+/// The program under test.
+pub const OWN: &str = env!("CARGO_BIN_EXE_whistlestop");
+
+/// The home directory of somebody who is logged in as target `cd-main`.
+pub struct Home(tempfile::TempDir);
+
+impl Home {
+    /// The administrator's.
+    pub fn of(bench: &Bench) -> Home {
+        let home = tempfile::tempdir().unwrap();
+        let token = json!({"type": "bearer", "value": bench.admin.token});
+        let target = json!({"api": bench.world.url(""), "team": "main", "token": token});
+        std::fs::write(home.path().join(".flyrc"), json!({"targets": {"cd-main": target}}).to_string()).unwrap();
+        Home(home)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &std::path::Path {
+        self.0.path()
+    }
+
+    /// Runs a program; its exit code and all it printed.
+    pub fn run(&self, program: &str, args: &[&str], stdin: Option<&str>) -> (Option<i32>, String) {
+        let mut command = Command::new(program);
+        command.args(args).env("HOME", self.path()).env_remove("FLY_HOME");
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = tokio::task::block_in_place(|| {
+            let mut child = command.spawn().unwrap();
+            // Some mistakes end it before it has read anything.
+            drop(child.stdin.take().unwrap().write_all(stdin.unwrap_or_default().as_bytes()));
+            child.wait_with_output().unwrap()
+        });
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    }
+}
+
+/// Presses a button of a page as the administrator's browser, whose token for forms is `c`.
+pub async fn press(bench: &Bench, path: &str, token: &str, form: &[(&str, &str)]) -> u16 {
+    let session = bench.admin.token.as_deref().unwrap();
+    let cookies = format!("skymarshal_auth=\"bearer {session}\"; skymarshal_csrf=c");
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let form: Vec<(&str, &str)> = form.iter().copied().chain([("csrf_token", token)]).collect();
+    let request = client.post(bench.world.url(path)).header("cookie", cookies).header("accept", "text/html");
+    request.form(&form).send().await.unwrap().status().as_u16()
 }
 
 /// A task that says what it was given.
