@@ -132,7 +132,7 @@ fn blocking(is: bool) -> &'static str {
     if is { "blocking" } else { "not_blocking" }
 }
 
-/// `GetBuildPreparation`
+/// `GetBuildPreparation`: with `why`, the reasons beside what Concourse says.
 pub async fn preparation(permit: Permit, call: Call) -> Answer {
     let id = permit.build()?;
     let intervals = call.app.settings.intervals;
@@ -146,7 +146,7 @@ pub async fn preparation(permit: Permit, call: Call) -> Answer {
         inputs_satisfied: blocking(!missing.is_empty()),
         inputs: found.inputs.into_iter().map(|(n, r)| (n, blocking(r.is_some()))).collect(),
         missing_input_reasons: missing.into_iter().collect(),
-        why: why::all(found.why),
+        why: if call.query.has("why") { why::all(found.why) } else { Vec::new() },
     };
     json(StatusCode::OK, &shown)
 }

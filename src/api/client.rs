@@ -47,7 +47,9 @@ pub async fn download(_: Permit, call: Call) -> Answer {
          --cli-artifacts-dir\n",
         extension(&platform)
     );
-    Err(Failure::text(StatusCode::NOT_FOUND, why))
+    // Where there is a directory, Concourse fails to open the file in it.
+    let missing = call.app.settings.cli_artifacts_dir.is_none();
+    Err(Failure::text(if missing { StatusCode::NOT_FOUND } else { StatusCode::INTERNAL_SERVER_ERROR }, why))
 }
 
 fn extension(platform: &str) -> &'static str {

@@ -34,15 +34,24 @@ fn invalid(problems: Vec<Problem>) -> Answer {
     json(StatusCode::BAD_REQUEST, &SavedJson { errors: told(&problems), problems, ..SavedJson::default() })
 }
 
-/// `GetConfig`
+/// `GetConfig`: jobs as written, what they use by name.
 pub async fn get(permit: Permit, call: Call) -> Answer {
     let id = permit.pipeline()?.id;
     let found = call.app.store.read(move |tx| tx.pipeline_config_text(id)).await?;
     let (text, version) = found.ok_or_else(Failure::not_found)?;
-    let config = serde_json::value::RawValue::from_string(text).map_err(Error::internal)?;
+    let config = by_name(serde_json::from_str(&text).map_err(Error::internal)?);
     let mut response = json(StatusCode::OK, &serde_json::json!({ "config": config }))?;
     response.headers_mut().insert(VERSION, HeaderValue::from(version));
     Ok(response)
+}
+
+fn by_name(mut config: serde_json::Value) -> serde_json::Value {
+    for section in ["resources", "resource_types", "prototypes"] {
+        if let Some(items) = config.get_mut(section).and_then(serde_json::Value::as_array_mut) {
+            items.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
+        }
+    }
+    config
 }
 
 /// `SaveConfig`: checks everything before anything is changed, in Concourse's order.
@@ -165,6 +174,16 @@ fn counted(problems: &[String]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_jobs_use_is_read_back_by_name() {
+        let config = serde_json::json!({"groups": [{"name": "z"}, {"name": "a"}], "resources": [{"name": "b"}, {"name": "a"}],
+            "prototypes": [{"name": "y"}, {"name": "x"}], "jobs": [{"name": "2"}, {"name": "1"}]});
+        assert_eq!(
+            by_name(config).to_string(),
+            r#"{"groups":[{"name":"z"},{"name":"a"}],"resources":[{"name":"a"},{"name":"b"}],"prototypes":[{"name":"x"},{"name":"y"}],"jobs":[{"name":"2"},{"name":"1"}]}"#
+        );
+    }
 
     #[test]
     fn concourses_words_come_first_and_then_the_place_and_the_remedy() {

@@ -30,6 +30,7 @@ pub mod team;
 pub mod token;
 pub mod user;
 pub mod version;
+mod webhook;
 pub mod worker;
 
 use crate::auth::Action;
@@ -174,7 +175,7 @@ fn resources(routes: Routes) -> Routes {
         .on(Action::CheckResource, resource::check)
         .on(Action::CheckResourceType, resource::check_type)
         .on(Action::CheckPrototype, resource::check_prototype)
-        .on(Action::CheckResourceWebHook, resource::webhook)
+        .on(Action::CheckResourceWebHook, webhook::webhook)
         .on(Action::UnpinResource, resource::unpin)
         .on(Action::SetPinCommentOnResource, resource::comment)
         .on(Action::ClearResourceVersions, resource::clear_versions)

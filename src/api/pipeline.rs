@@ -145,7 +145,7 @@ pub async fn order_instances(permit: Permit, call: Call) -> Answer {
 fn ordered(missing: Option<String>) -> Answer {
     match missing {
         None => empty(StatusCode::OK),
-        Some(name) => Err(Failure::bad_request(format!("pipeline '{name}' not found"))),
+        Some(name) => Err(Failure::bad_request(format!("pipeline '{name}' not found\n"))),
     }
 }
 

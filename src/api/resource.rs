@@ -2,7 +2,6 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
-use subtle::ConstantTimeEq;
 
 use super::show::build::BuildJson;
 use super::show::resource::{LastCheck, ResourceJson};
@@ -46,13 +45,13 @@ fn show(views: &[ResourceView]) -> Answer {
     json(StatusCode::OK, &shown.collect::<Vec<_>>())
 }
 
-/// `GetResource`
+/// `GetResource`: with `why`, the reason why it is not checked now.
 pub async fn get(permit: Permit, call: Call) -> Answer {
     let (id, name) = (permit.pipeline()?.id, call.param("resource_name").to_owned());
-    let (intervals, now) = (call.app.settings.intervals, call.app.clock.now());
+    let (intervals, now, asked) = (call.app.settings.intervals, call.app.clock.now(), call.query.has("why"));
     let found = call.app.store.read(move |tx| {
         let Some(view) = tx.resource_view(id, &name)? else { return Ok(None) };
-        let why = tx.why_resource(&view.resource, &intervals, now)?;
+        let why = if asked { tx.why_resource(&view.resource, &intervals, now)? } else { None };
         Ok(Some((view, why)))
     });
     let (view, why) = found.await?.ok_or_else(Failure::not_found)?;
@@ -117,35 +116,13 @@ async fn check_image(
     start_check(&app, permit.pipeline()?.id, None, Some(by), plan).await
 }
 
-fn planner(config: &Config) -> Planner<'_> {
+/// Plans what a pipeline is asked to check by hand.
+pub(super) fn planner(config: &Config) -> Planner<'_> {
     Planner::new(config, std::collections::BTreeMap::new(), true)
 }
 
-/// `CheckResourceWebHook`: whoever knows the token may ask for a check.
-pub async fn webhook(permit: Permit, call: Call) -> Answer {
-    let token = call.query.get("webhook_token");
-    if token.is_empty() {
-        return Err(Failure::bare(StatusCode::BAD_REQUEST));
-    }
-    // Without the token nobody learns whether there is such a resource.
-    let resource = find(&permit, &call).await.map_err(|f| match f.status {
-        StatusCode::NOT_FOUND => Failure::unauthenticated(),
-        _ => f,
-    })?;
-    let expected = &resource.config.webhook_token;
-    if expected.contains("((") {
-        let text = "a webhook_token from a variable is not available yet; write it into the pipeline";
-        return Err(Failure::text(StatusCode::NOT_IMPLEMENTED, text));
-    }
-    if expected.is_empty() || !bool::from(expected.as_bytes().ct_eq(token.as_bytes())) {
-        return Err(Failure::unauthenticated());
-    }
-    let id = resource.id;
-    let plan = move |config: &Config| Some(planner(config).check(&resource.config, None, true, true));
-    start_check(&call.app, permit.pipeline()?.id, Some(id), None, plan).await
-}
-
-async fn start_check(
+/// A check as a build of its own; its answer is that build.
+pub(super) async fn start_check(
     app: &App,
     pipeline: PipelineId,
     resource: Option<ResourceId>,
@@ -181,6 +158,10 @@ pub(super) fn pinned(done: Pinned) -> Answer {
     match done {
         Pinned::Done => empty(StatusCode::OK),
         Pinned::NotFound => Err(Failure::not_found()),
+        Pinned::Not => {
+            let text = "the resource is not pinned: there is nothing to undo";
+            Err(Failure::text(StatusCode::INTERNAL_SERVER_ERROR, text))
+        }
         Pinned::InConfig => {
             let text = "the configuration pins this resource; change its version there";
             Err(Failure::text(StatusCode::INTERNAL_SERVER_ERROR, text))

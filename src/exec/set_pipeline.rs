@@ -10,6 +10,7 @@ use super::source::filled_value;
 use super::world::Target;
 use crate::event::{Event, Origin};
 use crate::pipeline::decode::Reading;
+use crate::pipeline::yaml::Document;
 use crate::pipeline::{self, Config, Object, Warning};
 use crate::plan::{PlanId, SetPipelinePlan};
 use crate::store::config::SavedConfig;
@@ -37,7 +38,7 @@ pub async fn run(plan: &PlanId, set: &SetPipelinePlan, scope: &Scope) -> Result<
     let config = match read(&text, &set, scope).await? {
         Ok(config) => config,
         Err(why) => {
-            lines.err(&format!("error parsing pipeline:\n{why}\n")).await?;
+            lines.err(&format!("error parsing pipeline:\n{why}")).await?;
             return ended(&lines, false).await;
         }
     };
@@ -95,13 +96,33 @@ fn resolve(text: &[u8], set: &SetPipelinePlan, files: &[Vec<u8>]) -> Result<Conf
     }
     let value = pipeline::to_json(text).map_err(|e| library_words(&e.message))?;
     if !matches!(value, Value::Object(_) | Value::Null) {
-        return Err("yaml: unmarshal errors:\n  the file must be a map with keys such as jobs and resources".to_owned());
+        return Err(no_map(text, &value));
     }
     let scope = given(set, files)?;
     let mut value = vars::interpolate(&value, &scope, Missing::Leave).map_err(|e| e.to_string())?;
     number::through_float(&mut value);
     pipeline::decode::config(&value, Reading::Server)
         .map_err(|fault| format!("error unmarshaling JSON: while decoding JSON: {fault}"))
+}
+
+/// A file that is no map at all, as Concourse's library says it.
+fn no_map(text: &[u8], value: &Value) -> String {
+    let line = Document::parse(text).ok().and_then(|d| d.locate(&[])).map_or(1, |mark| mark.line);
+    let (tag, written) = match value {
+        Value::String(text) => ("str", text.clone()),
+        Value::Bool(is) => ("bool", is.to_string()),
+        Value::Number(n) => (if n.is_f64() { "float" } else { "int" }, number::text(n)),
+        _ => ("seq", String::new()),
+    };
+    let start = written.char_indices().nth(7).filter(|_| written.len() > 10).map(|(end, _)| &written[..end]);
+    let written = match (written.as_str(), start) {
+        ("", _) => String::new(),
+        (_, Some(start)) => format!(" `{start}...`"),
+        (all, None) => format!(" `{all}`"),
+    };
+    format!(
+        "yaml: unmarshal errors:\n  line {line}: cannot unmarshal !!{tag}{written} into map[interface {{}}]interface {{}}"
+    )
 }
 
 fn library_words(message: &str) -> String {
@@ -205,7 +226,15 @@ mod tests {
         let error = |text: &str| resolved(text, json!({}), &[]).unwrap_err();
         let twice = "yaml: unmarshal errors:\n  line 2: mapping key \"jobs\" already defined at line 1";
         assert_eq!(error("jobs: []\njobs: []\n"), twice);
-        assert!(error("just text").contains("must be a map"));
+        for (text, what) in [
+            ("#!/bin/sh\necho ran\n", "line 2: cannot unmarshal !!str `echo ran`"),
+            ("just a longer text", "line 1: cannot unmarshal !!str `just a ...`"),
+            ("- a", "line 1: cannot unmarshal !!seq"),
+            ("7", "line 1: cannot unmarshal !!int `7`"),
+        ] {
+            let into = "into map[interface {}]interface {}";
+            assert_eq!(error(text), format!("yaml: unmarshal errors:\n  {what} {into}"));
+        }
         assert!(error("jobs: {").starts_with("yaml: "));
         assert!(error("jobs: [{name: []}]").starts_with("error unmarshaling JSON: while decoding JSON: "));
     }

@@ -103,7 +103,8 @@ async fn process(
             kind: "task",
             step: task.name.clone(),
             attempt: scope.attempt_text(),
-            user: config.run.user.clone(),
+            // Whoever looks into it comes as root, as in Concourse, and not as the user that the task names.
+            user: String::new(),
             directory: spec.process.dir.clone(),
         })
         .await?;

@@ -36,6 +36,8 @@ pub struct Resource {
     pub pin_comment: String,
     /// The last check that was a build of its own.
     pub last_check_build_id: Option<BuildId>,
+    /// The id of the last check that has no row among the builds.
+    pub last_check_id: Option<BuildId>,
     /// When the last check started, ended and how; `Time(0)` for never.
     pub last_check_started: Time,
     /// See above.
@@ -79,6 +81,7 @@ impl Resource {
             check_requested: r.get(16)?,
             check_answered: r.get(17)?,
             check_deeply: r.get(18)?,
+            last_check_id: r.get(19)?,
         })
     }
 }
@@ -90,7 +93,7 @@ const COLUMNS: &str =
   max(coalesce(s.last_check_ended, 0), r.last_attempt),
   coalesce(s.last_check_succeeded, 0) and r.last_attempt_error = '',
   case when r.last_attempt_error <> '' then r.last_attempt_error else coalesce(s.last_check_error, '') end,
-  r.check_requested, r.last_check_answered, r.check_deeply
+  r.check_requested, r.last_check_answered, r.check_deeply, r.last_check_id
   from resources r join pipelines p on p.id = r.pipeline_id left join scopes s on s.id = r.scope_id";
 
 impl ReadTx<'_> {
@@ -136,6 +139,8 @@ pub enum Pinned {
     InConfig,
     /// It has no such version.
     NotFound,
+    /// It is not pinned.
+    Not,
 }
 
 impl WriteTx<'_> {
@@ -171,6 +176,7 @@ impl WriteTx<'_> {
         match self.resource(id)? {
             None => Ok(Pinned::NotFound),
             Some(r) if r.config_pin.is_some() => Ok(Pinned::InConfig),
+            Some(r) if r.api_pin.is_none() => Ok(Pinned::Not),
             Some(_) => {
                 self.prepare_cached("update resources set api_pin = null, pin_comment = '' where id = ?")?
                     .execute([id])?;
@@ -246,6 +252,16 @@ impl WriteTx<'_> {
             "update resources set last_attempt = ?, last_attempt_started = ?, last_attempt_error = ? where id = ?",
         )?
         .execute(params![now, started, error_before_scope, id])?;
+        Ok(())
+    }
+
+    /// Gives a check that has no row an id among those of builds, as each check of a resource has one.
+    pub fn number_check(&self, scope: ScopeId) -> Result<()> {
+        if !self.resources_of_scope(scope)?.is_empty() {
+            let check = self.take_build_id()?;
+            self.prepare_cached("update resources set last_check_id = ? where scope_id = ?")?
+                .execute(params![check, scope])?;
+        }
         Ok(())
     }
 

@@ -171,7 +171,8 @@ where
         None => Ok(Pinned::NotFound),
     });
     match changed.await? {
-        Pinned::Done => Ok(()),
+        // Somebody else was faster.
+        Pinned::Done | Pinned::Not => Ok(()),
         Pinned::NotFound => Err(Failure::not_found()),
         Pinned::InConfig => Err(conflict(
             "the version is pinned in the pipeline's configuration",

@@ -73,6 +73,9 @@ impl<'b> BuildJson<'b> {
     }
 }
 
+/// What Go makes of a time that is none.
+const NO_TIME: i64 = -62_135_596_800;
+
 /// A build in short, as lists of jobs and resources show it.
 #[derive(Debug, Serialize)]
 pub struct SummaryJson<'b> {
@@ -97,6 +100,16 @@ pub struct SummaryJson<'b> {
 }
 
 impl<'b> SummaryJson<'b> {
+    /// A build of a job in a list, whose times are there even if it has none yet.
+    pub fn of_job(build: &'b Build) -> SummaryJson<'b> {
+        let time = |t| seconds(t).or(Some(NO_TIME));
+        SummaryJson {
+            start_time: time(build.started_at),
+            end_time: time(build.ended_at),
+            ..SummaryJson::new(build, None)
+        }
+    }
+
     /// A build in short, with its public plan where that is shown.
     pub fn new(build: &'b Build, plan: Option<&'b RawValue>) -> SummaryJson<'b> {
         SummaryJson {

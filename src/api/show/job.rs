@@ -154,7 +154,7 @@ struct ListedInput<'j> {
 impl<'j> JobSummaryJson<'j> {
     /// A job in a list.
     pub fn new(view: &'j JobView) -> JobSummaryJson<'j> {
-        let build = |b: &'j Option<Build>| b.as_ref().map(|b| SummaryJson::new(b, None));
+        let build = |b: &'j Option<Build>| b.as_ref().map(SummaryJson::of_job);
         let input = |i: &'j crate::store::show::job::InputView| ListedInput {
             name: &i.name,
             resource: &i.resource,

@@ -77,7 +77,7 @@ fn plan_of(view: &ResourceView) -> Option<Box<RawValue>> {
 fn brief(view: &ResourceView, status: Status) -> Build {
     let (resource, pipeline) = (&view.resource, &view.pipeline);
     Build {
-        id: resource.last_check_build_id.unwrap_or(BuildId(0)),
+        id: resource.last_check_id.or(resource.last_check_build_id).unwrap_or(BuildId(0)),
         name: "check".to_owned(),
         status,
         team_id: pipeline.team_id,

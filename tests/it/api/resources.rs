@@ -77,3 +77,29 @@ async fn a_check_is_a_build_and_a_webhook_needs_its_token() {
     let missing = "/api/v1/teams/alpha/pipelines/kitchen/resources/zz/check/webhook?webhook_token=x";
     assert_eq!(world.anonymous().post(missing).send().await.unwrap().status(), 401, "as with a wrong token");
 }
+
+#[tokio::test]
+async fn a_webhooks_token_may_be_a_variable() {
+    let (world, ann) = kitchen().await;
+    let file = r#"{"resources": [
+        {"name": "r", "type": "mock", "webhook_token": "((hook))"},
+        {"name": "part", "type": "mock", "webhook_token": "a-((hook))"},
+        {"name": "none", "type": "mock", "webhook_token": "((nowhere))"}
+    ], "jobs": [{"name": "j", "plan": [{"get": "r"}, {"get": "part"}, {"get": "none"}]}]}"#;
+    ann.set_pipeline("alpha", "hooks", file).await;
+    let secret = json!({"value": "s3cret"});
+    let saved = ann.put("/api/v1/teams/alpha/secrets?pipeline=hooks&name=hook").json(&secret).send().await.unwrap();
+    assert!(saved.status().is_success(), "{}", saved.status());
+    for (resource, token, status) in [
+        ("r", "s3cret", 201),
+        ("r", "((hook))", 401),
+        ("r", "other", 401),
+        ("part", "a-s3cret", 201),
+        ("part", "s3cret", 401),
+        ("none", "((nowhere))", 401),
+    ] {
+        let path = format!("/api/v1/teams/alpha/pipelines/hooks/resources/{resource}/check/webhook");
+        let hook = world.anonymous().post(&path).query(&[("webhook_token", token)]).send().await.unwrap();
+        assert_eq!(hook.status(), status, "{resource} {token}");
+    }
+}

@@ -118,5 +118,5 @@ async fn lists_and_queries_never_show_another_team_s_rows() {
     let resumed = bob.request(reqwest::Method::GET, &format!("/api/v1/builds/{}/events", things.build));
     assert_eq!(resumed.header("last-event-id", "0").send().await.unwrap().status(), 404);
     let order = bob.put("/api/v1/teams/beta/pipelines/ordering").json(&["p"]).send().await.unwrap();
-    assert_eq!((order.status().as_u16(), order.text().await.unwrap().as_str()), (400, "pipeline 'p' not found"));
+    assert_eq!((order.status().as_u16(), order.text().await.unwrap().as_str()), (400, "pipeline 'p' not found\n"));
 }

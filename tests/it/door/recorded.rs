@@ -50,10 +50,6 @@ fn settled((mut events, mut log): Told) -> Told {
         .lines()
         .filter(|line| !line.starts_with("out of memory: "))
         .fold(String::new(), |all, line| all + line + "\n");
-    // What is wrong with a pipeline is said in words of our own.
-    if log.starts_with("error parsing pipeline:") {
-        log.truncate(log.find('\n').map_or(log.len(), |at| at + 1));
-    }
     for (pattern, with) in [(r"(/tmp/build/)[0-9a-f]{8}", "${1}HEX"), (r"http://[\w.:]+", "URL"), (r"[ \t]+", " ")] {
         log = Regex::new(pattern).unwrap().replace_all(&log, with).into_owned();
     }

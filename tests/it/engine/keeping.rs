@@ -28,7 +28,7 @@ async fn a_job_keeps_the_logs_it_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_waits_says_why_beside_what_concourse_says() {
+async fn what_waits_says_why_when_asked() {
     let bench = Bench::new().await;
     let resource = json!({"name": "r", "type": "mock", "check_every": "never", "source": {"initial_version": "1"}});
     let get = json!({"get": "r", "passed": ["first"], "trigger": true});
@@ -45,17 +45,17 @@ async fn what_waits_says_why_beside_what_concourse_says() {
         let whys = answer["why"].as_array().cloned().unwrap_or_default();
         whys.iter().map(|w| format!("{}: {}", w["about"].as_str().unwrap(), w["text"].as_str().unwrap())).collect()
     };
-    let preparation = bench.admin.json(&format!("/api/v1/builds/{waiting}/preparation")).await;
+    let preparation = bench.admin.json(&format!("/api/v1/builds/{waiting}/preparation?why")).await;
     assert!(
         texts(&preparation)
             .contains(&"build first/1: first runs one build at a time, and first #1 has the slot".to_owned()),
         "{preparation}"
     );
     let path = "/api/v1/teams/main/pipelines/p";
-    let second = bench.admin.json(&format!("{path}/jobs/second")).await;
+    let second = bench.admin.json(&format!("{path}/jobs/second?why")).await;
     assert_eq!(texts(&second), ["input r: no version of r has passed first: first has not succeeded yet"]);
     assert_eq!(second["why"][0]["moved_by"], "a success of first with a version of r that can be used");
-    let resource = bench.admin.json(&format!("{path}/resources/r")).await;
+    let resource = bench.admin.json(&format!("{path}/resources/r?why")).await;
     assert_eq!(resource["why"]["text"], "check_every is never: it is checked only when wanted");
     for build in [running, waiting] {
         bench.admin.put(&format!("/api/v1/builds/{build}/abort")).send().await.unwrap();
