@@ -104,6 +104,26 @@ pub fn format(d: Duration) -> String {
     }
 }
 
+/// Writes all of it as Go's `Duration.String` does: `59m59.85s`, `1.5ms`, `3s`.
+pub fn exact(d: Duration) -> String {
+    let fraction = |whole: u64, rest: u64, digits: usize| {
+        let text = format!("{whole}.{rest:0digits$}");
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    };
+    let nanos = u64::from(d.subsec_nanos());
+    match (d.as_secs(), nanos) {
+        (0, 0) => "0s".to_owned(),
+        (0, n) if n < 1_000 => format!("{n}ns"),
+        (0, n) if n < 1_000_000 => format!("{}\u{b5}s", fraction(n / 1_000, n % 1_000, 3)),
+        (0, n) => format!("{}ms", fraction(n / 1_000_000, n % 1_000_000, 6)),
+        (secs, n) => {
+            let minutes = format(Duration::from_secs(secs - secs % 60));
+            let minutes = if secs < 60 { "" } else { minutes.trim_end_matches("0s") };
+            format!("{minutes}{}s", fraction(secs % 60, n, 9))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,6 +147,18 @@ mod tests {
     fn writes_what_go_writes() {
         for (secs, text) in [(0, "0s"), (3, "3s"), (65, "1m5s"), (3600, "1h0m0s"), (86_400, "24h0m0s")] {
             assert_eq!(format(Duration::from_secs(secs)), text);
+            assert_eq!(exact(Duration::from_secs(secs)), text);
+        }
+        for (nanos, text) in [
+            (1, "1ns"),
+            (1_500, "1.5\u{b5}s"),
+            (850_000_000, "850ms"),
+            (1_000_000_001, "1.000000001s"),
+            (60_250_000_000, "1m0.25s"),
+            (3_599_850_000_000, "59m59.85s"),
+            (3_600_500_000_000, "1h0m0.5s"),
+        ] {
+            assert_eq!(exact(Duration::from_nanos(nanos)), text);
         }
     }
 }

@@ -48,7 +48,7 @@ pub enum ApiError {
     #[error("parsing JSON: {0}")]
     Syntax(#[from] serde_json::Error),
     /// The target's address is none.
-    #[error("parse {0:?}: not an absolute http address")]
+    #[error("Get \"{0}/api/v1/info\": not an absolute http address")]
     Address(String),
     /// The client cannot be built.
     #[error("{0}")]
@@ -311,19 +311,32 @@ fn go_method(method: &Method) -> String {
 }
 
 fn network(method: String, url: Url, error: &reqwest::Error) -> ApiError {
-    ApiError::Network { method, url: Box::new(url), cause: innermost(error) }
+    let refused = |e: &std::io::Error| e.kind() == std::io::ErrorKind::ConnectionRefused;
+    let cause = match source(error).downcast_ref::<std::io::Error>().is_some_and(refused) {
+        true => format!("dial tcp {}: connect: connection refused", dialled(&url)),
+        false => innermost(error),
+    };
+    ApiError::Network { method, url: Box::new(url), cause }
 }
 
 /// The reason at the bottom of a chain of errors.
 fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    source(error).to_string()
+}
+
+fn source<'e>(error: &'e (dyn std::error::Error + 'static)) -> &'e (dyn std::error::Error + 'static) {
     let mut at = error;
     while let Some(next) = at.source() {
         at = next;
     }
-    match at.downcast_ref::<std::io::Error>().map(std::io::Error::kind) {
-        Some(std::io::ErrorKind::ConnectionRefused) => "dial tcp: connect: connection refused".to_owned(),
-        _ => at.to_string(),
-    }
+    at
+}
+
+/// The address behind a name, of the older kind if there are both; the name itself if nobody knows it.
+fn dialled(url: &Url) -> String {
+    let addresses = url.socket_addrs(|| None).unwrap_or_default();
+    let address = addresses.iter().find(|a| a.is_ipv4()).or(addresses.first());
+    address.map_or_else(|| url.authority().to_owned(), ToString::to_string)
 }
 
 fn stamp(now: Time) -> String {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::client::ApiError;
 use super::failure::{Failure, Outcome};
 use super::table::{Cell, Table};
 use super::{Fly, local};
@@ -21,7 +22,7 @@ impl Get {
     /// Lists it by name.
     pub async fn run(self, fly: &Fly) -> Outcome {
         let session = fly.session().await?;
-        let answer: Value = session.client.get(&["components"]).fetch().await?;
+        let answer: Value = session.client.get(&["components"]).fetch().await.map_err(refused)?;
         if self.json {
             return fly.json(&answer);
         }
@@ -30,7 +31,7 @@ impl Get {
             let interval = Duration::from_nanos(component["interval"].as_u64().unwrap_or(0));
             table.push(vec![
                 Cell::from(component["name"].as_str().unwrap_or_default()),
-                Cell::from(duration::format(interval)),
+                Cell::from(duration::exact(interval)),
                 Cell::from(last_ran(&component["last_ran"])),
                 Cell::from(component["paused"].as_bool().unwrap_or(false).to_string()),
             ]);
@@ -129,17 +130,27 @@ fn named(mut names: Vec<String>, runtime: bool, collectors: bool) -> Vec<String>
     names
 }
 
+fn refused(error: ApiError) -> Failure {
+    match error {
+        ApiError::Forbidden(_) => Failure::said("must be an owner of the 'main' team to interact with components"),
+        e => e.into(),
+    }
+}
+
 async fn change(fly: &Fly, verb: &str, all: bool, names: &[String]) -> Outcome {
     let session = fly.session().await?;
     if all {
-        session.client.put(&["components", verb]).done().await?;
+        session.client.put(&["components", verb]).done().await.map_err(refused)?;
         return fly.say(format!("all components {verb}d"));
     }
     if names.is_empty() {
         return Err(Failure::said("--name or --all must be provided"));
     }
     for name in names {
-        session.client.put(&["components", name, verb]).done().await?;
+        session.client.put(&["components", name, verb]).done().await.map_err(|e| match e {
+            ApiError::NotFound => Failure::said(format!("component '{name}' not found")),
+            e => refused(e),
+        })?;
         fly.say(format!("{verb}d '{name}'"))?;
     }
     Ok(0)

@@ -236,9 +236,11 @@ impl Execute {
     }
 }
 
+/// On a terminal, what fly's bar leaves behind: its last step, and once more when it stops.
 fn progress(fly: &Fly, what: &str) -> Result<(), Failure> {
     if fly.console.is_terminal() {
-        fly.console.say(format!("{what}   {}", fly.console.bold("done")))?;
+        let line = format!("{what}   {}", fly.console.bold("done"));
+        fly.console.say(format!("{line}\n\u{1b}[1A\u{1b}[J{line}"))?;
     }
     Ok(())
 }

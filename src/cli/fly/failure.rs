@@ -73,7 +73,7 @@ impl Failure {
                 "{self}\n{}",
                 console.paint(Style::Red, "cowardly refusing to run due to significant version discrepancy")
             ),
-            Failure::Api(e @ ApiError::Network { .. }) => format!(
+            Failure::Api(e @ (ApiError::Network { .. } | ApiError::Address(_))) => format!(
                 "could not reach the Concourse server called {}:\n\n    {}\n\nis the targeted Concourse running? better go catch it lol",
                 console.bold(target),
                 console.bold(&e.to_string())

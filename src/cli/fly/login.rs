@@ -58,8 +58,8 @@ impl Login {
             .filter(|n| !n.is_empty())
             .ok_or_else(|| Failure::said("name for the target must be specified (--target/-t)"))?;
         let mut target = self.target(name)?;
-        let session = fly.connect(name, target.clone())?;
         fly.console.say(format!("logging in to team '{}'\n", target.team))?;
+        let session = fly.connect(name, target.clone())?;
         fly.check_version(&session, true).await?;
         let token = match (&self.username, &self.password) {
             (Some(user), Some(password)) => password_grant(&session.client, user, password).await?,

@@ -55,6 +55,8 @@ const LISTINGS: &[Listing] = &[
     listing("github", "github-team", "teams", "ORG_NAME:TEAM_NAME"),
     listing("gitlab", "gitlab-user", "users", "USERNAME"),
     listing("gitlab", "gitlab-group", "groups", "GROUP_NAME"),
+    // Concourse's client does not know it; whom the server lets in through Google is named by verified address.
+    listing("google", "google-user", "users", "ADDRESS"),
     listing("ldap", "ldap-user", "users", "USERNAME"),
     listing("ldap", "ldap-group", "groups", "GROUP_NAME"),
     listing("microsoft", "microsoft-user", "users", "USERNAME"),
@@ -77,6 +79,7 @@ impl Listing {
             "gitea" => "Gitea",
             "github" => "GitHub",
             "gitlab" => "GitLab",
+            "google" => "Google",
             "ldap" => "LDAP",
             "microsoft" => "Microsoft",
             "oauth" => "OAuth2",
@@ -240,7 +243,7 @@ mod tests {
     fn a_file_of_roles_becomes_names_by_connector() {
         let file = json!({"roles": [
             {"name": "owner", "local": {"users": ["Ann", ""]}, "github": {"users": ["bob"], "orgs": ["Org"], "teams": ["Org:Dev"]}},
-            {"name": "viewer", "oidc": {"groups": ["all"]}},
+            {"name": "viewer", "oidc": {"groups": ["all"]}, "google": {"users": ["Ann@x.org"]}},
             {"name": "member"},
             {"name": "pipeline-operator", "cf": {"spaces": ["O:S"], "orgs": ["O"]}, "saml": {"groups": ["g"]}},
         ]});
@@ -249,7 +252,7 @@ mod tests {
             json!({
                 "owner": {"groups": ["github:org", "github:org:dev"], "users": ["github:bob", "local:ann"]},
                 "pipeline-operator": {"groups": ["cf:o", "cf:o:s:developer", "saml:g"], "users": []},
-                "viewer": {"groups": ["oidc:all"], "users": []},
+                "viewer": {"groups": ["oidc:all"], "users": ["google:ann@x.org"]},
             })
         );
     }

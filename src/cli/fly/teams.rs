@@ -138,15 +138,7 @@ impl Destroy {
         if !self.non_interactive && prompt::line("please type the team name to confirm")? != *name {
             return Err(Failure::said("incorrect team name; bailing out"));
         }
-        match session.client.call(Method::DELETE, &["teams", name]).done().await {
-            Ok(()) => fly.say(format!("\n`{name}` deleted")),
-            Err(ApiError::Forbidden(_)) => {
-                let refused = fly.console.paint(Style::Red, &format!("could not destroy `{name}`"));
-                fly.console
-                    .say(format!("\n{refused}\n\neither your team is not an admin or it is the last admin team"))?;
-                Ok(1)
-            }
-            Err(e) => Err(e.into()),
-        }
+        session.client.call(Method::DELETE, &["teams", name]).done().await?;
+        fly.say(format!("\n`{name}` deleted"))
     }
 }

@@ -25,7 +25,7 @@ impl Get {
         fly.console.say(format!("Wall Message: {message}"))?;
         match wall["TTL"].as_u64().filter(|ttl| *ttl > 0) {
             None => fly.say("No expiration set"),
-            Some(ttl) => fly.say(format!("Expires in: {}", duration::format(Duration::from_nanos(ttl)))),
+            Some(ttl) => fly.say(format!("Expires in: {}", duration::exact(Duration::from_nanos(ttl)))),
         }
     }
 }
@@ -54,7 +54,7 @@ impl Set {
         fly.console.say("Wall message set successfully")?;
         match ttl {
             None => fly.say("No expiration set"),
-            Some(ttl) => fly.say(format!("Message will expire in {}", duration::format(ttl))),
+            Some(ttl) => fly.say(format!("Message will expire in {}", duration::exact(ttl))),
         }
     }
 }

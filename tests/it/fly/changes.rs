@@ -81,6 +81,32 @@ fn ordering_tells_the_servers_reason() {
 }
 
 #[test]
+fn refusals_are_told_as_fly_tells_them() {
+    let world = World::new();
+    let main_only = "error: must be an owner of the 'main' team to interact with components\n";
+    world.answer("PUT /api/v1/components/collector/pause", 403, json!("forbidden"));
+    world.answer("GET /api/v1/components", 403, json!("forbidden"));
+    assert_eq!(world.fly(&["-t", "ci", "pc", "-n", "collector"]), ended(1, "", main_only));
+    assert_eq!(world.fly(&["-t", "ci", "gc"]), ended(1, "", main_only));
+    let missing = world.fly(&["-t", "ci", "uc", "-n", "nope"]);
+    assert_eq!(missing, ended(1, "", "error: component 'nope' not found\n"));
+    world.answer("DELETE /api/v1/teams/other", 403, json!("forbidden"));
+    let kept = world.fly(&["-t", "ci", "dt", "-n", "other", "--non-interactive"]);
+    let warning = "!!! this will remove all data for team `other`\n\n";
+    assert_eq!(kept, ended(1, warning, "error: forbidden: forbidden\n"));
+    let nowhere = world.fly(&["-t", "x", "login", "-c", "nonsense", "-u", "a", "-p", "b"]);
+    assert_eq!((nowhere.code, nowhere.stdout.as_str()), (1, "logging in to team 'main'\n\n"));
+}
+
+#[test]
+fn a_wall_message_ends_when_the_server_says() {
+    let world = World::new();
+    world.answer("GET /api/v1/wall", 200, json!({"message": "be nice", "TTL": 3_599_850_000_000u64}));
+    let wall = world.fly(&["-t", "ci", "get-wall"]);
+    assert_eq!(wall, ended(0, "Wall Message: be nice\nExpires in: 59m59.85s\n", ""));
+}
+
+#[test]
 fn targets_can_be_edited_and_forgotten() {
     let world = World::new();
     assert_eq!(
