@@ -163,7 +163,7 @@ async fn ended(
             tx.checked(id, &error, began, now)?;
             if asked {
                 tx.answer_check(id, requested)?;
-                tx.request_schedule_of_resource(id)?;
+                tx.request_schedule_of_waiting(id)?;
             }
             Ok(())
         })

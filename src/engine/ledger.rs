@@ -326,8 +326,12 @@ impl World for Ledger {
     }
 
     async fn begin_check(&self, scope: ScopeId) -> Result<()> {
-        let now = self.now();
-        Ok(self.shared.store.write(move |tx| tx.check_started(scope, now)).await?)
+        let (now, loose) = (self.now(), self.row.is_none());
+        let write = self.shared.store.write(move |tx| {
+            tx.check_started(scope, now)?;
+            if loose { tx.number_check(scope) } else { Ok(()) }
+        });
+        Ok(write.await?)
     }
 
     async fn end_check(&self, scope: ScopeId, answer: std::result::Result<Vec<Version>, String>) -> Result<()> {

@@ -96,9 +96,7 @@ impl WriteTx<'_> {
         let mut resolution = None;
         loop {
             if !idle && resolution.is_none() {
-                let (chosen, created) = self.refresh(&mut job, given.take(), &mut done.search, now)?;
-                done.created = done.created.or(created);
-                resolution = Some(chosen);
+                resolution = Some(self.refresh(&mut job, given.take(), &mut done, now)?);
             }
             let admission = admit(&self.schedule_queue(&job, look.intervals)?);
             for build in admission.scheduled {
@@ -150,32 +148,36 @@ impl WriteTx<'_> {
         &self,
         job: &mut Job,
         given: Option<Decision>,
-        search: &mut bool,
+        done: &mut Advanced,
         now: Time,
-    ) -> Result<(Option<Vec<StartInput>>, Option<BuildId>)> {
+    ) -> Result<Option<Vec<StartInput>>> {
         let inputs = self.schedule_inputs(job.id)?;
         let decision = match given {
             Some(decision) => Some(decision),
             None => self.resolve_inputs(job.id, &inputs, PAGES)?,
         };
         let Some(Decision { resolution, memories }) = decision else {
-            (*search, job.inputs_determined) = (true, false);
-            return Ok((None, None));
+            (done.search, job.inputs_determined) = (true, false);
+            return Ok(None);
         };
         self.save_memories(job.id, &memories)?;
         self.save_next_inputs(job.id, next_inputs(&inputs, &resolution, now))?;
         let Resolution::Ready { chosen, .. } = resolution else {
             job.inputs_determined = false;
-            return Ok((None, None));
+            return Ok(None);
         };
         job.inputs_determined = true;
         let Demand { build, has_new_inputs } = demand(&inputs, &chosen);
-        if has_new_inputs != job.has_new_inputs {
+        // Said of the versions that were there when the look began: the builds it starts take them, and the next look
+        // finds nothing new, as in Concourse.
+        if has_new_inputs != job.has_new_inputs && done.started.is_empty() {
             self.set_has_new_inputs(job.id, has_new_inputs)?;
             job.has_new_inputs = has_new_inputs;
         }
-        let created = if build { self.ensure_pending_build(job.id, now)? } else { None };
-        Ok((Some(chosen.into_iter().map(StartInput::from).collect()), created))
+        if build {
+            done.created = done.created.or(self.ensure_pending_build(job.id, now)?);
+        }
+        Ok(Some(chosen.into_iter().map(StartInput::from).collect()))
     }
 
     /// What a build was given, for one that repeats it.
@@ -335,12 +337,15 @@ mod tests {
             assert!(w.wanting().contains(&"one".to_owned()));
             let first = w.advance("one").started[0];
             assert_eq!((w.name(first), w.status(first)), ("1".to_owned(), Status::Started));
+            let new = |w: &World<'_>| w.tx.job(w.job("one")).unwrap().unwrap().has_new_inputs;
+            assert!(new(w), "it was new to this look");
             assert_eq!(w.advance("one"), Advanced::default(), "the version is not new any more");
+            assert!(!new(w));
             w.advance("two");
             assert_eq!(w.wanting(), Vec::<String>::new());
 
             w.finish(first, Status::Succeeded);
-            assert_eq!(w.wanting(), ["one", "two"]);
+            assert_eq!(w.wanting(), ["two"], "nothing waits in the job itself");
             let second = w.advance("two").started[0];
             assert_eq!(w.tx.build_inputs(second).unwrap()[0].version, v(1));
             let pipes: i64 =

@@ -291,7 +291,7 @@ impl ReadTx<'_> {
     pub fn builds_between(&self, job: JobId, from: Option<Time>, to: Option<Time>, limit: i64) -> Result<Vec<Build>> {
         let mut query = self.prepare_cached(&format!(
             "{COLUMNS} where b.job_id = ?1 and (?2 is null or b.started_at >= ?2) and (?3 is null or b.started_at <= ?3)
-             order by b.id desc limit ?4"
+             order by coalesce(b.rerun_of, b.id) desc, b.id desc limit ?4"
         ))?;
         Ok(query.query_map(params![job, from, to, limit], Build::from_row)?.collect::<rusqlite::Result<_>>()?)
     }
@@ -381,11 +381,16 @@ impl ReadTx<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
+    /// Reruns stand beside what they repeat. A bound is the id of the row at the end of the page: rows are counted by
+    /// their places in this order, so that going from page to page shows each once.
     fn build_page(&self, condition: &str, id: impl rusqlite::ToSql, page: PageRequest) -> Result<Page<Build>> {
-        let bound =
-            if page.upwards() { "b.id >= ?2 order by b.id" } else { "(?2 is null or b.id <= ?2) order by b.id desc" };
-        let mut query = self.prepare_cached(&format!("{COLUMNS} where {condition} and {bound} limit ?3"))?;
-        let rows = query.query_map(params![id, page.from.or(page.to), page.limit], Build::from_row)?;
+        let (place, row) = match page.from.or(page.to) {
+            Some(bound) => self.place(BuildId(bound))?,
+            None => (i64::MAX, i64::MAX),
+        };
+        let bound = if page.upwards() { page_bound(">=", "") } else { page_bound("<=", "desc") };
+        let mut query = self.prepare_cached(&format!("{COLUMNS} where {condition} and {bound} limit ?4"))?;
+        let rows = query.query_map(params![id, place, row, page.limit], Build::from_row)?;
         let mut items = rows.collect::<rusqlite::Result<Vec<_>>>()?;
         if page.upwards() {
             items.reverse();
@@ -394,14 +399,30 @@ impl ReadTx<'_> {
             return Ok(Page { items, newer: None, older: None });
         };
         let from = "select b.id from builds b left join pipelines p on p.id = b.pipeline_id";
-        let neighbour = |bound: &str, of: BuildId| -> Result<Option<i64>> {
+        let neighbour = |bound: String, of: &Build| -> Result<Option<i64>> {
             let mut query = self.prepare_cached(&format!("{from} where {condition} and {bound} limit 1"))?;
-            Ok(query.query_row(params![id, of], |r| r.get(0)).optional()?)
+            let place = of.rerun_of.unwrap_or(of.id);
+            Ok(query.query_row(params![id, place, of.id], |r| r.get(0)).optional()?)
         };
-        let newer = neighbour("b.id > ?2 order by b.id", first.id)?;
-        let older = neighbour("b.id < ?2 order by b.id desc", last.id)?;
+        let newer = neighbour(page_bound(">", ""), first)?;
+        let older = neighbour(page_bound("<", "desc"), last)?;
         Ok(Page { items, newer, older })
     }
+
+    /// Where a build stands in lists; an id that no build has stands where it would.
+    fn place(&self, id: BuildId) -> Result<(i64, i64)> {
+        let mut query = self.prepare_cached("select coalesce(rerun_of, id), id from builds where id = ?")?;
+        Ok(query.query_row([id], |r| Ok((r.get(0)?, r.get(1)?))).optional()?.unwrap_or((id.0, id.0)))
+    }
+}
+
+/// The rows on one side of a place (`?2`) and row (`?3`), from there on.
+fn page_bound(side: &str, order: &str) -> String {
+    let strictly = &side[..1];
+    format!(
+        "coalesce(b.rerun_of, b.id) {strictly}= ?2 and (coalesce(b.rerun_of, b.id) {strictly} ?2 or b.id {side} ?3)
+         order by coalesce(b.rerun_of, b.id) {order}, b.id {order}"
+    )
 }
 
 #[cfg(test)]
@@ -456,6 +477,69 @@ mod tests {
                 assert_eq!(tx.resource(r)?.unwrap().last_check_build_id, Some(check.id));
                 assert_eq!(tx.builds_of_resource(r, all)?.items, [check]);
                 assert_eq!(tx.pending_without_job()?.len(), 2);
+                Ok(())
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn reruns_stand_beside_what_they_repeat_and_are_on_one_page_each() {
+        let (store, _dir) = store();
+        store
+            .write_blocking(|tx| {
+                let pipeline = set(tx, "p", json!({"jobs": [{"name": "j", "plan": []}]}))?;
+                let j = job(tx, pipeline, "j");
+                for _ in 0..5 {
+                    tx.create_manual_build(j, "alice", Time(1))?;
+                }
+                tx.execute("update builds set rerun_of = 2 where id in (4, 5)", [])?;
+                let ids = |page: &Page<Build>| page.items.iter().map(|b| b.id.0).collect::<Vec<_>>();
+                assert_eq!(ids(&tx.builds_of_job(j, PageRequest::default())?), [3, 5, 4, 2, 1]);
+                for limit in 1..=5 {
+                    let (mut down, mut up) = (Vec::new(), Vec::new());
+                    let mut next = Some(PageRequest::newest(limit));
+                    while let Some(page) = next {
+                        let page = tx.builds_of_pipeline(pipeline, page)?;
+                        down.extend(ids(&page));
+                        next = page.older.map(|to| PageRequest { from: None, to: Some(to), limit });
+                    }
+                    assert_eq!(down, [3, 5, 4, 2, 1], "by {limit}");
+                    let mut next = Some(PageRequest { from: Some(1), to: None, limit });
+                    while let Some(page) = next {
+                        let page = tx.builds(&Audience::All, page)?;
+                        up.extend(ids(&page).into_iter().rev());
+                        next = page.newer.map(|from| PageRequest { from: Some(from), to: None, limit });
+                    }
+                    assert_eq!(up, [1, 2, 4, 5, 3], "by {limit}");
+                }
+                assert_eq!(
+                    ids(&tx.builds(&Audience::All, PageRequest { from: None, to: Some(99), limit: 2 })?),
+                    [3, 5]
+                );
+                Ok(())
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn checks_without_a_row_take_ids_too_and_none_is_used_twice() {
+        let (store, _dir) = store();
+        store
+            .write_blocking(|tx| {
+                let file = json!({"jobs": [{"name": "j", "plan": []}], "resources": [{"name": "r", "type": "mock"}]});
+                let pipeline = set(tx, "p", file)?;
+                let (j, r) = (job(tx, pipeline, "j"), tx.find_resource(pipeline, "r")?.unwrap().id);
+                let team = tx.ensure_main(None)?;
+                let (used, image) = (tx.find_or_create_scope("r", team)?.id, tx.find_or_create_scope("i", team)?.id);
+                tx.set_scope(r, used)?;
+                tx.number_check(used)?;
+                assert_eq!(tx.resource(r)?.unwrap().last_check_id, Some(BuildId(1)));
+                tx.number_check(image)?;
+                assert_eq!(tx.create_manual_build(j, "alice", Time(1))?, BuildId(2));
+                tx.execute("delete from builds", [])?;
+                assert_eq!(tx.create_manual_build(j, "alice", Time(1))?, BuildId(3));
+                tx.number_check(used)?;
+                assert_eq!(tx.resource(r)?.unwrap().last_check_id, Some(BuildId(4)));
                 Ok(())
             })
             .unwrap();

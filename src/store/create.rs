@@ -1,6 +1,6 @@
 //! Making builds: by the scheduler, by hand, again, one-off, and for checks.
 
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 
 use super::{ReadTx, Result, WriteTx};
 use crate::base::clock::Time;
@@ -129,6 +129,17 @@ impl WriteTx<'_> {
             self.set_last_check_build(resource, id)?;
         }
         Ok(id)
+    }
+
+    /// An id that no build has or will have.
+    pub(in crate::store) fn take_build_id(&self) -> Result<BuildId> {
+        let next = "update sqlite_sequence set seq = seq + 1 where name = 'builds' returning seq";
+        let mut query = self.prepare_cached(next)?;
+        if let Some(id) = query.query_row([], |r| r.get(0)).optional()? {
+            return Ok(id);
+        }
+        self.prepare_cached("insert into sqlite_sequence (name, seq) values ('builds', 0)")?.execute([])?;
+        Ok(query.query_row([], |r| r.get(0))?)
     }
 
     fn add_job_build(&self, job: JobId, by: Option<&str>, now: Time) -> Result<BuildId> {

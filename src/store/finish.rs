@@ -245,16 +245,19 @@ impl WriteTx<'_> {
         Ok(())
     }
 
-    /// Asks for a look at the job itself, at those that share a slot with it, and at those downstream.
+    /// Asks for a look at the jobs downstream, and, where builds wait, at the job itself and those that share a slot with
+    /// it.
     fn request_schedule_after(&self, job: JobId) -> Result<usize> {
         Ok(self
             .prepare_cached(
                 "update jobs set schedule_requested = schedule_requested + 1 where id in (
-                   select ?1
-                   union select job_id from job_inputs where passed_job_id = ?1
-                   union select other.job_id from serial_groups mine
-                     join serial_groups other on other.pipeline_id = mine.pipeline_id and other.name = mine.name
-                     where mine.job_id = ?1)",
+                   select job_id from job_inputs where passed_job_id = ?1
+                   union select w.job_id from builds w where w.status in ('pending', 'started') and w.status = 'pending'
+                     and w.job_id in (
+                       select ?1
+                       union select other.job_id from serial_groups mine
+                         join serial_groups other on other.pipeline_id = mine.pipeline_id and other.name = mine.name
+                         where mine.job_id = ?1))",
             )?
             .execute([job])?)
     }

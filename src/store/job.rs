@@ -258,6 +258,17 @@ impl WriteTx<'_> {
             .execute([id])?)
     }
 
+    /// Asks for a look at the jobs that have that resource as an input and a build that waits.
+    pub fn request_schedule_of_waiting(&self, id: ResourceId) -> Result<usize> {
+        Ok(self
+            .prepare_cached(
+                "update jobs set schedule_requested = schedule_requested + 1 where id in (
+                   select w.job_id from builds w where w.status in ('pending', 'started') and w.status = 'pending'
+                     and w.job_id in (select job_id from job_inputs where resource_id = ?))",
+            )?
+            .execute([id])?)
+    }
+
     /// Asks for a look at the other jobs of a job's serial groups.
     pub fn request_schedule_of_rivals(&self, id: JobId) -> Result<()> {
         self.prepare_cached(

@@ -165,6 +165,8 @@ create table resources (
   pin_comment text not null default '',
   -- The last check that was a build of its own (asked for by a person or webhook).
   last_check_build_id integer,
+  -- The id that the last check without a row took among those of builds; the API tells it.
+  last_check_id integer,
   -- A check has been asked for, at this time or just after; answered up to there.
   check_requested integer not null default 0,
   last_check_answered integer not null default 0,
@@ -223,7 +225,8 @@ create table disabled_versions (
 ) strict, without rowid;
 
 create table builds (
-  id integer primary key,
+  -- No id is used twice; checks without a row take one too.
+  id integer primary key autoincrement,
   -- Number within the job ('7', rerun '7.1'), or of the one-off sequence, or 'check'.
   name text not null,
   status text not null default 'pending'
@@ -256,10 +259,13 @@ create table builds (
   success integer
 ) strict;
 create index builds_of_job on builds (job_id, id desc) where job_id is not null;
-create index builds_of_pipeline on builds (pipeline_id, id desc) where pipeline_id is not null;
-create index builds_of_team on builds (team_id, id desc);
+-- Lists show reruns beside what they repeat.
+create index builds_listed on builds (coalesce(rerun_of, id) desc, id desc) where resource_id is null;
+create index builds_listed_of_job on builds (job_id, coalesce(rerun_of, id) desc, id desc) where job_id is not null;
+create index builds_of_pipeline on builds (pipeline_id, coalesce(rerun_of, id) desc, id desc) where pipeline_id is not null;
+create index builds_of_team on builds (team_id, coalesce(rerun_of, id) desc, id desc);
 create index builds_going_on on builds (job_id, id) where status in ('pending', 'started');
-create index builds_of_resource on builds (resource_id, id desc) where resource_id is not null;
+create index builds_of_resource on builds (resource_id, coalesce(rerun_of, id) desc, id desc) where resource_id is not null;
 create index builds_of_checks on builds (ended_at) where name = 'check';
 create index builds_reruns on builds (rerun_of) where rerun_of is not null;
 create index builds_succeeded on builds (job_id, coalesce(rerun_of, id) desc, id desc) where status = 'succeeded';

@@ -363,7 +363,7 @@ fn answer_checks(tx: &WriteTx<'_>, now: Time) -> Result<()> {
             tx.check_ended(scope, None, now)?;
             tx.checked(resource.id, "", now, now)?;
             tx.answer_check(resource.id, resource.check_requested)?;
-            tx.request_schedule_of_resource(resource.id)?;
+            tx.request_schedule_of_waiting(resource.id)?;
         }
     }
     Ok(())

@@ -27,7 +27,7 @@ impl ReadTx<'_> {
              where b.resource_id is null and b.started_at is not null
                and (?1 or (?2 and p.public = 1) or b.team_id in (select value from json_each(?3)))
                and (?4 is null or b.started_at >= ?4) and (?5 is null or b.started_at <= ?5)
-             order by b.id desc limit ?6",
+             order by coalesce(b.rerun_of, b.id) desc, b.id desc limit ?6",
         )?;
         let ids =
             query.query_map(params![all, public, serde_json::to_string(&teams)?, from, to, limit], |r| r.get(0))?;
