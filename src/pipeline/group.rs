@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::glob;
+
 /// A tab of the dashboard.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -14,6 +16,16 @@ pub struct Group {
     /// Names of resources; only checked for existence.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<String>,
+}
+
+impl Group {
+    /// Whether a job of this name is in it.
+    pub fn holds(&self, job: &str) -> bool {
+        // Most name one job: only what can match others is worth making a matcher of.
+        let wide = |pattern: &String| pattern.contains(['*', '?', '[', '{', '\\']);
+        let matches = |pattern: &String| wide(pattern) && glob::group(pattern).is_some_and(|g| g.is_match(job));
+        self.jobs.iter().any(|pattern| pattern == job || matches(pattern))
+    }
 }
 
 /// How the pipeline page looks.

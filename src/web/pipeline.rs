@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use askama::Template;
-use globset::Glob;
 
 use super::graph::{self, Input, JobNode, ResourceNode};
 use super::link::Place;
@@ -251,7 +250,7 @@ pub fn arrange(rows: &Rows, team: &str, wanted: &[String], now: Time) -> View {
 }
 
 fn in_group(group: &Group, job: &str) -> bool {
-    group.jobs.iter().any(|g| g == job || Glob::new(g).is_ok_and(|g| g.compile_matcher().is_match(job)))
+    group.holds(job)
 }
 
 fn tab(place: &Place, group: &Group, wanted: &[&str]) -> Tab {

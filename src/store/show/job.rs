@@ -90,10 +90,7 @@ impl ReadTx<'_> {
 
 /// The groups whose globs match a job.
 fn groups_of(job: &str, groups: &[Group]) -> Vec<String> {
-    let matches = |pattern: &String| {
-        pattern == job || globset::Glob::new(pattern).is_ok_and(|g| g.compile_matcher().is_match(job))
-    };
-    groups.iter().filter(|g| g.jobs.iter().any(matches)).map(|g| g.name.clone()).collect()
+    groups.iter().filter(|g| g.holds(job)).map(|g| g.name.clone()).collect()
 }
 
 #[cfg(test)]
