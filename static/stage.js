@@ -5,6 +5,9 @@ export function stage() {
   const frame = document.querySelector(".stage");
   const graph = frame && frame.querySelector("svg.graph");
   if (!graph) return;
+  // A filter of the pipeline's own; the page's policy allows no style in the markup.
+  const backdrop = document.querySelector(".backdrop");
+  if (backdrop && backdrop.dataset.filter) backdrop.style.filter = backdrop.dataset.filter;
   const [width, height] = graph.getAttribute("viewBox").split(" ").slice(2).map(Number);
   const fit = () => Math.min(1, Math.max((frame.clientWidth - 2) / width, 0.8));
   const draw = (next) => {

@@ -237,6 +237,10 @@ impl World for Ledger {
         self.shared.settings.worker_name.clone()
     }
 
+    fn worker_tags(&self) -> Vec<String> {
+        self.shared.settings.worker_tags.clone()
+    }
+
     async fn place(&self) -> Box<dyn Send + Sync> {
         Box::new(self.shared.turns.take(self.team()).await)
     }

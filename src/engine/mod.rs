@@ -71,6 +71,8 @@ pub struct Settings {
     pub external_url: String,
     /// Name of the worker in this process.
     pub worker_name: String,
+    /// Tags of it.
+    pub worker_tags: Vec<String>,
     /// Git addresses on this host's own file system are allowed.
     pub allow_local_git: bool,
     /// Steps may run on the host's own files.

@@ -11,7 +11,7 @@ use super::scope::Scope;
 use super::script::{Call, LogPump, Scripts};
 use super::source::{filled_for_key, scope_key};
 use super::world::{CheckScope, Checked};
-use super::{image, registry};
+use super::{image, placement, registry};
 use crate::base::duration;
 use crate::base::stream::Stream;
 use crate::base::version::Version;
@@ -58,9 +58,10 @@ pub async fn run(plan: &Plan, check: &CheckPlan, scope: &Scope) -> Result<LeafRe
     world.begin_check(history.id).await?;
     let left = left(&plan.id, check.timeout.as_deref(), scope).await?.unwrap_or(TIMEOUT);
     let question = Question { plan, name: &check.name, request, key: &key, left };
-    let answer = match served {
-        Some(kind) => registry::check(kind, &question.request, plan, left, scope).await,
-        None => ask(question, scripts.map(|(s, _)| s), scope).await,
+    let answer = match (placement::allowed("linux", &check.tags, &world.worker_tags()), served) {
+        (Err(stop), _) => Err(stop),
+        (Ok(()), Some(kind)) => registry::check(kind, &question.request, plan, left, scope).await,
+        (Ok(()), None) => ask(question, scripts.map(|(s, _)| s), scope).await,
     };
     match answer {
         Ok(Ok(versions)) => {

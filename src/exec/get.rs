@@ -7,7 +7,7 @@ use super::scope::Scope;
 use super::script::{Call, Scripts, make_volume};
 use super::source::{cache_key, filled_for_key};
 use super::world::{CachedFetch, VolumeNote};
-use super::{image, registry};
+use super::{image, placement, registry};
 use crate::base::stream::Stream;
 use crate::base::version::Version;
 use crate::event::{Event, Origin};
@@ -39,6 +39,7 @@ pub async fn run(plan: &Plan, get: &GetPlan, scope: &Scope) -> Result<LeafResult
     let key = cache_key(world.build().team_id, kind, &lasting, &version, lasting_params.as_ref());
 
     world.emit(&origin, Event::StartGet).await?;
+    placement::allowed("linux", &get.tags, &world.worker_tags())?;
     let guard = scope.lock(&format!("fetch {key}")).await?;
     if let Some(mut found) = world.find_cache(&key).await? {
         drop(guard);

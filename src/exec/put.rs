@@ -9,6 +9,7 @@ use super::artifact::Artifact;
 use super::composite::left;
 use super::image;
 use super::outcome::{LeafResult, Outcome, Stop};
+use super::placement;
 use super::scope::Scope;
 use super::script::{Call, Scripts, make_volume};
 use super::source::{filled, filled_params};
@@ -24,6 +25,7 @@ use crate::runtime::Mount;
 pub async fn run(plan: &Plan, put: &PutPlan, scope: &Scope) -> Result<LeafResult, Stop> {
     let (world, origin) = (&scope.world, Origin::step(&plan.id.0));
     world.emit(&origin, Event::InitializePut).await?;
+    placement::allowed("linux", &put.tags, &world.worker_tags())?;
     let source = filled(&put.source, scope).await?;
     let params = filled_params(put.params.as_ref(), scope).await?;
     let inputs = chosen(&put.inputs, put.params.as_ref(), &scope.artifacts.all())?;

@@ -8,6 +8,7 @@ use super::artifact::Artifact;
 use super::composite::left;
 use super::image::{self, Rootfs};
 use super::outcome::{LeafResult, Outcome, Stop};
+use super::placement;
 use super::scope::Scope;
 use super::script::{LogPump, make_volume};
 use super::task_config;
@@ -43,7 +44,7 @@ pub async fn run(plan: &Plan, task: &TaskPlan, scope: &Scope) -> Result<LeafResu
         }
     }
     let places = Places::of(plan, task, &config, scope)?;
-    placeable(&config.platform, &task.tags)?;
+    placement::allowed(&config.platform, &task.tags, &world.worker_tags())?;
     let mounts = places.mounts(task, scope).await?;
     let spec = places.spec(task, &config, (image, mounts), scope)?;
     let left = left(&plan.id, task.timeout.as_deref(), scope).await?;
@@ -66,20 +67,6 @@ pub async fn run(plan: &Plan, task: &TaskPlan, scope: &Scope) -> Result<LeafResu
             Ok(LeafResult { artifacts, ..LeafResult::of(stop.outcome(text)) })
         }
     }
-}
-
-/// Whether there is a worker for the step.
-fn placeable(platform: &str, tags: &[String]) -> Result<(), Stop> {
-    let why = match (platform, tags) {
-        ("" | "linux", []) => return Ok(()),
-        ("" | "linux", tags) => format!("tag '{}': the worker of this server has no tags", tags.join("', '")),
-        (other, _) => {
-            return Err(Stop::Error(format!(
-                "no workers satisfying: platform '{other}': this server runs linux containers only"
-            )));
-        }
-    };
-    Err(Stop::Error(format!("no workers satisfying: platform 'linux', {why}")))
 }
 
 /// Starts the process, or finds it, and listens to its end.

@@ -144,6 +144,9 @@ pub trait World: Send + Sync {
     /// Name of the worker, for the log.
     fn worker(&self) -> String;
 
+    /// Tags of the worker: what steps may ask for.
+    fn worker_tags(&self) -> Vec<String>;
+
     /// Leave to start one more container; teams that wait are served in turn. Given back when it has started.
     async fn place(&self) -> Box<dyn Send + Sync>;
 

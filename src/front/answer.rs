@@ -151,7 +151,7 @@ pub fn text(status: StatusCode, body: impl Into<String>) -> Answer {
 
 /// What a page may load: nothing inline, nothing from elsewhere but pictures. The last page of the client's sign-in talks
 /// to the client's port on the reader's own machine.
-const POLICY: &str = "default-src 'self'; img-src 'self' data: https:; connect-src 'self' http://127.0.0.1:*; \
+const POLICY: &str = "default-src 'self'; img-src 'self' data: https: http:; connect-src 'self' http://127.0.0.1:*; \
      base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 /// A page.

@@ -33,6 +33,8 @@ pub struct Settings {
     pub networks: Networks,
     /// Name of the worker in this process.
     pub worker_name: String,
+    /// Its tags.
+    pub worker_tags: Vec<String>,
     /// The built-in resource types.
     pub resource_types: Vec<BuiltIn>,
     /// When this process started.

@@ -261,6 +261,7 @@ fn settings(
         external_url,
         cluster_name: serve.cluster_name.clone().unwrap_or_default(),
         worker_name: serve.worker_name.clone(),
+        worker_tags: serve.tag.clone(),
         resource_types: built_in(bundles, &BaseTypes::new(&serve.base_resource_type)),
         started,
         rbac: serve.config_rbac.as_deref().map(rbac).transpose()?.unwrap_or_default(),
@@ -307,6 +308,7 @@ fn engine_settings(serve: &Serve, external_url: &str) -> anyhow::Result<engine::
     Ok(engine::Settings {
         external_url: external_url.to_owned(),
         worker_name: serve.worker_name.clone(),
+        worker_tags: serve.tag.clone(),
         allow_local_git: serve.allow_local_git,
         allow_host_rootfs: serve.allow_host_rootfs,
         registries: Registries { outgoing: outgoing(serve), mirror: serve.registry_mirror.as_deref().map(Into::into) },

@@ -94,6 +94,9 @@ pub struct Serve {
     /// Name of the worker in this process, as builds and `fly workers` show it
     #[arg(long, value_name = "NAME", default_value = "whistlestop")]
     pub worker_name: String,
+    /// A tag of this server's worker, for steps and resources that ask for it; may be repeated
+    #[arg(long, value_name = "TAG")]
+    pub tag: Vec<String>,
     /// Where steps run
     #[arg(long, value_enum, default_value_t)]
     pub runtime: RuntimeChoice,

@@ -15,7 +15,7 @@ use crate::auth::Action;
 use crate::base::clock::Time;
 use crate::base::id::PipelineId;
 use crate::front::{Answer, App, Call, Failure, Permit};
-use crate::pipeline::Group;
+use crate::pipeline::{Display, Group};
 use crate::store::job::{JobInputRow, JobOutputRow};
 use crate::store::pipeline::Pipeline;
 use crate::store::resource::Resource;
@@ -106,6 +106,8 @@ pub struct View {
     pub jobs: Vec<JobLine>,
     /// Resources of those jobs.
     pub resources: Vec<ResourceLine>,
+    /// What is drawn behind the graph.
+    pub display: Option<Display>,
     /// The drawing.
     pub graph: Markup,
     /// Worst status of the jobs shown.
@@ -219,7 +221,7 @@ pub fn arrange(rows: &Rows, team: &str, wanted: &[String], now: Time) -> View {
     };
     let chosen: Vec<&Group> = p.face.groups.iter().filter(|g| wanted.contains(&g.name.as_str())).collect();
     let jobs: Vec<&JobFace> =
-        rows.jobs.iter().filter(|j| chosen.is_empty() || chosen.iter().any(|g| in_group(g, &j.name))).collect();
+        rows.jobs.iter().filter(|j| chosen.is_empty() || chosen.iter().any(|g| g.holds(&j.name))).collect();
     let used = |r: &Resource| {
         let here = |id| jobs.iter().any(|j| j.id == id);
         chosen.is_empty()
@@ -242,15 +244,12 @@ pub fn arrange(rows: &Rows, team: &str, wanted: &[String], now: Time) -> View {
         status: Status::worst(jobs.iter().map(|j| j.last.as_ref().map_or(Status::None, status_of))),
         jobs: jobs.iter().map(|j| job_line(&place, j, now)).collect(),
         resources: resources.iter().map(|r| resource_line(&place, r, now)).collect(),
+        display: p.face.display.clone().filter(|d| !d.background_image.is_empty()),
         // Drawn by `graph::svg`, which escapes every name.
         graph: Markup::trusted(graph::draw(&graph)),
         place,
         ..View::default()
     }
-}
-
-fn in_group(group: &Group, job: &str) -> bool {
-    group.holds(job)
 }
 
 fn tab(place: &Place, group: &Group, wanted: &[&str]) -> Tab {

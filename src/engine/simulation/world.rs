@@ -300,6 +300,7 @@ fn open(directory: &tempfile::TempDir, clock: &Arc<Manual>, runtime: &Arc<Fake>)
         settings: Settings {
             external_url: "http://ci".to_owned(),
             worker_name: "w".to_owned(),
+            worker_tags: Vec::new(),
             allow_local_git: false,
             allow_host_rootfs: true,
             cache_dir: directory.path().join("cache"),

@@ -46,6 +46,26 @@ async fn a_malformed_pipeline_names_line_key_and_remedy_and_changes_nothing() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_step_with_tags_needs_a_worker_that_has_them() {
+    let world = World::new(Runtime::Embedded, &["--allow-host-rootfs", "--tag", "gpu"]).await;
+    let tagged = |job: &str, tag: &str| {
+        let get = format!("  - get: m\n    tags: [{tag}]\n  - task: t");
+        task(job, "true")
+            .replace("  - task: t", &get)
+            .replace("    config:", &format!("    tags: [{tag}]\n    config:"))
+    };
+    let resource = "resources: [{name: m, type: mock, source: {initial_version: one}}]\njobs:\n";
+    world.pipeline("p", &format!("{resource}{}{}", tagged("fits", "gpu"), tagged("waits", "arm"))).await;
+    assert_eq!(world.try_fly(&["trigger-job", "-w", "-j", "p/fits"]).await.code, 0);
+    let ended = world.try_fly(&["trigger-job", "-w", "-j", "p/waits"]).await;
+    assert_eq!(ended.code, 2, "{ended:?}");
+    for said in ["no workers satisfying: platform 'linux', tag 'arm'", "has 'gpu'", "--tag"] {
+        assert!(ended.stdout.contains(said), "{said} in {ended:?}");
+    }
+    assert_eq!(world.api("workers").await[0]["tags"], serde_json::json!(["gpu"]));
+}
+
 #[tokio::test]
 async fn without_docker_it_says_what_was_tried_and_what_to_do() {
     let directory = tempfile::tempdir().unwrap();
