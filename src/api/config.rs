@@ -71,7 +71,9 @@ pub async fn save(permit: Permit, call: Call) -> Answer {
     let vars = instance_vars(&call.query);
     let check_creds = call.query.has("check_creds");
     let text = call.bytes().await?;
-    let (config, mut warnings) = match read(&text) {
+    // A large one takes a while, in which others must be answered.
+    let read = tokio::task::spawn_blocking(move || read(&text)).await.map_err(Error::internal)?;
+    let (config, mut warnings) = match read {
         Ok(read) => read,
         Err(problems) => return invalid(problems),
     };

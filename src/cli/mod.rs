@@ -122,5 +122,16 @@ fn of_secrets(args: &[OsString]) -> Option<Vec<OsString>> {
 
 /// A runtime for as many threads as there are processors, with small stacks: most of them wait.
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    give_memory_back();
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("whistlestop").build()?)
+}
+
+/// What was needed once, such as for a large pipeline, goes back to the host: the allocator would keep it, in a pool for
+/// each thread, and a server that idles would seem to need it.
+fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    for (option, value) in [(libc::M_ARENA_MAX, 2), (libc::M_TRIM_THRESHOLD, 128 * 1024), (libc::M_TOP_PAD, 0)] {
+        // SAFETY: sets a number of the allocator; no other thread runs yet.
+        unsafe { libc::mallopt(option, value) };
+    }
 }

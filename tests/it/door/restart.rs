@@ -62,6 +62,62 @@ async fn a_step_goes_on_when_the_server_is_killed_in_docker() {
     finds_the_running_step(Runtime::Docker).await;
 }
 
+/// Values made at run time, steps made of them, a pipeline set by a build and hooks: each waits in turn.
+const MADE: &str = r#"
+jobs:
+- name: made
+  plan:
+  - task: write
+    config:
+      platform: linux
+      rootfs_uri: host:///
+      outputs: [{name: out}]
+      run:
+        path: sh
+        args:
+        - -ec
+        - |
+          echo '[one, two]' > out/words.yml
+          echo 'jobs: [{name: "((of))", plan: [{get: m}]}]' > out/child.yml
+          echo 'resources: [{name: m, type: mock, source: {}}]' >> out/child.yml
+  - load_var: words
+    file: out/words.yml
+  - across:
+    - {var: word, values: ((.:words))}
+    task: say
+    config:
+      platform: linux
+      rootfs_uri: host:///
+      run: {path: sh, args: [-c, 'echo begin ((.:word)); sleep 2; echo end ((.:word))']}
+  - set_pipeline: child
+    file: out/child.yml
+    vars: {of: "((.:words[0]))"}
+  on_success:
+    task: after
+    config:
+      platform: linux
+      rootfs_uri: host:///
+      run: {path: sh, args: [-c, 'echo begin after; sleep 2; echo end after ((.:words[1]))']}
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_and_steps_made_at_run_time_outlive_the_server() {
+    let mut world = World::new(Runtime::Embedded, &["--allow-host-rootfs"]).await;
+    world.pipeline("p", MADE).await;
+    let build = world.trigger("p", "made").await;
+    for line in ["begin one", "begin two", "begin after"] {
+        world.says(build, line).await;
+        world.kill().await;
+        world.start().await;
+    }
+    assert_eq!(world.finish(build).await, "succeeded", "{}", world.log());
+    let log = world.watch(build).await;
+    for line in ["begin one", "end one", "begin two", "end two", "begin after", "end after two"] {
+        assert_eq!(log.lines().filter(|l| *l == line).count(), 1, "{line} in\n{log}");
+    }
+    assert_eq!(world.api("teams/main/pipelines/child/jobs").await[0]["name"], "one");
+}
+
 /// Counts what puts do to the world outside, by build and moment.
 #[derive(Clone)]
 struct Counter {
