@@ -77,13 +77,14 @@ jobs:
         args:
         - -ec
         - |
-          echo '[one, two]' > out/words.yml
-          echo 'jobs: [{name: "((of))", plan: [{get: m}]}]' > out/child.yml
+          echo '{list: [one, two], name: one, last: two}' > out/words.yml
+          echo 'jobs: [{name: "(('of'))", plan: [{get: m}]}]' > out/child.yml
           echo 'resources: [{name: m, type: mock, source: {}}]' >> out/child.yml
   - load_var: words
     file: out/words.yml
+    reveal: true
   - across:
-    - {var: word, values: ((.:words))}
+    - {var: word, values: ((.:words.list))}
     task: say
     config:
       platform: linux
@@ -91,13 +92,13 @@ jobs:
       run: {path: sh, args: [-c, 'echo begin ((.:word)); sleep 2; echo end ((.:word))']}
   - set_pipeline: child
     file: out/child.yml
-    vars: {of: "((.:words[0]))"}
+    vars: {of: "((.:words.name))"}
   on_success:
     task: after
     config:
       platform: linux
       rootfs_uri: host:///
-      run: {path: sh, args: [-c, 'echo begin after; sleep 2; echo end after ((.:words[1]))']}
+      run: {path: sh, args: [-c, 'echo begin after; sleep 2; echo end after ((.:words.last))']}
 "#;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -110,8 +111,9 @@ async fn values_and_steps_made_at_run_time_outlive_the_server() {
         world.kill().await;
         world.start().await;
     }
-    assert_eq!(world.finish(build).await, "succeeded", "{}", world.log());
+    let status = world.finish(build).await;
     let log = world.watch(build).await;
+    assert_eq!(status, "succeeded", "{log}\n{}", world.log());
     for line in ["begin one", "end one", "begin two", "end two", "begin after", "end after two"] {
         assert_eq!(log.lines().filter(|l| *l == line).count(), 1, "{line} in\n{log}");
     }
