@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use super::outcome::Stop;
 use super::scope::Scope;
 use super::world::NativeHost;
-use crate::runtime::{Attached, ContainerHandle, Exit, Output, Runtime};
+use crate::runtime::{self, Attached, ContainerHandle, Exit, Output, Runtime};
 
 /// Between SIGTERM and SIGKILL (Concourse: 10 s).
 const GRACE: Duration = Duration::from_secs(10);
@@ -20,6 +21,10 @@ pub struct Watched<'a> {
     deadline: Option<Instant>,
     stop: &'a super::halt::Halt,
     stopped: Option<Stop>,
+    /// Under way until the process is gone. It is kept here because whoever waits for an output may give up waiting.
+    stopping: Option<BoxFuture<'a, runtime::Result<()>>>,
+    /// The end, which is told once the container is at rest.
+    end: Option<Output>,
 }
 
 impl<'a> Watched<'a> {
@@ -32,12 +37,21 @@ impl<'a> Watched<'a> {
         scope: &'a Scope,
     ) -> Self {
         let deadline = left.map(|left| Instant::now() + left);
-        Watched { runtime, container, attached, deadline, stop: &scope.stop, stopped: None }
+        Watched { runtime, container, attached, deadline, stop: &scope.stop, stopped: None, stopping: None, end: None }
     }
 
-    /// The next output. `None` where the stream broke off.
+    /// The next output. `None` where the stream broke off. Nothing is lost when the wait is given up.
     pub async fn next(&mut self) -> Option<Output> {
         loop {
+            if self.stopping.is_some() {
+                match self.while_stopping().await {
+                    Some(output) => return Some(output),
+                    None => continue,
+                }
+            }
+            if let Some(end) = self.end.take() {
+                return Some(end);
+            }
             if self.stopped.is_some() {
                 return self.attached.recv().await;
             }
@@ -48,42 +62,38 @@ impl<'a> Watched<'a> {
                 () = sleep_until(self.deadline) => Stop::TimedOut,
             };
             self.stopped = Some(why);
-            self.stop_process().await;
+            self.stopping = Some(self.runtime.stop(self.container, GRACE));
         }
     }
 
-    /// Stops the process while its output is still taken, so that it cannot block on a full pipe.
-    async fn stop_process(&mut self) {
-        let mut late = Vec::new();
-        let stop = self.runtime.stop(self.container, GRACE);
-        tokio::pin!(stop);
-        let result = loop {
-            tokio::select! {
-                result = &mut stop => break result,
-                Some(output) = self.attached.recv() => {
-                    let end = matches!(output, Output::Exited(_) | Output::Lost(_));
-                    late.push(output);
-                    if end { break stop.await; }
+    /// What the process still says while it is being stopped, so that it cannot block on a full pipe; `None` once it is.
+    async fn while_stopping(&mut self) -> Option<Output> {
+        let stopping = self.stopping.as_mut()?;
+        let result = tokio::select! {
+            result = stopping => result,
+            Some(output) = self.attached.recv(), if self.end.is_none() => match output {
+                end @ (Output::Exited(_) | Output::Lost(_)) => {
+                    self.end = Some(end);
+                    return None;
                 }
-            }
+                output => return Some(output),
+            },
         };
+        self.stopping = None;
         if let Err(error) = result {
             tracing::warn!(%error, container = %self.container, "a stopped step's container could not be stopped");
         }
-        // What came meanwhile is handed on in order before what follows.
-        let (sender, receiver) = tokio::sync::mpsc::channel(late.len().max(1) + 64);
-        let rest = std::mem::replace(&mut self.attached, receiver);
-        for output in late {
-            let _ = sender.try_send(output);
-        }
-        tokio::spawn(pass_on(rest, sender));
+        None
     }
 
     /// Stops a process whose output nobody can take any more, such as when the disk is full.
     pub async fn give_up(&mut self) {
-        if self.stopped.is_none()
-            && let Err(error) = self.runtime.stop(self.container, GRACE).await
-        {
+        let stopping = match (&self.stopped, self.stopping.take()) {
+            (_, Some(stopping)) => stopping,
+            (None, None) => self.runtime.stop(self.container, GRACE),
+            (Some(_), None) => return,
+        };
+        if let Err(error) = stopping.await {
             tracing::warn!(%error, container = %self.container, "an abandoned step's container could not be stopped");
         }
     }
@@ -91,14 +101,6 @@ impl<'a> Watched<'a> {
     /// Why the process was stopped, if it was.
     pub fn stopped(&mut self) -> Option<Stop> {
         self.stopped.take()
-    }
-}
-
-async fn pass_on(mut from: Attached, to: tokio::sync::mpsc::Sender<Output>) {
-    while let Some(output) = from.recv().await {
-        if to.send(output).await.is_err() {
-            return;
-        }
     }
 }
 
