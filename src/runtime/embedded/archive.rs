@@ -108,20 +108,12 @@ fn cause(error: &io::Error) -> io::Error {
 }
 
 fn pack(path: &Path) -> io::Result<()> {
-    let meta = std::fs::metadata(path).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
+    std::fs::metadata(path).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
     let mut stdout = io::BufWriter::with_capacity(128 << 10, io::stdout().lock());
     stdout.write_all(READY)?;
     stdout.flush()?;
-    let mut archive = tar::Builder::new(stdout);
-    archive.follow_symlinks(false);
-    archive.sparse(false);
-    if meta.is_dir() {
-        archive.append_dir_all("", path)?;
-    } else {
-        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        archive.append_path_with_name(std::fs::canonicalize(path)?, name)?;
-    }
-    archive.into_inner()?.flush()
+    // A name that is gone by now is a failure of this archive, not a volume that is not there.
+    super::pack::pack(path, stdout).map_err(|e| cause(&e))
 }
 
 fn spawn(exe: &Path, job: &Job) -> Result<Child> {
