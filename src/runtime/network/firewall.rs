@@ -194,12 +194,13 @@ pub struct Walls {
 }
 
 impl Walls {
-    /// Whether they could be put up: does it under another name, for interfaces that nobody has, and undoes it.
+    /// Whether they could be put up: does it under another name, for interfaces that nobody has, and undoes it in the
+    /// same step, so that nothing of it is ever there.
     pub fn try_out(&self) -> io::Result<()> {
-        let table = format!("{}-try", self.table);
-        let tried = Walls { prefix: "ws-nobody-".to_owned(), table: table.clone(), ..self.clone() }.stand();
-        remove_table(&table)?;
-        tried
+        let walls = Walls { prefix: "ws-nobody-".to_owned(), table: format!("{}-try", self.table), ..self.clone() };
+        let mut batch = walls.messages();
+        batch.push(walls.table_message(DELETE_TABLE));
+        send(batch)
     }
 
     /// Puts them up, in place of those that were there, in one step.
@@ -212,7 +213,12 @@ impl Walls {
     }
 
     fn stand(&self) -> io::Result<()> {
-        let mut batch = vec![mark(BATCH_BEGIN), self.table_message(NEW_TABLE), self.table_message(DELETE_TABLE)];
+        send(self.messages())
+    }
+
+    /// What makes the table anew.
+    fn messages(&self) -> Vec<Message> {
+        let mut batch = vec![self.table_message(NEW_TABLE), self.table_message(DELETE_TABLE)];
         batch.push(self.table_message(NEW_TABLE));
         self.chain(&mut batch, "input", "filter", (LOCAL_IN, -10), self.input());
         self.chain(&mut batch, "forward", "filter", (FORWARD, -10), self.forward());
@@ -221,8 +227,7 @@ impl Walls {
             let out = out.interface(meta::OIFNAME, NOT_EQUAL, &self.prefix).then(Verdict::Masquerade);
             self.chain(&mut batch, "postrouting", "nat", (POST_ROUTING, 100), vec![out]);
         }
-        batch.push(mark(BATCH_END));
-        Socket::open(libc::NETLINK_NETFILTER)?.send(batch).map_err(|(_, error)| error)
+        batch
     }
 
     /// Takes them down; absent is fine.
@@ -323,6 +328,12 @@ fn mark(kind: u16) -> Message {
     Message::new(kind, 0, &[0, 0, subsystem[0], subsystem[1]]).unanswered()
 }
 
+/// All of it, or nothing.
+fn send(messages: Vec<Message>) -> io::Result<()> {
+    let batch = [mark(BATCH_BEGIN)].into_iter().chain(messages).chain([mark(BATCH_END)]).collect();
+    Socket::open(libc::NETLINK_NETFILTER)?.send(batch).map_err(|(_, error)| error)
+}
+
 /// Removes a table; absent is fine.
 pub fn remove_table(name: &str) -> io::Result<()> {
     if !table_exists(name) {
@@ -330,8 +341,7 @@ pub fn remove_table(name: &str) -> io::Result<()> {
     }
     let mut delete = Message::new(DELETE_TABLE, 0, &[INET, 0, 0, 0]);
     delete.text(1, name);
-    let batch = vec![mark(BATCH_BEGIN), delete, mark(BATCH_END)];
-    Socket::open(libc::NETLINK_NETFILTER)?.send(batch).map_err(|(_, error)| error)
+    send(vec![delete])
 }
 
 /// Whether there is such a table.

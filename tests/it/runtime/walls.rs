@@ -19,6 +19,10 @@ use super::conformance::busybox_image;
 const FAR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
 const NEAR: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
+/// The other one, and what the far machine and this host are called in that version.
+const METADATA_SIX: &str = "fd00:ec2::254";
+const FAR_SIX: &str = "2001:db8::2";
+const NEAR_SIX: &str = "2001:db8::1";
 
 /// The host.
 struct Host {
@@ -78,6 +82,7 @@ fn far_machine() {
         std::thread::spawn(move || answer_names(&names));
         let secret = TcpListener::bind((METADATA, 80)).unwrap();
         std::thread::spawn(move || secret.incoming().flatten().for_each(|mut s| drop(s.write_all(b"secret\n"))));
+        serve_six();
         let who = TcpListener::bind((FAR, 7000)).unwrap();
         ready.send(()).unwrap();
         who.incoming().flatten().for_each(|mut stream| {
@@ -86,6 +91,21 @@ fn far_machine() {
         });
     });
     wait.recv().unwrap();
+}
+
+/// The same in version six, where this machine has that.
+fn serve_six() {
+    if !Path::new("/proc/net/if_inet6").exists() {
+        return;
+    }
+    let enabled = std::fs::write("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "0");
+    enabled.expect("IPv6 is off in the kernel");
+    for address in [format!("{FAR_SIX}/64"), format!("{METADATA_SIX}/128")] {
+        ip(&format!("-6 addr add {address} dev eth0 nodad"));
+    }
+    ip(&format!("-6 route add default via {NEAR_SIX}"));
+    let secret = TcpListener::bind(format!("[{METADATA_SIX}]:80")).unwrap();
+    std::thread::spawn(move || secret.incoming().flatten().for_each(|mut s| drop(s.write_all(b"secret\n"))));
 }
 
 /// Every name is 203.0.113.7.
@@ -177,6 +197,74 @@ fn metadata_addresses_are_denied() {
     });
     on_a_host(Policy { deny: Vec::new(), ..Policy::default() }, |host| async move {
         assert_eq!(host.from(METADATA, 80).await, "secret\n", "the address cannot be reached anyway");
+        host.end().await;
+    });
+}
+
+#[test]
+fn addresses_of_version_six_are_denied() {
+    assert!(Path::new("/proc/net/if_inet6").exists(), "this test needs a kernel with IPv6");
+    on_a_host(Policy::default(), |host| async move {
+        // Interfaces of ours are without; so this takes a host that turns it on again.
+        let enable = |interface: &str| {
+            std::fs::write(format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"), "0").unwrap();
+        };
+        enable("up0");
+        ip(&format!("-6 addr add {NEAR_SIX}/64 dev up0 nodad"));
+        ip(&format!("-6 route add {METADATA_SIX} via {FAR_SIX}"));
+        std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
+        // Steps have no such address; one with all rights gives itself one, and finds a host that would play along.
+        let own = "cd /proc/sys/net/ipv6/conf/eth0; echo 0 > accept_dad; echo 0 > disable_ipv6; \
+                   cat /sys/class/net/eth0/iflink; ip -6 addr add 2001:db8:1::2/64 dev eth0; ip -6 route add default via 2001:db8:1::1; sleep 1000";
+        let handle = ContainerHandle("six".into());
+        let spec = ContainerSpec { privileged: true, ..spec("main", own) };
+        let mut attached = host.runtime.start(&handle, &spec).await.unwrap();
+        let Some(Output::Data { bytes, .. }) = attached.recv().await else { panic!("no interface") };
+        let index = String::from_utf8_lossy(&bytes).trim().to_owned();
+        let links = Command::new("ip").args(["-o", "link"]).output().unwrap();
+        let links = String::from_utf8_lossy(&links.stdout).into_owned();
+        let ours = links.lines().find(|line| line.starts_with(&format!("{index}: "))).expect("the host's end");
+        let interface = ours.split(": ").nth(1).unwrap().split('@').next().unwrap();
+        enable(interface);
+        ip(&format!("-6 addr add 2001:db8:1::1/64 dev {interface} nodad"));
+        let tries = format!("nc -w 2 {METADATA_SIX} 80 </dev/null 2>/dev/null || echo refused");
+        let visit = Process { path: "sh".into(), args: vec!["-c".into(), tries], ..Process::default() };
+        let reached = async || {
+            let mut text = String::new();
+            let mut exec = host.runtime.exec(&handle, &visit).await.unwrap();
+            while let Some(Output::Data { bytes, .. }) = exec.output.recv().await {
+                text.push_str(&String::from_utf8_lossy(&bytes));
+            }
+            text
+        };
+        let walls = host.runtime.leases().walls().clone();
+        assert_eq!(reached().await, "refused\n");
+        walls.lower().unwrap();
+        assert_eq!(reached().await, "secret\n", "it cannot be reached anyway");
+        // As around an engine's bridges, where the engine may give addresses of this version.
+        let bridges = firewall::Walls { leased: None, allow_host: true, ..walls.clone() };
+        bridges.raise().unwrap();
+        assert_eq!(reached().await, "refused\n");
+        firewall::Walls { deny: Vec::new(), ..bridges }.raise().unwrap();
+        assert_eq!(reached().await, "secret\n");
+        walls.raise().unwrap();
+        host.runtime.remove_container(&handle).await.unwrap();
+        host.end().await;
+    });
+}
+
+#[test]
+fn trying_walls_out_leaves_nothing() {
+    on_a_host(Policy::default(), |host| async move {
+        let walls = host.runtime.leases().walls().clone();
+        for _ in 0..3 {
+            walls.try_out().unwrap();
+            assert!(!firewall::table_exists(&format!("{}-try", walls.table)));
+        }
+        // What an earlier version left is cleared away.
+        firewall::Walls { table: format!("{}-try", walls.table), ..walls.clone() }.raise().unwrap();
+        walls.try_out().unwrap();
+        assert!(!firewall::table_exists(&format!("{}-try", walls.table)));
         host.end().await;
     });
 }
