@@ -157,7 +157,10 @@ pub async fn abort(permit: Permit, call: Call) -> Answer {
     let how = if call.query.has("force") { Abort::Forced } else { Abort::Graceful };
     let state = call.app.store.write(move |tx| tx.abort_build(id, how)).await?.ok_or_else(Failure::not_found)?;
     match state {
-        BuildState::Pending => call.app.wakes.schedule.ring(),
+        BuildState::Pending => {
+            call.app.wakes.schedule.ring();
+            call.app.wakes.check.ring();
+        }
         BuildState::Started { .. } => call.app.wakes.track.ring(),
         BuildState::Finished { .. } => {}
     }

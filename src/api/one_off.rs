@@ -25,15 +25,15 @@ async fn start(team: TeamId, pipeline: Option<PipelineId>, call: Call) -> Answer
     let uploads = one_off::uploads(&plan);
     let public_plan = shown(&plan).to_string();
     let plan = serde_json::to_string(&plan).map_err(Error::internal)?;
-    let now = app.clock.now();
+    let (now, waits) = (app.clock.now(), app.hold.why().is_some());
     let made = app.store.write(move |tx| {
         for (id, name) in uploads {
             if tx.artifact(team, id)?.is_none() {
                 return Ok(Err((id, name)));
             }
         }
-        let build =
-            tx.create_plain_build(&PlainBuild { team, pipeline, plan: &plan, public_plan: &public_plan, now })?;
+        let new = PlainBuild { team, pipeline, plan: &plan, public_plan: &public_plan, now, waits };
+        let build = tx.create_plain_build(&new)?;
         Ok(Ok(tx.build(build)?))
     });
     match made.await? {

@@ -54,7 +54,11 @@ impl Pass for Check {
 
     async fn once(&mut self) -> Result<Option<Duration>> {
         while self.tasks.try_join_next().is_some() {}
-        start_asked(&self.shared).await?;
+        let held = self.shared.hold.why().is_some();
+        start_asked(&self.shared, held).await?;
+        if held {
+            return Ok(None);
+        }
         let now = self.shared.clock.now();
         let watches = self.shared.store.read(|tx| tx.watches()).await?;
         let decision = due(now, &watches, &self.shared.intervals());
@@ -78,10 +82,15 @@ impl Pass for Check {
     }
 }
 
-/// Starts the checks that were asked for by API: builds with a row.
-async fn start_asked(shared: &Arc<Shared>) -> Result<()> {
+/// Starts the checks that were asked for by API, and one-off builds that had to wait: builds with a row. While nothing
+/// may begin, only those go that nobody wants any more.
+async fn start_asked(shared: &Arc<Shared>, held: bool) -> Result<()> {
     let mut started = false;
     for build in shared.store.read(|tx| tx.pending_without_job()).await? {
+        if held && build.aborted.is_none() {
+            continue;
+        }
+        let one_off = build.name != "check";
         let now = shared.clock.now();
         let begun = shared
             .store
@@ -99,7 +108,8 @@ async fn start_asked(shared: &Arc<Shared>) -> Result<()> {
                 }
             })
             .await?;
-        metrics::counter!("concourse_builds_check_started_total").increment(1);
+        let name = if one_off { "concourse_builds_started_total" } else { "concourse_builds_check_started_total" };
+        metrics::counter!(name).increment(1);
         shared.feed.changed(build.id);
         started |= begun;
     }

@@ -63,6 +63,7 @@ impl Pass for Look {
         if shared.hold.set(full) && free {
             tracing::info!("there is room on the disk again: builds start");
             shared.wakes.schedule.ring();
+            shared.wakes.check.ring();
         }
         Ok(None)
     }

@@ -34,7 +34,7 @@ pub struct CheckBuild<'a> {
     pub now: Time,
 }
 
-/// A one-off build that starts at once.
+/// A one-off build.
 #[derive(Debug, Clone, Copy)]
 pub struct PlainBuild<'a> {
     /// Whose.
@@ -47,6 +47,8 @@ pub struct PlainBuild<'a> {
     pub public_plan: &'a str,
     /// When.
     pub now: Time,
+    /// It is not started yet, since nothing may begin now.
+    pub waits: bool,
 }
 
 impl WriteTx<'_> {
@@ -101,15 +103,18 @@ impl WriteTx<'_> {
         Ok(BuildId(self.last_insert_rowid()))
     }
 
-    /// Makes and starts a one-off build. Concourse tells nobody who asked for it; the audit trail does.
+    /// Makes a one-off build, and starts it unless it has to wait for the check pass to do so. Concourse tells nobody who asked for it; the audit trail does.
     pub fn create_plain_build(&self, new: &PlainBuild<'_>) -> Result<BuildId> {
         let name = self.next_in_sequence("one_off")?.to_string();
         self.prepare_cached(
-            "insert into builds (name, team_id, pipeline_id, created_at, manual) values (?, ?, ?, ?, 1)",
+            "insert into builds (name, team_id, pipeline_id, created_at, manual, plan, public_plan)
+             values (?, ?, ?, ?, 1, ?, ?)",
         )?
-        .execute(params![name, new.team, new.pipeline, new.now])?;
+        .execute(params![name, new.team, new.pipeline, new.now, new.plan, new.public_plan])?;
         let id = BuildId(self.last_insert_rowid());
-        self.start_plain_build(id, new.plan, new.public_plan, new.now)?;
+        if !new.waits {
+            self.start_plain_build(id, new.plan, new.public_plan, new.now)?;
+        }
         Ok(id)
     }
 

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Bench, task};
+use crate::world::{WHOLE, World};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_keeps_the_logs_it_says() {
@@ -60,5 +61,48 @@ async fn what_waits_says_why_when_asked() {
     for build in [running, waiting] {
         bench.admin.put(&format!("/api/v1/builds/{build}/abort")).send().await.unwrap();
         assert_eq!(bench.ended(build).await.status, "aborted");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_disk_is_full_nothing_begins_and_then_everything_does() {
+    let flags = [WHOLE, &["--low-disk-watermark", "100%", "--prometheus-bind-port", "0"]].concat();
+    let world = World::with(&flags).await;
+    world.runtime.script("whistlestop", &[r#"answer:[{"version":"1"}]"#]);
+    let admin = world.admin().await;
+    let bench = Bench { world, admin };
+    let hold = &bench.world.app().hold;
+    while hold.why().is_none() {
+        tokio::task::yield_now().await;
+    }
+    let resource = json!({"name": "r", "type": "mock", "check_every": "never", "source": {"initial_version": "1"}});
+    bench
+        .set(json!({"resources": [resource], "jobs": [{"name": "j", "plan": [task("t", &["out:on"])]},
+        {"name": "other", "plan": [{"get": "r"}]}]}))
+        .await;
+    let plan = json!({"id": "1", "task": {"name": "one-off", "privileged": false, "hermetic": false,
+        "config": {"platform": "linux", "rootfs_uri": "host:///", "run": {"path": "do", "args": ["out:on"]}}}});
+    let one_off = async || -> Value {
+        let made = bench.admin.post("/api/v1/teams/main/builds").json(&plan).send().await.unwrap();
+        assert_eq!(made.status(), 201);
+        made.json().await.unwrap()
+    };
+    let check = bench.admin.post("/api/v1/teams/main/pipelines/p/resources/r/check").json(&json!({})).send().await;
+    let check: Value = check.unwrap().json().await.unwrap();
+    let (waits, unwanted, of_job) = (one_off().await, one_off().await, bench.trigger("j").await);
+    assert_eq!((&waits["status"], &check["status"]), (&json!("pending"), &json!("pending")));
+    let id = |build: &Value| build["id"].as_i64().unwrap();
+    let aborted = bench.admin.put(&format!("/api/v1/builds/{}/abort", id(&unwanted))).send().await.unwrap();
+    assert_eq!(aborted.status(), 204);
+    assert_eq!(bench.ended(id(&unwanted)).await.status, "aborted");
+    assert!(bench.world.runtime.started().is_empty(), "something began");
+    let metrics = format!("http://{}/metrics", bench.world.server().metrics_address().unwrap());
+    let metrics = reqwest::get(metrics).await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("whistlestop_builds_held 1"), "{metrics}");
+
+    hold.set(None);
+    bench.world.app().wakes.all();
+    for build in [id(&waits), id(&check), of_job] {
+        assert_eq!(bench.ended(build).await.status, "succeeded");
     }
 }
