@@ -127,8 +127,11 @@ impl Registry {
 
     async fn ping(&self) -> Result<Option<Challenge>> {
         let answer = self.patiently("reach the registry", || self.request(Method::GET, self.url("")?)).await?;
-        if answer.status() != StatusCode::UNAUTHORIZED {
-            return Ok(None);
+        match answer.status() {
+            StatusCode::UNAUTHORIZED => {}
+            status if status.is_success() => return Ok(None),
+            // Also who expects TLS and is spoken to plainly.
+            _ => return Err(self.refusal("reach the registry", answer).await),
         }
         let headers = answer.headers().get_all("www-authenticate");
         let found: Vec<Challenge> = headers.iter().filter_map(|h| challenge(h.to_str().ok()?)).collect();
@@ -496,7 +499,11 @@ impl Registry {
 
     fn unreachable(&self, error: &reqwest::Error) -> Error {
         let host = error.url().and_then(Url::host_str).map_or_else(|| self.repository.host.clone(), str::to_owned);
-        Error::Unreachable { host, reason: reason(error) }
+        let mut reason = reason(error);
+        if reason.contains("invalid peer certificate") {
+            reason.push_str("; name who signed the registry's certificate in source.ca_certs");
+        }
+        Error::Unreachable { host, reason }
     }
 }
 

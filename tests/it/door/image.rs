@@ -86,13 +86,21 @@ impl Registry {
 
     /// One without an image, with more of its configuration; `{DIR}` is a directory of its own.
     pub async fn empty(more: &str) -> Registry {
-        let directory = tempfile::tempdir().unwrap();
+        Registry::serve(tempfile::tempdir().unwrap(), "", more).await
+    }
+
+    /// As [`Registry::empty`], over TLS: `cert.pem` and `key.pem` of its directory.
+    pub async fn encrypted(directory: tempfile::TempDir, more: &str) -> Registry {
+        let tls = ", tls: {certificate: '{DIR}/cert.pem', key: '{DIR}/key.pem'}";
+        Registry::serve(directory, tls, more).await
+    }
+
+    async fn serve(directory: tempfile::TempDir, http: &str, more: &str) -> Registry {
         let config = format!(
-            "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: {0}/data}}}}\n\
-             http: {{addr: '127.0.0.1:0'}}\n{1}\n",
-            directory.path().display(),
-            more.replace("{DIR}", &directory.path().display().to_string())
+            "version: 0.1\nlog: {{level: info}}\nstorage: {{filesystem: {{rootdirectory: '{{DIR}}/data'}}}}\n\
+             http: {{addr: '127.0.0.1:0'{http}}}\n{more}\n"
         );
+        let config = config.replace("{DIR}", &directory.path().display().to_string());
         std::fs::write(directory.path().join("config.yml"), config).unwrap();
         let mut server = Command::new("docker-registry")
             .arg("serve")
@@ -106,7 +114,7 @@ impl Registry {
         let address = loop {
             let line = lines.next_line().await.unwrap().expect("the registry ended");
             if let Some((_, address)) = line.split_once("listening on ") {
-                break address.split('"').next().unwrap().to_string();
+                break address.split(['"', ',']).next().unwrap().to_string();
             }
         };
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });

@@ -189,6 +189,122 @@ async fn a_private_image_needs_its_password_and_another_team_too() {
     assert_eq!(status, "succeeded", "{log}");
 }
 
+/// A certificate for this host's loopback and the authority that signed it, as files in a directory.
+async fn certificates(directory: &Path) {
+    std::fs::write(directory.join("extensions"), "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n").unwrap();
+    let new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+    let authority = ["req", "-x509", "-days", "2", "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.pem"];
+    run(directory, "openssl", &[&authority[..], &new].concat()).await;
+    let request = ["req", "-subj", "/CN=registry", "-keyout", "key.pem", "-out", "request.pem"];
+    run(directory, "openssl", &[&request[..], &new].concat()).await;
+    let sign = ["x509", "-req", "-in", "request.pem", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial"];
+    let more = ["-days", "2", "-extfile", "extensions", "-out", "cert.pem"];
+    run(directory, "openssl", &[&sign[..], &more].concat()).await;
+}
+
+/// The same files behind another registry.
+async fn copy(from: &Registry, to: &Path) {
+    run(Path::new("/"), "cp", &["-a", from.directory.path().join("data").to_str().unwrap(), to.to_str().unwrap()])
+        .await;
+}
+
+async fn an_authority_of_its_own_is_trusted(runtime: Runtime) {
+    let open = Registry::empty("").await;
+    push(&open.address, "app", "latest", &[base(), second()], runs()).await;
+    let directory = tempfile::tempdir().unwrap();
+    certificates(directory.path()).await;
+    copy(&open, directory.path()).await;
+    let authority = std::fs::read_to_string(directory.path().join("ca.pem")).unwrap();
+    let closed = Registry::encrypted(directory, "").await;
+    let world = World::new(runtime, &NEVER).await;
+    let config = |more: Value| {
+        let mut source = json!({"repository": format!("{}/app", closed.address), "tag": "latest"});
+        source.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let config = json!({"platform": "linux", "image_resource": {"type": "registry-image", "source": source},
+            "run": {"path": "cat", "args": ["/etc/greeting"]}});
+        json!({"jobs": [{"name": "j", "plan": [{"task": "t", "config": config}]}]}).to_string()
+    };
+    let (status, log) = once(&world, &config(json!({}))).await;
+    assert!(status == "errored" && log.contains("ca_certs"), "{log}");
+    let (status, log) = once(&world, &config(json!({"ca_certs": [authority]}))).await;
+    assert_eq!(status, "succeeded", "{log}\n{}", world.log());
+    assert!(log.contains("hello from layer two"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_of_its_own_is_trusted_embedded() {
+    an_authority_of_its_own_is_trusted(Runtime::Embedded).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_of_its_own_is_trusted_in_docker() {
+    an_authority_of_its_own_is_trusted(Runtime::Docker).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn layers_are_shared_between_teams_that_may_have_them() {
+    let open = Registry::empty("").await;
+    push(&open.address, "app", "latest", &[base(), second()], runs()).await;
+    let closed = Registry::empty("auth: {htpasswd: {realm: test, path: '{DIR}/htpasswd'}}").await;
+    copy(&open, closed.directory.path()).await;
+    let secret = format!("ann:{0}\nbob:{0}\n", bcrypt::hash("a password", 4).unwrap());
+    std::fs::write(closed.directory.path().join("htpasswd"), secret).unwrap();
+    let world = World::new(Runtime::Embedded, &NEVER).await;
+    let config = |who: &str, password: &str| {
+        let source = json!({"repository": format!("{}/app", closed.address), "tag": "latest",
+            "username": who, "password": password});
+        let config = json!({"platform": "linux", "image_resource": {"type": "registry-image", "source": source},
+            "run": {"path": "cat", "args": ["/etc/greeting"]}});
+        json!({"jobs": [{"name": "j", "plan": [{"task": "t", "config": config}]}]}).to_string()
+    };
+    let (status, log) = once(&world, &config("ann", "a password")).await;
+    assert_eq!(status, "succeeded", "{log}\n{}", world.log());
+    let layers = || -> Vec<(std::path::PathBuf, usize)> {
+        let mut found: Vec<_> = std::fs::read_dir(world.state().join("worker/layers"))
+            .unwrap()
+            .flatten()
+            .map(|entry| {
+                let note: Value =
+                    serde_json::from_slice(&std::fs::read(entry.path().join("layer.json")).unwrap()).unwrap();
+                (entry.path(), note["known"]["teams"].as_array().unwrap().len())
+            })
+            .collect();
+        found.sort();
+        found
+    };
+    let before = layers();
+    assert_eq!(before.iter().map(|(_, teams)| *teams).collect::<Vec<_>>(), [1, 1], "{before:?}");
+
+    let owners = json!({"auth": {"owner": {"users": [format!("local:{}", world.credentials().0)], "groups": []}}});
+    let team = world.request(reqwest::Method::PUT, "/api/v1/teams/other").json(&owners).send().await.unwrap();
+    assert!(team.status().is_success(), "{team:?}");
+    let others = async |config: String| {
+        let path = |rest: &str| format!("/api/v1/teams/other/pipelines/p{rest}");
+        let set = world.request(reqwest::Method::PUT, &path("/config")).header("content-type", "application/x-yaml");
+        let version = world.request(reqwest::Method::GET, &path("/config")).send().await.unwrap();
+        let version = version.headers().get("x-concourse-config-version").cloned();
+        let set = match version {
+            Some(version) => set.header("x-concourse-config-version", version),
+            None => set,
+        };
+        assert!(set.body(config).send().await.unwrap().status().is_success());
+        world.request(reqwest::Method::PUT, &path("/unpause")).send().await.unwrap();
+        let build = world.request(reqwest::Method::POST, &path("/jobs/j/builds")).send().await.unwrap();
+        let build = build.json::<Value>().await.unwrap()["id"].as_i64().unwrap();
+        (world.finish(build).await, world.watch(build).await)
+    };
+    // That the files are here is nobody's right to them.
+    let (status, log) = others(config("bob", "wrong")).await;
+    assert!(status == "errored" && !log.contains("hello"), "{log}");
+    assert_eq!(layers(), before);
+    let (status, log) = others(config("bob", "a password")).await;
+    assert_eq!(status, "succeeded", "{log}\n{}", world.log());
+    assert!(log.contains("hello from layer two"), "{log}");
+    let after = layers();
+    assert_eq!(after.iter().map(|(_, teams)| *teams).collect::<Vec<_>>(), [2, 2], "{after:?}");
+    assert!(before.iter().zip(&after).all(|(b, a)| b.0 == a.0), "each layer is there once: {after:?}");
+}
+
 async fn undeclared_and_declared_types_come_from_images(runtime: Runtime) {
     let registry = Registry::empty("").await;
     let scripts = {
