@@ -15,9 +15,7 @@ use serde_json::{Value, json};
 use crate::front::{Answer, App, Call, Failure, Permit};
 use crate::runtime::{ContainerHandle, Exec, Exit, Input, Output, Process, Stream, WindowSize};
 
-/// A container that somebody is in, or was, is kept for so long.
-const KEPT: Duration = Duration::from_secs(5 * 60);
-/// How often that is renewed while somebody is in.
+/// How often a container's time is renewed while somebody is in it.
 const RENEWED: Duration = Duration::from_secs(60);
 /// What the client sends is not a process, or not a message.
 const UNSUPPORTED: u16 = 1003;
@@ -173,7 +171,9 @@ async fn send(socket: &mut WebSocket, message: Value) -> Result<(), axum::Error>
 
 /// Keeps the collector away from the container for a while.
 async fn keep(app: &App, container: &ContainerHandle) {
-    let (handle, until) = (container.0.clone(), app.clock.now().plus(KEPT));
+    // Somebody who is in must find it there at the next renewal, however short the operator's word is.
+    let kept = app.settings.hijack_grace.max(2 * RENEWED);
+    let (handle, until) = (container.0.clone(), app.clock.now().plus(kept));
     if let Err(e) = app.store.write(move |tx| tx.keep_container(&handle, until)).await {
         tracing::error!(error = %e, "a container that is in use could not be kept");
     }

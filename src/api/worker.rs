@@ -8,7 +8,8 @@ use crate::front::{Answer, Call, Failure, Permit, json};
 
 #[derive(Serialize)]
 struct WorkerJson<'w> {
-    addr: &'static str,
+    /// Concourse has the address of its container server here, which clients show as such.
+    addr: &'w str,
     baggageclaim_url: &'static str,
     active_containers: i64,
     active_volumes: i64,
@@ -51,7 +52,7 @@ pub async fn list(_: Permit, call: Call) -> Answer {
         unique_version_history: built_in.unique_version_history,
     });
     let worker = WorkerJson {
-        addr: "",
+        addr: call.app.isolation.get().map_or("", String::as_str),
         baggageclaim_url: "",
         active_containers,
         active_volumes,

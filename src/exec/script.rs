@@ -7,6 +7,7 @@ use super::abort::{Place, Watched, status};
 use super::image::Rootfs;
 use super::outcome::Stop;
 use super::scope::Scope;
+use super::task::tell_withheld;
 use super::world::{ContainerNote, VolumeNote};
 use crate::base::secret::Redacting;
 use crate::base::stream::Stream;
@@ -95,6 +96,7 @@ impl Scripts {
         };
         drop(turn);
         let runtime = place.runtime();
+        tell_withheld(call.plan, &*runtime, &spec, scope).await?;
         let mut watched = Watched::new(&*runtime, &handle, attached, call.left, scope);
         let answer = listen(&mut watched, call.plan, scope).await;
         if answer.is_err() {

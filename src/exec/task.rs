@@ -18,8 +18,8 @@ use crate::base::stream::Stream;
 use crate::base::version::digest;
 use crate::event::{Event, InputShown, Origin, RunShown, TaskShown};
 use crate::pipeline::{TaskCache, TaskConfig};
-use crate::plan::{Plan, TaskPlan};
-use crate::runtime::{ContainerSpec, Exit, Limits, Mount, Output, Process, VolumeHandle, WindowSize};
+use crate::plan::{Plan, PlanId, TaskPlan};
+use crate::runtime::{ContainerSpec, Exit, Limits, Mount, Output, Process, Runtime, VolumeHandle, WindowSize};
 
 /// Terminals of tasks are this large (Concourse: 500 × 500).
 const TERMINAL: WindowSize = WindowSize { columns: 500, rows: 500 };
@@ -100,6 +100,7 @@ async fn process(
     let runtime = world.runtime();
     let attached = runtime.start(&handle, spec).await?;
     drop(turn);
+    tell_withheld(&plan.id, &*runtime, spec, scope).await?;
     let mut watched = Watched::new(&*runtime, &handle, attached, left, scope);
     let mut pump = LogPump::new(&plan.id, Some(Stream::Stdout), scope);
     let heard = async {
@@ -118,6 +119,18 @@ async fn process(
         Some(stop) => Err(stop),
         None => status(exit.map_err(Stop::Error)?),
     }
+}
+
+/// Says in a step's log what of its privileges it does not get.
+pub async fn tell_withheld(
+    plan: &PlanId,
+    runtime: &dyn Runtime,
+    spec: &ContainerSpec,
+    scope: &Scope,
+) -> Result<(), Stop> {
+    let Some(text) = runtime.withheld(spec) else { return Ok(()) };
+    let log = Origin { source: Some(Stream::Stderr), ..Origin::step(&plan.0) };
+    Ok(scope.world.emit(&log, Event::Log(format!("\u{1b}[1;33m{text}\u{1b}[0m\n"))).await?)
 }
 
 /// Passes output on; that of a busy process is put together, so that its followers get few large events.

@@ -37,6 +37,8 @@ pub struct Settings {
     pub worker_tags: Vec<String>,
     /// The built-in resource types.
     pub resource_types: Vec<BuiltIn>,
+    /// How long a container stays after somebody was in it.
+    pub hijack_grace: std::time::Duration,
     /// When this process started.
     pub started: Time,
     /// Roles that were moved.
@@ -86,6 +88,8 @@ pub struct AppParts {
     pub log_level: LogLevel,
     /// Asked to stop; long answers end then.
     pub shutdown: Shutdown,
+    /// What is less than it could be about where steps run, in one line; known some time after the start.
+    pub isolation: Arc<std::sync::OnceLock<String>>,
     /// Why no build may start, if anything keeps it.
     pub hold: Hold,
     /// What the operator has set.

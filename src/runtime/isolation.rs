@@ -1,5 +1,7 @@
 //! How far the operator trusts steps: the same word for every runtime.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::network::Policy;
@@ -36,6 +38,8 @@ pub struct Isolation {
     pub network: Policy,
     /// What privileged means.
     pub privileged: PrivilegedMode,
+    /// What it means for a team, where that is something else.
+    pub privileged_by_team: BTreeMap<String, PrivilegedMode>,
     /// Programs cannot gain rights by set-user-id files (`sudo` does not work then; Concourse leaves it off).
     pub no_new_privileges: bool,
     /// Bounds for tasks that name none.
@@ -53,6 +57,7 @@ impl Default for Isolation {
         Isolation {
             network: Policy::default(),
             privileged: PrivilegedMode::default(),
+            privileged_by_team: BTreeMap::new(),
             no_new_privileges: false,
             tasks: Limits::default(),
             processes: Some(16_384),
@@ -65,11 +70,25 @@ impl Default for Isolation {
 impl Isolation {
     /// Rights of a container.
     pub fn privilege(&self, spec: &ContainerSpec) -> Privilege {
-        match (spec.privileged, self.privileged) {
+        match (spec.privileged, self.privileged_for(&spec.team)) {
             (false, _) | (true, PrivilegedMode::Ignore) => Privilege::Usual,
             (true, PrivilegedMode::FuseOnly) => Privilege::Fuse,
             (true, PrivilegedMode::Full) => Privilege::All,
         }
+    }
+
+    fn privileged_for(&self, team: &str) -> PrivilegedMode {
+        self.privileged_by_team.get(team).copied().unwrap_or(self.privileged)
+    }
+
+    /// What a privileged container does not get by the operator's word, in words for its log.
+    pub fn withheld(&self, spec: &ContainerSpec) -> Option<String> {
+        let given = match (spec.privileged, self.privileged_for(&spec.team)) {
+            (false, _) | (true, PrivilegedMode::Full) => return None,
+            (true, PrivilegedMode::FuseOnly) => "/dev/fuse and mounts in a user namespace, and nothing more",
+            (true, PrivilegedMode::Ignore) => "no more than other steps have",
+        };
+        Some(format!("privileged: the operator of this server gives the team {} {given}", spec.team))
     }
 
     /// Bounds of a container: its own, else those for tasks.
@@ -112,6 +131,23 @@ mod tests {
             assert_eq!(isolation.privilege(&spec("task", true, Limits::default())), expected);
             assert_eq!(isolation.privilege(&spec("task", false, Limits::default())), Privilege::Usual);
         }
+    }
+
+    #[test]
+    fn a_team_may_have_a_word_of_its_own() {
+        let isolation = Isolation {
+            privileged: PrivilegedMode::Ignore,
+            privileged_by_team: [("trusted".to_owned(), PrivilegedMode::Full)].into(),
+            ..Isolation::default()
+        };
+        let of =
+            |team: &str, privileged| ContainerSpec { team: team.into(), ..spec("task", privileged, Limits::default()) };
+        assert_eq!(isolation.privilege(&of("trusted", true)), Privilege::All);
+        assert_eq!(isolation.privilege(&of("trusted", false)), Privilege::Usual);
+        assert_eq!(isolation.privilege(&of("main", true)), Privilege::Usual);
+        assert_eq!(isolation.withheld(&of("trusted", true)), None);
+        assert_eq!(isolation.withheld(&of("main", false)), None);
+        assert!(isolation.withheld(&of("main", true)).unwrap().contains("the team main no more"));
     }
 
     #[test]

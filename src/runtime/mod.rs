@@ -8,6 +8,7 @@
 //! or container that exists is found, not made anew, and a process that was started is attached to, never
 //! started twice. Any methods may run at once, for different handles and for the same.
 
+pub mod capability;
 pub mod docker;
 pub mod embedded;
 pub mod fake;
@@ -369,6 +370,12 @@ pub trait Runtime: Send + Sync {
     /// Finds the container and attaches from the first byte, or makes it and starts its process. A container that was
     /// made but whose process was certainly never started is made anew.
     async fn start(&self, container: &ContainerHandle, spec: &ContainerSpec) -> Result<Attached>;
+
+    /// What a privileged container asks for and does not get, in words for its log; `None` where it gets all. Asked
+    /// after its start, which may find that out.
+    fn withheld(&self, _spec: &ContainerSpec) -> Option<String> {
+        None
+    }
 
     /// Output from byte `from` on, then the exit; at once if it has ended. [`Error::NotFound`] if it never was.
     async fn attach(&self, container: &ContainerHandle, from: u64) -> Result<Attached>;

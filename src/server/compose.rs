@@ -98,6 +98,7 @@ impl World {
             pages: Box::new(crate::web::Drawn),
             log_level,
             shutdown: Shutdown::new(),
+            isolation: runtimes.isolation.clone(),
             hold: hold.clone(),
             settings,
         });
@@ -264,6 +265,7 @@ fn settings(
         worker_tags: serve.tag.clone(),
         resource_types: built_in(bundles, &BaseTypes::new(&serve.base_resource_type)),
         started,
+        hijack_grace: serve.containment.gc_hijack_grace_period,
         rbac: serve.config_rbac.as_deref().map(rbac).transpose()?.unwrap_or_default(),
         intervals: intervals(serve),
         concourse_version: serve.concourse_version.clone(),

@@ -37,6 +37,22 @@ pub enum Privileged {
     Ignore,
 }
 
+impl From<Privileged> for PrivilegedMode {
+    fn from(word: Privileged) -> PrivilegedMode {
+        match word {
+            Privileged::Full => PrivilegedMode::Full,
+            Privileged::FuseOnly => PrivilegedMode::FuseOnly,
+            Privileged::Ignore => PrivilegedMode::Ignore,
+        }
+    }
+}
+
+fn team_privileged(text: &str) -> Result<(String, Privileged), String> {
+    let wrong = || format!("'{text}' is not TEAM=MODE: MODE is full, fuse-only or ignore");
+    let (team, mode) = text.split_once('=').filter(|(team, _)| !team.is_empty()).ok_or_else(wrong)?;
+    Ok((team.to_owned(), Privileged::from_str(mode, true).map_err(|_| wrong())?))
+}
+
 /// A share of the disk, or so many bytes of it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Watermark {
@@ -95,6 +111,9 @@ pub struct Containment {
     /// What privileged steps get
     #[arg(long, value_enum, default_value_t)]
     pub privileged_mode: Privileged,
+    /// What privileged steps of one team get, in place of that; may be repeated
+    #[arg(long, value_name = "TEAM=MODE", value_parser = team_privileged)]
+    pub team_privileged_mode: Vec<(String, Privileged)>,
     /// Keep programs in steps from gaining rights by set-user-id files (sudo does not work then)
     #[arg(long)]
     pub step_no_new_privileges: bool,
@@ -119,6 +138,9 @@ pub struct Containment {
     /// How long containers of one-off builds stay for hijack
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration::parse)]
     pub gc_one_off_grace_period: Duration,
+    /// How long a container stays after somebody was in it with hijack
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration::parse)]
+    pub gc_hijack_grace_period: Duration,
     /// Free space on the disk below which no build starts, as a size or a share
     #[arg(long, value_name = "SIZE|PERCENT", default_value = "1GB", value_parser = watermark)]
     pub low_disk_watermark: Watermark,
@@ -144,11 +166,12 @@ impl Containment {
                 allow_host: self.allow_host_access,
                 port,
             },
-            privileged: match self.privileged_mode {
-                Privileged::Full => PrivilegedMode::Full,
-                Privileged::FuseOnly => PrivilegedMode::FuseOnly,
-                Privileged::Ignore => PrivilegedMode::Ignore,
-            },
+            privileged: self.privileged_mode.into(),
+            privileged_by_team: self
+                .team_privileged_mode
+                .iter()
+                .map(|(team, mode)| (team.clone(), (*mode).into()))
+                .collect(),
             no_new_privileges: self.step_no_new_privileges,
             tasks: Limits { cpu: self.default_task_cpu_limit, memory: self.default_task_memory_limit },
             processes: Some(self.max_step_processes).filter(|n| *n > 0),
@@ -176,12 +199,15 @@ mod tests {
     fn the_operators_words_reach_the_runtime() {
         let words =
             ["--deny-networks", "10.0.0.0/8,169.254.0.0/16", "--extra-host", "db:10.9.9.9", "--privileged-mode"];
+        let teams = ["--team-privileged-mode", "ops=full", "--team-privileged-mode", "apps=fuse-only"];
         let more =
             ["ignore", "--max-step-processes", "0", "--default-task-memory-limit", "1GB", "--dns-server", "9.9.9.9"];
-        let serve = Serve::from_args(words.iter().chain(&more)).unwrap();
+        let serve = Serve::from_args(words.iter().chain(&more).chain(&teams)).unwrap();
         let isolation = serve.containment.isolation(Some(8080));
         assert_eq!(isolation.network.deny.len(), 2);
         assert_eq!((isolation.processes, isolation.privileged), (None, PrivilegedMode::Ignore));
+        assert_eq!(isolation.privileged_by_team["apps"], PrivilegedMode::FuseOnly);
+        assert!(Serve::from_args(["--team-privileged-mode", "ops"]).is_err());
         assert_eq!((isolation.tasks.memory, isolation.network.port), (Some(1 << 30), Some(8080)));
         let usual = Serve::from_args::<_, &str>([]).unwrap().containment;
         assert_eq!(usual.isolation(None), Isolation::default());

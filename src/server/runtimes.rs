@@ -1,7 +1,7 @@
 //! Which runtime this process uses, and where native resource types run.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::Context;
 use async_trait::async_trait;
@@ -22,6 +22,8 @@ pub struct Runtimes {
     pub containers: Arc<dyn Runtime>,
     /// Native gets and puts.
     pub natives: Arc<dyn NativeHost>,
+    /// Doctor's word on that, once there is one.
+    pub isolation: Arc<OnceLock<String>>,
 }
 
 /// Both runtimes as the settings say; nothing is asked of an engine and nothing made yet.
@@ -78,8 +80,9 @@ pub async fn choose(serve: &Serve, store: &Store, port: Option<u16>) -> anyhow::
             }
         },
     };
+    let isolation = Arc::<OnceLock<String>>::default();
     if serve.roles.contains(&RoleChoice::Worker) {
-        let (docker, embedded) = (docker.clone(), embedded.clone());
+        let (docker, embedded, told) = (docker.clone(), embedded.clone(), isolation.clone());
         // Beside the start: nobody waits for a word.
         tokio::spawn(async move {
             let findings = match in_docker {
@@ -87,11 +90,13 @@ pub async fn choose(serve: &Serve, store: &Store, port: Option<u16>) -> anyhow::
                 false => doctor::of_embedded(&embedded).await,
             };
             let runtime = if in_docker { "docker" } else { "embedded" };
-            tracing::info!(runtime, isolation = doctor::summary(&findings), "where steps run");
+            let summary = doctor::summary(&findings);
+            tracing::info!(runtime, isolation = summary, "where steps run");
+            told.set(format!("{runtime}: {summary}")).ok();
         });
     }
     let containers: Arc<dyn Runtime> = if in_docker { Arc::new(docker) } else { embedded };
-    Ok(Runtimes { containers, natives })
+    Ok(Runtimes { containers, natives, isolation })
 }
 
 /// This installation's own name on an engine that others may use too; made at the first start.

@@ -76,7 +76,8 @@ impl World {
         args.extend(flags);
         let serve = Serve::from_args(args).unwrap();
         let containers: Arc<dyn Runtime> = self.runtime.clone();
-        let runtimes = Runtimes { natives: Arc::new(FakeNatives(containers.clone())), containers };
+        let runtimes =
+            Runtimes { natives: Arc::new(FakeNatives(containers.clone())), containers, isolation: Arc::default() };
         let seams = Seams { clock: self.clock.clone(), runtime: Some(runtimes) };
         self.server = Some(Server::start(serve, seams).await.unwrap());
     }

@@ -151,6 +151,10 @@ impl Runtime for Docker {
         self.processes.start(container, spec).await
     }
 
+    fn withheld(&self, spec: &ContainerSpec) -> Option<String> {
+        self.processes.withheld(spec)
+    }
+
     async fn attach(&self, container: &ContainerHandle, from: u64) -> Result<Attached> {
         self.processes.attach(container, from).await
     }

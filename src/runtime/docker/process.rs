@@ -242,6 +242,15 @@ impl Processes {
         }
     }
 
+    /// See [`runtime::Runtime::withheld`].
+    pub(super) fn withheld(&self, spec: &ContainerSpec) -> Option<String> {
+        let by_engine = || {
+            let all = spec.privileged && self.privilege() != Privilege::Full;
+            all.then(|| "privileged: the Docker engine cannot give CAP_SYS_RESOURCE".to_owned())
+        };
+        self.isolation.withheld(spec).or_else(by_engine)
+    }
+
     fn privilege(&self) -> Privilege {
         if self.privileged_refused.load(Ordering::Relaxed) { Privilege::AllTheEngineHas } else { Privilege::Full }
     }

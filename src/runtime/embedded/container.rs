@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 use tokio::net::UnixStream;
 use tokio::process::Command;
 
-use super::blueprint::Blueprint;
+use super::blueprint::{Blueprint, Root};
 use super::volume::remove_tree;
 use super::{cgroup, init};
 use crate::runtime::supervisor::frame::Frame;
@@ -39,6 +39,13 @@ impl Directory {
     /// Whether its process may have been started.
     pub fn may_have_started(&self) -> bool {
         self.0.join(init::RECORD).exists()
+    }
+
+    /// Whether its root is the host's own: such containers are for our own program, not for what people bring.
+    pub fn on_the_hosts_files(&self) -> bool {
+        let spec = fs::read(self.0.join(init::SPEC)).ok();
+        let blueprint = spec.and_then(|text| serde_json::from_slice::<Blueprint>(&text).ok());
+        blueprint.is_some_and(|blueprint| matches!(blueprint.root, Root::Host { .. }))
     }
 
     /// Unix sockets have short names only, so it is reached through a descriptor of its directory.

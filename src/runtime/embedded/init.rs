@@ -35,6 +35,7 @@ pub const PID: &str = "pid";
 
 /// Returns only if the container could not be made (or after the fork, in the parent).
 pub fn run(dir: &str) -> u8 {
+    close_inherited();
     let Ok(listener) = keep(0).map(UnixListener::from) else { return 2 };
     let result = make(Path::new(dir), &listener);
     let error = match result {
@@ -43,6 +44,12 @@ pub fn run(dir: &str) -> u8 {
     };
     refuse(&listener, &error);
     1
+}
+
+/// Closes what the server was started with and left open: this process would hold it as long as the container lives.
+fn close_inherited() {
+    // SAFETY: plain integers; nothing of ours is open yet beyond the first three. Where the kernel cannot, they stay.
+    unsafe { libc::syscall(libc::SYS_close_range, 3 as libc::c_uint, libc::c_uint::MAX, 0) };
 }
 
 enum Side {

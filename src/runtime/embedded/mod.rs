@@ -15,6 +15,7 @@ mod container;
 pub(super) mod init;
 mod layer;
 mod layers;
+mod pack;
 mod probe;
 mod rootfs;
 mod strays;
@@ -41,6 +42,7 @@ use self::archive::Job;
 use self::blueprint::{Blueprint, Bounds, Layers, Names, Network, Placed, Root};
 use self::container::{Directory, LOST, PATIENCE};
 use self::volume::{Created, Volumes};
+use super::capability;
 use super::network::{Leases, short};
 use super::supervisor::frame::Frame;
 use super::supervisor::link::{self, Frames};
@@ -396,6 +398,12 @@ impl Runtime for Embedded {
         }
     }
 
+    fn withheld(&self, spec: &ContainerSpec) -> Option<String> {
+        let isolation = &self.options.isolation;
+        let by_host = || (isolation.privilege(spec) == Privilege::All).then(capability::shortfall).flatten();
+        isolation.withheld(spec).or_else(by_host)
+    }
+
     async fn start(&self, container: &ContainerHandle, spec: &ContainerSpec) -> Result<Attached> {
         let blueprint = self.blueprint(container, spec, false)?;
         self.start_with(container, blueprint, Some(&spec.team)).await
@@ -416,6 +424,13 @@ impl Runtime for Embedded {
 
     async fn exec(&self, container: &ContainerHandle, process: &Process) -> Result<Exec> {
         let directory = self.directory(container);
+        if directory.on_the_hosts_files() && !self.options.allow_host_rootfs {
+            return Err(Error::Invalid(
+                "this step ran in the server's own program, on the server's own files: there is no container of an image \
+                 to enter (an operator can allow it with --allow-host-rootfs)"
+                    .into(),
+            ));
+        }
         match directory.connect().await.map_err(failed("enter container", container))? {
             Some(stream) => {
                 let (reader, writer) = stream.into_split();

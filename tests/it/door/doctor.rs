@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::world::{Runtime, World, binary, ended};
+use super::world::{PATIENCE, Runtime, World, binary, ended, until};
 
 async fn doctor(state: &std::path::Path, flags: &[&str]) -> (i32, Value) {
     let mut command = binary();
@@ -69,6 +69,26 @@ async fn every_finding_has_its_consequence_and_its_remedy() {
     let disk = findings.iter().find(|f| f["what"] == "disk").unwrap();
     assert_eq!((disk["level"].as_str(), disk["follows"].as_str()), (Some("bad"), Some("no build starts")));
     assert_eq!(std::fs::read_dir(nowhere.path()).unwrap().count(), 0, "looking has made something");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_steps_lack_is_said_to_clients_and_in_their_logs() {
+    let flags = ["--allow-host-rootfs", "--privileged-mode", "ignore", "--step-network", "host"];
+    let world = World::new(Runtime::Embedded, &flags).await;
+    let workers = until("doctor has looked", PATIENCE, async || {
+        let workers = world.fly(&["workers", "-d"]).await;
+        workers.contains("embedded: ").then_some(workers)
+    })
+    .await;
+    assert!(workers.contains("network: the host's: --step-network host"), "{workers}");
+    let config = "jobs: [{name: j, plan: [{task: t, privileged: true, config: {platform: linux, rootfs_uri: \"host:///\", \
+                  run: {path: sh, args: [-c, \"grep CapEff /proc/self/status\"]}}}]}]";
+    world.pipeline("p", config).await;
+    let build = world.trigger("p", "j").await;
+    assert_eq!(world.finish(build).await, "succeeded");
+    let log = world.watch(build).await;
+    assert!(log.contains("privileged: the operator of this server gives the team main no more"), "{log}");
+    assert!(log.contains("a80425fb"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

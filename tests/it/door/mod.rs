@@ -3,6 +3,7 @@
 mod browser;
 mod chaos;
 mod chromium;
+mod crowd;
 mod demo;
 mod doctor;
 mod errors;

@@ -53,6 +53,12 @@ pub async fn privileged_is_what_the_operator_says(lab: &dyn Lab) {
     let fuse = if std::path::Path::new("/dev/fuse").exists() { "fuse\n" } else { "" };
     let some = under(lab, mode(PrivilegedMode::FuseOnly), text, true, Limits::default()).await;
     assert_eq!(some.text(), format!("CapEff:00000000a82425fb\nmounted\n{fuse}"));
+    let by_team = Isolation {
+        privileged: PrivilegedMode::Ignore,
+        privileged_by_team: [("main".to_owned(), PrivilegedMode::FuseOnly)].into(),
+        ..Isolation::default()
+    };
+    assert_eq!(under(lab, by_team, text, true, Limits::default()).await.text(), some.text());
     let full = under(lab, mode(PrivilegedMode::Full), text, true, Limits::default()).await;
     assert!(full.text().ends_with(&format!("mounted\n{fuse}")), "{}", full.text());
 }

@@ -58,7 +58,7 @@ macro_rules! conformance {
             exec_enters_finished_containers exec_has_a_terminal hang_up_reaches_the_process remove_can_be_repeated
             listing_is_whole big_output_is_intact hostname_is_the_handle dropping_output_detaches
             unprivileged_steps_have_fourteen_capabilities hermetic_has_loopback_only what_is_absent_is_not_found
-            the_supervisor_cannot_be_looked_into a_forged_record_hurts_nobody the_kernel_takes_no_orders
+            only_three_descriptors_are_open files_of_several_names_stay_one the_supervisor_cannot_be_looked_into a_forged_record_hurts_nobody the_kernel_takes_no_orders
             no_socket_and_no_file_of_the_host_is_there links_and_devices_in_archives_lead_nowhere
             devices_cannot_be_made_or_brought links_in_inputs_do_not_move_mounts_out a_fork_bomb_stays_inside
             memory_that_runs_out_is_told output_is_bounded open_files_and_new_rights_are_bounded
@@ -457,6 +457,18 @@ pub async fn tar_round_trip(lab: &dyn Lab) {
     let mut spec = script(lab, "stat -c '%a %Y' /v/a; cat /v/dir/more/c").await;
     spec.mounts = vec![mount(&handle, "/v")];
     assert_eq!(run(lab, &spec).await.text(), "644 1700000000\n3");
+}
+
+pub async fn files_of_several_names_stay_one(lab: &dyn Lab) {
+    let runtime = lab.runtime();
+    let [from, to] = [volume(lab, &Origin::Empty).await, volume(lab, &Origin::Empty).await];
+    let mut spec = script(lab, "mkdir /v/dir; echo content > /v/a; ln /v/a /v/b; ln /v/a /v/dir/c").await;
+    spec.mounts = vec![mount(&from, "/v")];
+    assert_eq!(run(lab, &spec).await.status(), 0);
+    runtime.stream_in(&to, "", runtime.stream_out(&from, "").await.unwrap()).await.unwrap();
+    let mut spec = script(lab, "stat -c %h /v/a /v/b /v/dir/c; cat /v/dir/c").await;
+    spec.mounts = vec![mount(&to, "/v")];
+    assert_eq!(run(lab, &spec).await.text(), "3\n3\n3\ncontent\n");
 }
 
 pub async fn hostile_archives_stay_inside(lab: &dyn Lab) {

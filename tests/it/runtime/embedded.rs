@@ -234,6 +234,9 @@ async fn the_host_needs_the_operators_word() {
     let (text, end) = collect(runtime.start_native(&handle, &native).await.unwrap()).await;
     assert!(text.contains("usage: supervise"), "{text}");
     assert_eq!(end, ended(2));
+    // Nor does a visitor get there by the back door.
+    let entered = runtime.exec(&handle, &spec(Image::Host, "ls /").process).await;
+    assert!(matches!(&entered.err(), Some(Error::Invalid(text)) if text.contains("--allow-host-rootfs")));
     runtime.remove_container(&handle).await.unwrap();
 }
 
@@ -383,4 +386,60 @@ async fn volumes_can_be_read_and_copied_while_their_container_is_kept() {
     for volume in [&grandchild, &child, &parent] {
         lab.runtime.remove_volume(volume).await.unwrap();
     }
+}
+
+/// Bytes on the disk below a directory.
+fn on_disk(directory: &std::path::Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let entries = std::fs::read_dir(directory).unwrap().flatten();
+    entries
+        .map(|entry| {
+            let meta = entry.metadata().unwrap();
+            meta.blocks() * 512 + if meta.is_dir() { on_disk(&entry.path()) } else { 0 }
+        })
+        .sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_containers_of_an_image_cost_what_they_write() {
+    const MANY: u64 = 100;
+    const WRITTEN: u64 = 16 << 10;
+    // What is kept of each beside: how it was made, how it ended, its output, and the directories of its layer.
+    const BESIDE: u64 = 160 << 10;
+    let lab = lab().await;
+    let input = VolumeHandle("input".into());
+    lab.runtime.create_volume(&input, "main", &Origin::Empty).await.unwrap();
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(10 << 20);
+    header.set_mode(0o644);
+    header.set_uid(nix::unistd::Uid::effective().as_raw().into());
+    header.set_gid(nix::unistd::Gid::effective().as_raw().into());
+    builder.append_data(&mut header, "large", &vec![7u8; 10 << 20][..]).unwrap();
+    let tar = std::io::Cursor::new(builder.into_inner().unwrap());
+    lab.runtime.stream_in(&input, "", Box::pin(tar)).await.unwrap();
+    let one = async |n: u64| {
+        let copy = VolumeHandle(format!("copy-{n}"));
+        lab.runtime.create_volume(&copy, "main", &Origin::CopyOf(input.clone())).await.unwrap();
+        let text = format!("head -c {WRITTEN} /dev/urandom > /mine; test -s /in/large");
+        let mut spec = spec(lab.image.clone(), &text);
+        spec.mounts = vec![Mount { volume: copy, path: "/in".into(), read_only: false }];
+        let handle = ContainerHandle(format!("many-{n}"));
+        assert_eq!(collect(lab.runtime.start(&handle, &spec).await.unwrap()).await.1, ended(0));
+    };
+    one(0).await;
+    let before = on_disk(lab.state.path());
+    futures_util::stream::StreamExt::collect::<Vec<()>>(futures_util::stream::StreamExt::buffer_unordered(
+        futures_util::stream::iter((1..=MANY).map(one)),
+        8,
+    ))
+    .await;
+    let each = (on_disk(lab.state.path()) - before) / MANY;
+    println!("disk of a kept container that wrote {WRITTEN} bytes: {each}");
+    assert!(each <= WRITTEN + BESIDE, "{each} bytes each");
+    for n in 0..=MANY {
+        lab.runtime.remove_container(&ContainerHandle(format!("many-{n}"))).await.unwrap();
+        lab.runtime.remove_volume(&VolumeHandle(format!("copy-{n}"))).await.unwrap();
+    }
+    assert!(on_disk(lab.state.path()) < before + (1 << 20), "the disk is not back to where it was");
 }

@@ -4,9 +4,11 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 
-use whistlestop::runtime::{ContainerSpec, Isolation, Origin, TarStream};
+use whistlestop::runtime::{ContainerSpec, Isolation, Origin, Process, TarStream, WindowSize};
 
-use super::conformance::{Lab, container, mount, names_in, read_all, run, script, volume};
+use super::conformance::{
+    Lab, Said, container, finish, mount, names_in, read_all, read_until, run, script, shell, volume,
+};
 
 /// Runs a script as the root of a container with further mounts.
 async fn tries(lab: &dyn Lab, text: &str, change: impl FnOnce(&mut ContainerSpec)) -> String {
@@ -78,6 +80,26 @@ pub async fn no_socket_and_no_file_of_the_host_is_there(lab: &dyn Lab) {
     nothing(&said);
     let processes: usize = said.trim().parse().unwrap();
     assert!(processes < 10, "processes of others can be seen: {processes}");
+}
+
+pub async fn only_three_descriptors_are_open(lab: &dyn Lab) {
+    // What whoever started the server left open in it must not be open in a step, whichever way that talks.
+    let (stray, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    let number = nix::fcntl::fcntl(&stray, nix::fcntl::FcntlArg::F_DUPFD(251)).unwrap();
+    // The listing's own is the fourth.
+    let text = "ls /proc/self/fd | tr '\\n' ' '";
+    let (runtime, handle) = (lab.runtime(), container());
+    let mut spec = script(lab, &format!("{text}; {text} | cat; sleep 1000")).await;
+    for tty in [None, Some(WindowSize { columns: 80, rows: 24 })] {
+        spec.process.tty = tty;
+        let mut attached = runtime.start(&handle, &spec).await.unwrap();
+        let mut said = Said::default();
+        read_until(&mut attached, &mut said, "0 1 2 3 0 1 2 3 ").await;
+        let exec = runtime.exec(&handle, &Process { tty, ..shell(text) }).await.unwrap();
+        assert_eq!(finish(exec).await.text(), "0 1 2 3 ", "of a visitor");
+        runtime.remove_container(&handle).await.unwrap();
+    }
+    nix::unistd::close(number).unwrap();
 }
 
 fn archive(fill: impl FnOnce(&mut tar::Builder<Vec<u8>>)) -> TarStream {
