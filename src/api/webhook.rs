@@ -5,9 +5,8 @@ use serde_json::Value;
 use subtle::ConstantTimeEq;
 
 use super::resource::{find, planner, start_check};
-use crate::base::error::Error;
+use crate::base::error::{Error, Kind};
 use crate::base::secret::Secret;
-use crate::front::secret::failed;
 use crate::front::{Answer, App, Call, Failure, Permit};
 use crate::pipeline::Config;
 use crate::secrets::{Asker, LookupError, Session};
@@ -62,8 +61,12 @@ async fn token(app: &App, permit: &Permit, resource: &Resource) -> Result<Option
             Ok(_) => unknown("its variable is no text".to_owned()),
             Err(error) => unknown(error.to_string()),
         },
-        // Who sent it should try again.
-        Err(error @ LookupError::Source(_)) => Err(failed(&error)),
+        // Who sent it should try again, and is a stranger: what is wrong is for the log.
+        Err(error @ LookupError::Source(_)) => {
+            tracing::warn!(%error, pipeline = pipeline.name, resource = resource.name, "a webhook's token is not known");
+            let error = Error::new(Kind::Unavailable, "the webhook's token cannot be looked up at this moment");
+            Err(error.hint("try again in a minute").into())
+        }
         Err(error) => unknown(error.to_string()),
     }
 }

@@ -198,3 +198,37 @@ async fn a_key_of_the_settings_is_changed_at_a_start() {
     let error = super::errors(&bench.events(id).await);
     assert!(error.contains("a secret was sealed with the key"), "{error}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_s_token_may_be_a_secret() {
+    let bench = bench(&[]).await;
+    put(&bench.admin, "p", "hook", "t0ken-of-the-hook").await;
+    let sources = json!([{"name": "vs", "type": "dummy", "config": {"vars": {"hook": "t0ken-of-the-source"}}}]);
+    let resource =
+        |name: &str, token: &str| json!({"name": name, "type": "mock", "source": {}, "webhook_token": token});
+    let resources = json!([resource("r", "x-((hook))"), resource("s", "((vs:hook))"), resource("a", "((absent))")]);
+    let jobs = json!([{"name": "j", "plan": [{"get": "r"}, {"get": "s"}, {"get": "a"}]}]);
+    bench.set(json!({"var_sources": sources, "resources": resources, "jobs": jobs})).await;
+    let anonymous = bench.world.anonymous();
+    let call = async |resource: &str, token: &str| {
+        let path = format!("/api/v1/teams/main/pipelines/p/resources/{resource}/check/webhook");
+        let request = anonymous.post(&path).query(&[("webhook_token", token)]);
+        request.send().await.unwrap().status().as_u16()
+    };
+    for (name, token, status) in [
+        ("r", "x-t0ken-of-the-hook", 201),
+        ("r", "t0ken-of-the-hook", 401),
+        ("r", "x-((hook))", 401),
+        ("s", "t0ken-of-the-source", 201),
+        ("s", "((vs:hook))", 401),
+        ("a", "((absent))", 401),
+        ("a", "", 400),
+        ("none", "x", 401),
+    ] {
+        assert_eq!(call(name, token).await, status, "{name} {token}");
+    }
+    put(&bench.admin, "p", "hook", "another").await;
+    assert_eq!((call("r", "x-t0ken-of-the-hook").await, call("r", "x-another").await), (401, 201));
+    let trail = bench.admin.json("/api/v1/audit").await.to_string();
+    assert!(!trail.contains("t0ken-of"), "{trail}");
+}
