@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use whistlestop::auth::action::{self, TABLE};
 use whistlestop::store::audit::AuditQuery;
 
-use crate::world::{Caller, World};
+use crate::world::{Caller, WHOLE, World};
 
 async fn create(owner: &Caller, team: &str, body: Value) -> (u16, Value) {
     let answer = owner.post(&format!("/api/v1/teams/{team}/service-accounts")).json(&body).send().await.unwrap();
@@ -188,4 +188,25 @@ async fn checking_passwords_does_not_keep_others_waiting() {
     for guess in guesses {
         assert_eq!(guess.await.unwrap().unwrap().status(), 401);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_trail_is_kept_as_long_as_the_operator_says() {
+    let world = World::with(&[WHOLE, &["--audit-retention", "24h"]].concat()).await;
+    world.team("alpha", "ann").await;
+    world.clock.advance(std::time::Duration::from_secs(23 * 3600));
+    world.team("beta", "bob").await;
+    world.clock.advance(std::time::Duration::from_secs(2 * 3600));
+    let teams = async || {
+        let wanted = AuditQuery { action: Some("SetTeam".into()), limit: 9, ..AuditQuery::default() };
+        let rows = world.app().store.read(move |tx| tx.audit_entries(&wanted)).await.unwrap();
+        rows.into_iter().map(|r| r.team).collect::<Vec<_>>()
+    };
+    let gone = async {
+        while teams().await != ["beta"] {
+            world.app().wakes.gc.ring();
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), gone).await.expect("the old row goes, the new one stays");
 }

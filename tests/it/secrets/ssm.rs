@@ -85,6 +85,19 @@ async fn look_ups_are_few() {
     bench.job(json!({"name": "n", "plan": steps})).await;
     assert_eq!(bench.run("n").await.status, "succeeded");
     assert_eq!(moto.asked(), ["GetParameters", "GetParameters"]);
+    // Eleven more that are the team's: again two for what the pipeline has not, and one listing for each that missed.
+    for n in 0..11 {
+        let body = json!({"Name": format!("/concourse/main/m{n}"), "Value": "v", "Type": "SecureString"});
+        moto.ssm("PutParameter", body).await;
+    }
+    bench.world.clock.advance(Duration::from_secs(61));
+    let name = |n: usize| if n < 12 { format!("((n{n}))") } else { format!("((m{}))", n - 12) };
+    let steps: Vec<Value> = (0..23).map(|n| task(&format!("t{n}"), json!({"N": name(n)}))).collect();
+    bench.job(json!({"name": "b", "plan": steps})).await;
+    moto.asked();
+    assert_eq!(bench.run("b").await.status, "succeeded");
+    let asked = moto.asked();
+    assert_eq!((count(&asked, "GetParameters"), count(&asked, "GetParametersByPath")), (3 + 2, 11), "{asked:?}");
     let metrics = bench.world.server().metrics_address().unwrap();
     let metrics = reqwest::get(format!("http://{metrics}/metrics")).await.unwrap().text().await.unwrap();
     assert!(metrics.contains("whistlestop_secret_calls_per_build"), "{metrics}");

@@ -50,6 +50,11 @@ fn answer(asked: &Asked, method: &Method, path: &str, headers: &HeaderMap, body:
         "concourse/data/main/p/key" => ok(json!({"data": {"data": {"value": "new-value"}, "metadata": {}}})),
         "concourse/data/main/login" => ok(json!({"data": {"data": {"user": "u", "port": 22}, "metadata": {}}})),
         "old/main/p/key" => ok(json!({"data": {"value": "old-value"}, "lease_duration": 600})),
+        "other/main/p/key" => ok(json!({"data": {"value": "other-value"}, "lease_duration": 600})),
+        "made/main/p/key" => {
+            let value = format!("made-{}", asked.lock().unwrap().len());
+            ok(json!({"data": {"value": value}, "lease_duration": 600, "lease_id": "made/key/1"}))
+        }
         "old/root/x" => ok(json!({"data": {"value": "by-root-path"}, "lease_duration": 600})),
         _ => StatusCode::NOT_FOUND.into_response(),
     }
@@ -132,4 +137,32 @@ async fn a_pipeline_s_own_source_is_not_led_to_denied_addresses() {
         let error = errors(&bench.events(id).await);
         assert!(error.contains("is not allowed: the operator denies"), "{away}: {error}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_value_is_another_history_unless_it_was_leased_to_be_renewed() {
+    let (url, _) = fake().await;
+    let bench = bench(&[]).await;
+    let check = async |prefix: &str| -> i64 {
+        let config = json!({"url": url, "client_token": "root", "path_prefix": prefix});
+        let source = json!({"initial_version": "1", "create_files": {"k": "((v:key))"}});
+        let resources = json!([{"name": "r", "type": "mock", "source": source}]);
+        let sources = json!([{"name": "v", "type": "vault", "config": config}]);
+        let jobs = json!([{"name": "j", "plan": [{"get": "r"}]}]);
+        bench.set(json!({"var_sources": sources, "resources": resources, "jobs": jobs})).await;
+        let path = "/api/v1/teams/main/pipelines/p/resources/r/check";
+        let answer = bench.admin.post(path).json(&json!({"from": null})).send().await.unwrap();
+        let id = answer.json::<Value>().await.unwrap()["id"].as_i64().unwrap();
+        assert_eq!(bench.ended(id).await.status, "succeeded");
+        let scopes =
+            |tx: &whistlestop::store::ReadTx<'_>| Ok(tx.query_row("select count(*) from scopes", [], |r| r.get(0))?);
+        bench.world.app().store.read(scopes).await.unwrap()
+    };
+    let first = check("/old").await;
+    assert_eq!(check("/old").await, first);
+    let second = check("/other").await;
+    assert_eq!(second, first + 1, "a value that only has a duration is a value");
+    let third = check("/made").await;
+    bench.world.clock.advance(std::time::Duration::from_secs(301));
+    assert_eq!(check("/made").await, third, "made anew, and yet the same");
 }
