@@ -5,27 +5,29 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::base::secret::Secret;
-use crate::front::secret::{delete_log, redact_log};
+use crate::front::secret::{Reader, delete_log, exposure, redact_log};
 use crate::front::{Answer, Call, Failure, Permit, empty, json};
+use crate::store::show::access::TeamAccess;
 
 /// `ListBuildSecrets`: names and paths, never values; and who may read the build's log now.
 pub async fn secrets(permit: Permit, call: Call) -> Answer {
-    let (id, team) = (permit.build()?, permit.team()?);
-    let read = call.app.store.read(move |tx| {
-        let teams = tx.teams_with_auth()?;
-        Ok((tx.secrets_of_build(id)?, tx.build_access(id)?, teams))
-    });
-    let (secrets, access, teams) = read.await?;
-    let access = access.ok_or_else(Failure::not_found)?;
-    let own: Vec<_> = teams.iter().filter(|t| t.id == team).map(|t| json!({"team": t.name, "auth": t.auth})).collect();
-    let admins: Vec<_> = teams.iter().filter(|t| t.admin).map(|t| json!({"team": t.name, "auth": t.auth})).collect();
-    let secrets: Vec<_> = secrets.into_iter().map(|(name, path)| json!({"name": name, "path": path})).collect();
-    let everybody = access.exposed && access.public_job;
+    let (team, exposure) = (permit.team()?, exposure(&call.app, &permit).await?);
+    let teams = |wanted: &dyn Fn(&TeamAccess) -> bool| -> Vec<_> {
+        exposure.teams.iter().filter(|t| wanted(t)).map(|t| json!({"team": t.name, "auth": t.auth})).collect()
+    };
+    let secrets: Vec<_> = exposure.secrets.iter().map(|(name, path)| json!({"name": name, "path": path})).collect();
+    let person =
+        |p: &Reader| json!({"name": p.name, "connector": p.connector, "role": p.role, "last_seen": p.seen.unix()});
     json(
         StatusCode::OK,
         &json!({
             "secrets": secrets,
-            "readers": {"everybody": everybody, "members": own, "administrators": admins},
+            "readers": {
+                "everybody": exposure.everybody,
+                "members": teams(&|t| t.id == team),
+                "administrators": teams(&|t| t.admin),
+                "people": exposure.people.iter().map(person).collect::<Vec<_>>(),
+            },
         }),
     )
 }

@@ -1,10 +1,16 @@
 //! What the API and the pages of secrets share: who asks, what an error is, and taking a secret out of a log.
 
 use super::{App, Failure, Permit, Query};
+use crate::auth::Role;
+use crate::base::clock::Time;
 use crate::base::error::{Error, Kind};
 use crate::base::id::{BuildId, PipelineId};
 use crate::base::secret::{Redactor, Secret};
+use crate::login::team_user;
 use crate::secrets::{Asker, LookupError, Session, SourceError, WriteError};
+use crate::store::show::access::TeamAccess;
+use crate::store::token::ServiceAccount;
+use crate::store::user::User;
 use crate::vars::{Lookup, Reference, each_text};
 
 /// Who a request of a member asks for: the team in the path and the pipeline in the query.
@@ -58,6 +64,63 @@ pub fn unwritten(error: &WriteError) -> Failure {
         WriteError::Source(e) => of_source(e),
     };
     Failure::from(Error::new(kind, error.to_string()))
+}
+
+/// Somebody who could have read a build's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reader {
+    /// Their name, or that of a service account.
+    pub name: String,
+    /// How they sign in.
+    pub connector: String,
+    /// The role that lets them.
+    pub role: String,
+    /// When they were last seen.
+    pub seen: Time,
+}
+
+/// What a build was given, and who may read its log now.
+#[derive(Debug, Clone)]
+pub struct Exposure {
+    /// Names and paths, never values.
+    pub secrets: Vec<(String, String)>,
+    /// Whether nobody even has to sign in.
+    pub everybody: bool,
+    /// The build's own team and the administrators', with who belongs to them.
+    pub teams: Vec<TeamAccess>,
+    /// Those of them who have been here, the last one first.
+    pub people: Vec<Reader>,
+}
+
+/// Looks who could have seen a build's log.
+pub async fn exposure(app: &App, permit: &Permit) -> Result<Exposure, Failure> {
+    let (id, team) = (permit.build()?, permit.team()?);
+    let read = app.store.read(move |tx| {
+        let teams: Vec<_> = tx.teams_with_auth()?.into_iter().filter(|t| t.admin || t.id == team).collect();
+        let (users, accounts) = (tx.users_since(Time(0))?, tx.service_accounts(team)?);
+        Ok((tx.secrets_of_build(id)?, tx.build_access(id)?, teams, users, accounts))
+    });
+    let (secrets, access, teams, users, accounts) = read.await?;
+    let access = access.ok_or_else(Failure::not_found)?;
+    let own = team_user(team, "").claims.sub;
+    let role = |user: &User| {
+        let admin = teams.iter().any(|t| t.admin && t.auth.roles_of(&user.claims).contains(&Role::Owner));
+        let member = teams.iter().filter(|t| t.id == team).flat_map(|t| t.auth.roles_of(&user.claims)).max();
+        let member = member.or((user.sub == own).then_some(Role::Member)).map(|r| r.name().to_owned());
+        member.or(admin.then(|| "administrator".to_owned()))
+    };
+    let person = |user: User| {
+        let role = role(&user)?;
+        Some(Reader { role, name: user.username, connector: user.connector, seen: user.last_login })
+    };
+    let account = |account: ServiceAccount| {
+        let (role, seen) = (account.role.name().to_owned(), account.last_used.unwrap_or(account.created));
+        Reader { name: account.name, connector: "service account".to_owned(), role, seen }
+    };
+    let mut people: Vec<Reader> = users.into_iter().filter_map(person).collect();
+    people.extend(accounts.into_iter().map(account));
+    people.sort_by(|a, b| (b.seen, &a.name).cmp(&(a.seen, &b.name)));
+    Ok(Exposure { secrets, everybody: access.exposed && access.public_job, teams, people })
 }
 
 /// Takes the given texts, and the present values of all secrets the build was given, out of its log.

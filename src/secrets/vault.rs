@@ -201,7 +201,7 @@ impl Vault {
 
     async fn request(&self, method: reqwest::Method, path: &str) -> Result<reqwest::RequestBuilder, SourceError> {
         let url = format!("{}/v1/{}", self.settings.url.trim_end_matches('/'), path.trim_start_matches('/'));
-        let url = reqwest::Url::parse(&url).map_err(|e| self.refused(format!("{url}: {e}")))?;
+        let url = reqwest::Url::parse(&url).map_err(|e| self.refused(format!("its address is none: {e}")))?;
         let request = self.client().await?.request(method, url).map_err(|denied| self.refused(denied))?;
         let mut request = request.header("X-Vault-Request", "true");
         if let Some(namespace) = &self.settings.namespace {

@@ -108,6 +108,14 @@ pub async fn remove(permit: Permit, call: Call) -> Answer {
     redirect(StatusCode::SEE_OTHER, &address(permit.team_name()?))
 }
 
+/// Somebody who could have seen the log.
+struct ReaderLine {
+    name: String,
+    connector: String,
+    role: String,
+    seen: Moment,
+}
+
 #[derive(Template)]
 #[template(path = "pages/leak.html")]
 struct Leak {
@@ -117,22 +125,29 @@ struct Leak {
     secrets: Vec<(String, String)>,
     everybody: bool,
     team: String,
+    people: Vec<ReaderLine>,
 }
 
 /// `GET /builds/{build}/leak`
 pub async fn leak(permit: Permit, call: Call) -> Answer {
     let id = permit.build()?;
-    let read = call.app.store.read(move |tx| Ok((tx.secrets_of_build(id)?, tx.build_access(id)?)));
-    let (secrets, access) = read.await?;
+    let (exposure, now) = (secret::exposure(&call.app, &permit).await?, call.app.clock.now());
     let name = format!("build {id}");
     let way =
         vec![Crumb::new(&name, format!("/builds/{id}")), Crumb::new("leaked secret", format!("/builds/{id}/leak"))];
+    let line = |p: secret::Reader| ReaderLine {
+        name: p.name,
+        connector: p.connector,
+        role: p.role,
+        seen: Moment::new(now, p.seen),
+    };
     answer(&Leak {
         frame: Frame::new(&permit, &call, format!("A secret in the log of {name}"), way).await,
         build: id.0,
-        secrets,
-        everybody: access.is_some_and(|a| a.exposed && a.public_job),
+        secrets: exposure.secrets,
+        everybody: exposure.everybody,
         team: permit.team_name()?.to_owned(),
+        people: exposure.people.into_iter().map(line).collect(),
     })
 }
 

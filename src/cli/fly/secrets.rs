@@ -104,6 +104,9 @@ enum Command {
         /// The build's number, as in its address (/builds/NUMBER)
         #[arg(value_name = "BUILD")]
         build: u64,
+        /// Print as JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Give the team's own user a new password (owners)
     RotateUser,
@@ -212,10 +215,11 @@ async fn run(cli: Cli, fly: &Fly) -> Outcome {
             done(call, &format!("build {build}")).await?;
             fly.say(format!("the log of build {build} is removed"))
         }
-        Command::WhoSaw { build } => {
+        Command::WhoSaw { build, json } => {
             let (session, _) = connect(fly, None, &saved, team).await?;
             let call = session.client.get(&["builds", &build.to_string(), "secrets"]);
-            fly.json(&read(call, &format!("build {build}")).await?)
+            let answer = read(call, &format!("build {build}")).await?;
+            if json { fly.json(&answer) } else { who_saw(fly, build, &answer) }
         }
         Command::RotateUser => {
             let (session, team) = connect(fly, None, &saved, team).await?;
@@ -362,6 +366,45 @@ async fn uses(fly: &Fly, session: &Session, team: &str, name: &str) -> Outcome {
             .collect::<Vec<_>>();
         let at = go_time(row["at"].as_i64().unwrap_or_default());
         table.push(vec![row["build"].to_string().into(), of.join("/").into(), text("path").into(), at.into()]);
+    }
+    fly.table(&table)
+}
+
+/// What a build was given, and who could have read it.
+fn who_saw(fly: &Fly, build: u64, answer: &Value) -> Outcome {
+    let say = |text: String| fly.console.say(text);
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let (secrets, readers) = (list(&answer["secrets"]), &answer["readers"]);
+    match secrets.is_empty() {
+        true => say(format!("build {build} was given no secret"))?,
+        false => say(format!("build {build} was given:"))?,
+    }
+    for secret in secrets {
+        let text = |key: &str| secret[key].as_str().unwrap_or_default().to_owned();
+        say(format!("  {}  {}", text("name"), text("path")))?;
+    }
+    if readers["everybody"] == true {
+        say("everybody can read its log: the pipeline is exposed and its job public".to_owned())?;
+    }
+    say("its log can be read by:".to_owned())?;
+    for (what, teams) in [("", &readers["members"]), ("administrators in ", &readers["administrators"])] {
+        for team in list(teams) {
+            for (role, who) in team["auth"].as_object().into_iter().flatten() {
+                let names = [list(&who["users"]), list(&who["groups"])].concat();
+                let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
+                if what.is_empty() || role == "owner" {
+                    let team = team["team"].as_str().unwrap_or_default();
+                    say(format!("  {what}team {team}, {role}: {}", names.join(", ")))?;
+                }
+            }
+        }
+    }
+    say("of them were here:".to_owned())?;
+    let mut table = Table::new(["name", "by", "role", "last seen"]);
+    for person in list(&readers["people"]) {
+        let text = |key: &str| person[key].as_str().unwrap_or_default().to_owned();
+        let seen = go_time(person["last_seen"].as_i64().unwrap_or_default());
+        table.push(vec![text("name").into(), text("connector").into(), text("role").into(), seen.into()]);
     }
     fly.table(&table)
 }

@@ -25,6 +25,15 @@ async fn a_leaked_secret_is_taken_out_of_one_log() {
         (&json!(false), &json!("main"))
     );
 
+    // By name: who of them has been here. Strangers are not among them.
+    bench.world.sign_in("bob").await;
+    let account = json!({"name": "bot", "role": "viewer"});
+    bench.admin.post("/api/v1/teams/main/service-accounts").json(&account).send().await.unwrap();
+    let seen = bench.admin.json(&format!("/api/v1/builds/{id}/secrets")).await;
+    let people = seen["readers"]["people"].as_array().unwrap();
+    let people: Vec<_> = people.iter().map(|p| (p["name"].as_str().unwrap(), p["role"].as_str().unwrap())).collect();
+    assert_eq!(people, [("admin", "owner"), ("bot", "viewer")]);
+
     let body = json!({"texts": ["typed-into-the-file"]});
     let answer = bench.admin.put(&format!("/api/v1/builds/{id}/log")).json(&body).send().await.unwrap();
     assert_eq!(answer.status(), 200);
@@ -80,7 +89,11 @@ async fn buttons_and_commands_cure_it_too() {
     let text = log(id).await;
     assert!(!text.contains("another-typed-text") && text.contains("a-third"), "{text}");
     let (code, text) = home.run(OWN, &["secrets", "who-saw", &id_text], None);
-    assert!(code == Some(0) && text.contains("main/p/key") && text.contains("local:admin"), "{text}");
+    assert!(
+        code == Some(0) && text.contains("key  main/p/key") && text.contains("team main, owner: local:admin"),
+        "{text}"
+    );
+    assert!(text.lines().any(|l| l.starts_with("admin") && l.contains("local  owner")), "{text}");
     let (code, text) = home.run(OWN, &["secrets", "uses", "key"], None);
     assert!(
         code == Some(0) && text.contains(&id_text) && text.contains(&other_text) && text.contains("p/j/1"),
