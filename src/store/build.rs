@@ -335,7 +335,8 @@ impl ReadTx<'_> {
     /// A job's builds that wait, in the order they start.
     pub fn pending_builds(&self, job: JobId) -> Result<Vec<Build>> {
         let mut query = self.prepare_cached(&format!(
-            "{COLUMNS} where b.status in ('pending', 'started') and b.status = 'pending' and b.job_id = ?
+            "{COLUMNS} where b.id in (select id from builds indexed by builds_going_on
+                 where status in ('pending', 'started') and status = 'pending' and job_id = ?)
              order by coalesce(b.rerun_of, b.id), b.id"
         ))?;
         Ok(query.query_map([job], Build::from_row)?.collect::<rusqlite::Result<_>>()?)

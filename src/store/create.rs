@@ -56,7 +56,8 @@ impl WriteTx<'_> {
     pub fn ensure_pending_build(&self, job: JobId, now: Time) -> Result<Option<BuildId>> {
         let waiting: bool = self
             .prepare_cached(
-                "select exists (select 1 from builds where job_id = ? and status in ('pending', 'started') and status = 'pending')",
+                "select exists (select 1 from builds indexed by builds_going_on
+                   where job_id = ? and status in ('pending', 'started') and status = 'pending')",
             )?
             .query_row([job], |r| r.get(0))?;
         if waiting {

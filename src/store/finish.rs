@@ -252,7 +252,7 @@ impl WriteTx<'_> {
             .prepare_cached(
                 "update jobs set schedule_requested = schedule_requested + 1 where id in (
                    select job_id from job_inputs where passed_job_id = ?1
-                   union select w.job_id from builds w where w.status in ('pending', 'started') and w.status = 'pending'
+                   union select w.job_id from builds w indexed by builds_going_on where w.status in ('pending', 'started') and w.status = 'pending'
                      and w.job_id in (
                        select ?1
                        union select other.job_id from serial_groups mine

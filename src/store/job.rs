@@ -181,7 +181,7 @@ impl ReadTx<'_> {
             "select j.id, p.team_id from jobs j join pipelines p on p.id = j.pipeline_id
              where j.schedule_requested > j.last_scheduled
              order by not (exists (select 1 from job_inputs i where i.job_id = j.id and i.trigger)
-                           or exists (select 1 from builds b where b.job_id = j.id
+                           or exists (select 1 from builds b indexed by builds_going_on where b.job_id = j.id
                                       and b.status in ('pending', 'started') and b.status = 'pending')), j.id",
         )?;
         Ok(query.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<rusqlite::Result<_>>()?)
@@ -217,7 +217,7 @@ impl WriteTx<'_> {
             .prepare_cached("update jobs set paused = 1, paused_by = ?, paused_at = ? where id = ?")?
             .execute(params![by, now, id])?;
         self.prepare_cached(
-            "update builds set scheduled = 0
+            "update builds indexed by builds_going_on set scheduled = 0
              where job_id = ? and status in ('pending', 'started') and status = 'pending' and scheduled = 1",
         )?
         .execute([id])?;
@@ -263,7 +263,7 @@ impl WriteTx<'_> {
         Ok(self
             .prepare_cached(
                 "update jobs set schedule_requested = schedule_requested + 1 where id in (
-                   select w.job_id from builds w where w.status in ('pending', 'started') and w.status = 'pending'
+                   select w.job_id from builds w indexed by builds_going_on where w.status in ('pending', 'started') and w.status = 'pending'
                      and w.job_id in (select job_id from job_inputs where resource_id = ?))",
             )?
             .execute([id])?)

@@ -67,7 +67,7 @@ impl ReadTx<'_> {
     fn waiting(&self, job: JobId) -> Result<Vec<Pending>> {
         let mut query = self.prepare_cached(
             "select b.id, b.rerun_of, o.started_at is not null, b.manual, b.scheduled, b.aborted, b.created_at
-             from builds b left join builds o on o.id = b.rerun_of
+             from builds b indexed by builds_going_on left join builds o on o.id = b.rerun_of
              where b.job_id = ? and b.status in ('pending', 'started') and b.status = 'pending'
              order by coalesce(b.rerun_of, b.id), b.id",
         )?;
@@ -87,7 +87,7 @@ impl ReadTx<'_> {
     /// Builds that hold a slot of the job's serial groups.
     fn holding(&self, job: JobId) -> Result<Vec<BuildId>> {
         let mut query = self.prepare_cached(
-            "select id from builds where status in ('pending', 'started') and scheduled = 1 and job_id in (
+            "select id from builds indexed by builds_going_on where status in ('pending', 'started') and scheduled = 1 and job_id in (
                select other.job_id from serial_groups mine
                  join serial_groups other on other.pipeline_id = mine.pipeline_id and other.name = mine.name
                where mine.job_id = ?) order by id",
@@ -99,7 +99,7 @@ impl ReadTx<'_> {
     fn rivals(&self, job: JobId) -> Result<Vec<Rival>> {
         let mut query = self.prepare_cached(
             "select b.job_id, b.id, b.rerun_of, j.paused, j.inputs_determined
-             from builds b join jobs j on j.id = b.job_id
+             from builds b indexed by builds_going_on join jobs j on j.id = b.job_id
              where b.status in ('pending', 'started') and b.status = 'pending' and b.scheduled = 0 and b.job_id in (
                select other.job_id from serial_groups mine
                  join serial_groups other on other.pipeline_id = mine.pipeline_id and other.name = mine.name

@@ -264,6 +264,7 @@ create index builds_listed on builds (coalesce(rerun_of, id) desc, id desc) wher
 create index builds_listed_of_job on builds (job_id, coalesce(rerun_of, id) desc, id desc) where job_id is not null;
 create index builds_of_pipeline on builds (pipeline_id, coalesce(rerun_of, id) desc, id desc) where pipeline_id is not null;
 create index builds_of_team on builds (team_id, coalesce(rerun_of, id) desc, id desc);
+-- Queries name this index: left to itself, SQLite reads all builds that a job ever had to find those that wait.
 create index builds_going_on on builds (job_id, id) where status in ('pending', 'started');
 create index builds_of_resource on builds (resource_id, coalesce(rerun_of, id) desc, id desc) where resource_id is not null;
 create index builds_of_checks on builds (ended_at) where name = 'check';
