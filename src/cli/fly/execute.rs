@@ -22,7 +22,7 @@ use super::reference::JobRef;
 use super::render::{Options, follow};
 use super::shapes::Build;
 use super::team::{Team, list};
-use super::template::Template;
+use super::template::{Template, existing};
 use super::trigger_job::interrupted;
 use super::{Fly, Session};
 use crate::pipeline::{TaskConfig, yaml::to_yaml};
@@ -42,7 +42,7 @@ pub struct Execute {
     #[arg(long)]
     include_ignored: bool,
     /// An input to provide to the task
-    #[arg(short, long, value_name = "NAME=PATH", value_parser = pair)]
+    #[arg(short, long, value_name = "NAME=PATH", value_parser = input_pair)]
     input: Vec<Pair>,
     /// Map a resource to a different name as task input
     #[arg(short = 'm', long, value_name = "NAME=STRING", value_parser = pair)]
@@ -51,7 +51,7 @@ pub struct Execute {
     #[arg(short = 'j', long, value_name = "PIPELINE/JOB")]
     inputs_from: Option<JobRef>,
     /// An output to fetch from the task
-    #[arg(short, long, value_name = "NAME=PATH", value_parser = pair)]
+    #[arg(short, long, value_name = "NAME=PATH", value_parser = output_pair)]
     output: Vec<Pair>,
     /// Name of an input from the job named in --inputs-from to use as the image for the one-off build
     #[arg(long)]
@@ -63,7 +63,7 @@ pub struct Execute {
     #[arg(long)]
     team: Option<String>,
     /// Further arguments of the task's command
-    #[arg(value_name = "ARGS", last = true)]
+    #[arg(value_name = "ARGS")]
     args: Vec<String>,
 }
 
@@ -73,6 +73,15 @@ type Pair = (String, String);
 fn pair(text: &str) -> Result<Pair, String> {
     let split = text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
     split.ok_or_else(|| format!("invalid pair '{text}' (must be name=value)"))
+}
+
+fn input_pair(text: &str) -> Result<Pair, String> {
+    let (name, path) = pair(text).map_err(|_| format!("invalid input pair '{text}' (must be name=path)"))?;
+    existing(&path).map(|_| (name, path))
+}
+
+fn output_pair(text: &str) -> Result<Pair, String> {
+    pair(text).map_err(|_| format!("invalid output pair '{text}' (must be name=path)"))
 }
 
 #[derive(Deserialize)]

@@ -12,6 +12,7 @@ use super::client::{ApiError, Client};
 use super::failure::{Failure, Outcome};
 use super::shapes::{TeamInfo, UserInfo};
 use super::target::{DEFAULT_TEAM, Target, Targets, Token};
+use super::template::existing;
 use super::{Fly, team};
 
 /// The client every Concourse knows; it keeps no secret.
@@ -36,17 +37,20 @@ pub struct Login {
     #[arg(short = 'n', long, value_name = "TEAM")]
     team_name: Option<String>,
     /// Path to Concourse PEM-encoded CA certificate file
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = existing)]
     ca_cert: Option<PathBuf>,
     /// Path to a PEM-encoded client certificate file
-    #[arg(long, value_name = "PATH")]
-    client_cert: Option<String>,
+    #[arg(long, value_name = "PATH", value_parser = existing)]
+    client_cert: Option<PathBuf>,
     /// Path to a PEM-encoded client key file
-    #[arg(long, value_name = "PATH")]
-    client_key: Option<String>,
+    #[arg(long, value_name = "PATH", value_parser = existing)]
+    client_key: Option<PathBuf>,
     /// Open browser to the auth endpoint
     #[arg(short = 'b', long)]
     open_browser: bool,
+    /// What else was said.
+    #[arg(hide = true)]
+    more: Vec<String>,
 }
 
 impl Login {
@@ -59,9 +63,13 @@ impl Login {
             .ok_or_else(|| Failure::said("name for the target must be specified (--target/-t)"))?;
         let mut target = self.target(name)?;
         fly.console.say(format!("logging in to team '{}'\n", target.team))?;
+        if !self.more.is_empty() {
+            return Err(Failure::said(format!("unexpected argument [{}]", self.more.join(", "))));
+        }
         let session = fly.connect(name, target.clone())?;
         fly.check_version(&session, true).await?;
-        let token = match (&self.username, &self.password) {
+        let given = |text: &'_ Option<String>| text.as_deref().filter(|t| !t.is_empty()).map(str::to_owned);
+        let token = match (&given(&self.username), &given(&self.password)) {
             (Some(user), Some(password)) => password_grant(&session.client, user, password).await?,
             _ => browser_grant(fly, &session.client, self.open_browser).await?,
         };
@@ -78,7 +86,7 @@ impl Login {
     /// The target to log in to: a new one with `-c`, or the saved one with what was given in its place.
     fn target(&self, name: &str) -> Result<Target, Failure> {
         let ca_cert = self.ca_cert.as_ref().map(std::fs::read_to_string).transpose()?;
-        let mut target = match &self.concourse_url {
+        let mut target = match self.concourse_url.as_ref().filter(|url| !url.is_empty()) {
             Some(url) => {
                 Target { api: url.trim_end_matches('/').to_owned(), team: DEFAULT_TEAM.to_owned(), ..Target::default() }
             }
@@ -96,8 +104,9 @@ impl Login {
             target.ca_cert = ca_cert;
         }
         if self.client_cert.is_some() || self.client_key.is_some() {
-            target.client_cert_path = self.client_cert.clone().unwrap_or_default();
-            target.client_key_path = self.client_key.clone().unwrap_or_default();
+            let path = |given: &Option<PathBuf>| given.as_ref().map(|p| p.display().to_string()).unwrap_or_default();
+            target.client_cert_path = path(&self.client_cert);
+            target.client_key_path = path(&self.client_key);
         }
         Ok(target)
     }

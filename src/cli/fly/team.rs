@@ -151,3 +151,16 @@ impl Team<'_> {
 pub async fn list<T: serde::de::DeserializeOwned>(call: Call<'_>) -> Result<Vec<T>, ApiError> {
     Ok(call.fetch::<Option<Vec<T>>>().await?.unwrap_or_default())
 }
+
+/// Fetches a part of a list, and says up to which id the next older part goes.
+pub async fn one_page<T: serde::de::DeserializeOwned>(call: Call<'_>) -> Result<(Vec<T>, Option<i64>), ApiError> {
+    let answer = call.send().await?.success()?;
+    let links = answer.headers.get_all("link").iter().filter_map(|v| v.to_str().ok());
+    let older = links.filter(|link| link.contains("rel=\"next\"")).find_map(|link| {
+        let url = link.trim_start_matches('<').split('>').next()?;
+        let url = reqwest::Url::parse(url).ok()?;
+        url.query_pairs().find(|(name, _)| name == "to")?.1.parse().ok()
+    });
+    let rows: Option<Vec<T>> = serde_json::from_slice(&answer.body)?;
+    Ok((rows.unwrap_or_default(), older))
+}

@@ -17,9 +17,12 @@ pub enum Usage {
     Wrong(String),
 }
 
-/// The command tree, where a flag given twice counts once, as in fly.
+/// The command tree, where a flag given twice counts once and words that nobody asked for are passed over, as in fly.
 pub fn command() -> Command {
-    Cli::command().args_override_self(true).mut_subcommands(|c| c.args_override_self(true))
+    Cli::command().args_override_self(true).mut_subcommands(|c| {
+        let more = c.get_positionals().next().is_none().then(|| Arg::new("more words").num_args(0..).hide(true));
+        c.args_override_self(true).args(more)
+    })
 }
 
 /// Reads `args`, the program's name first.
@@ -62,10 +65,8 @@ fn explain(command: &Command, args: &[OsString], error: &clap::Error) -> String 
         ErrorKind::MissingRequiredArgument => {
             let (flags, values): (Vec<&String>, Vec<&String>) = named.iter().partition(|n| n.starts_with('-'));
             if flags.is_empty() {
-                return format!(
-                    "the required argument `{}` was not provided",
-                    join(values.into_iter().cloned().collect())
-                );
+                let names = values.into_iter().map(|v| v.trim_matches(['<', '>']).to_owned());
+                return format!("the required argument `{}` was not provided", join(names.collect()));
             }
             let mut names: Vec<String> = flags.into_iter().map(|n| flag(n)).collect();
             names.sort();
@@ -73,8 +74,14 @@ fn explain(command: &Command, args: &[OsString], error: &clap::Error) -> String 
             format!("the required flag{s} {} {was} not specified", join(names))
         }
         ErrorKind::InvalidValue if error.get(ContextKind::InvalidValue).is_none_or(|v| v.to_string().is_empty()) => {
-            format!("expected argument for flag {}", flag(first))
+            let word = first.split([' ', '=']).next().unwrap_or(first);
+            let short = flag_name(command, invoked, first).chars().take(2).collect::<String>();
+            let next = words.iter().position(|w| *w == word || *w == short).and_then(|at| words.get(at + 1));
+            let option = next.filter(|next| next.starts_with('-'));
+            let but = option.map(|next| format!(", but got option `{next}'")).unwrap_or_default();
+            format!("expected argument for flag {}{but}", flag(first))
         }
+        ErrorKind::TooManyValues => format!("bool flag {} cannot have an argument", flag(first)),
         ErrorKind::ValueValidation => {
             let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
             format!("invalid argument for flag {} (expected {}): {cause}", flag(first), go_type(first))
@@ -114,6 +121,8 @@ fn go_type(arg: &str) -> &'static str {
         "job" | "inputs-from" => "flaghelpers.JobFlag",
         "resource" | "resource-type" | "check" => "flaghelpers.ResourceFlag",
         "pipeline" => "flaghelpers.PipelineFlag",
+        "input" => "[]flaghelpers.InputPairFlag",
+        "output" => "[]flaghelpers.OutputPairFlag",
         "count" => "int",
         "ttl" => "time.Duration",
         _ => "string",
@@ -185,6 +194,13 @@ mod tests {
             ("-t x set-pipeline", "the required flags `-c, --config' and `-p, --pipeline' were not specified"),
             ("-t x jobs", "the required flag `-p, --pipeline' was not specified"),
             ("-t x jobs -p", "expected argument for flag `-p, --pipeline'"),
+            ("-t x jobs -p --json", "expected argument for flag `-p, --pipeline', but got option `--json'"),
+            ("-t x jobs -p a --json=true", "bool flag `--json' cannot have an argument"),
+            ("-t x curl", "the required argument `PATH` was not provided"),
+            (
+                "-t x execute -c Cargo.toml -o a",
+                "invalid argument for flag `-o, --output' (expected []flaghelpers.OutputPairFlag): invalid output pair 'a' (must be name=path)",
+            ),
             ("pipelnes", "Unknown command `pipelnes', did you mean `pipelines'?"),
             (
                 "watch -j a",
@@ -194,6 +210,13 @@ mod tests {
             assert_eq!(wrong(line), text, "{line}");
         }
         assert_eq!(wrong("zz"), "Unknown command `zz', did you mean `abort-build'?");
+    }
+
+    #[test]
+    fn words_that_nobody_asked_for_are_passed_over() {
+        for line in ["-t x jobs -p a b c", "-t x jobs b -p a", "-t x ps a", "-t x e -c Cargo.toml a -- -b"] {
+            assert_eq!(wrong(line), "(run)", "{line}");
+        }
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl ActiveUsers {
     pub async fn run(self, fly: &Fly) -> Outcome {
         let session = fly.session().await?;
         let today = fly.now().date();
-        let since = match &self.since {
+        let since = match self.since.as_deref().filter(|s| !s.is_empty()) {
             None => today.saturating_sub(jiff::Span::new().months(2)),
             Some(text) => text
                 .parse::<jiff::civil::Date>()

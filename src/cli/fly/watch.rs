@@ -7,7 +7,7 @@ use super::failure::{Failure, Outcome};
 use super::reference::{JobRef, PipelineRef};
 use super::render::{Options, follow};
 use super::shapes::Build;
-use super::team::{Page, Team, list};
+use super::team::{Page, Team, one_page};
 use super::{Fly, Session};
 
 /// Arguments of `watch`.
@@ -42,8 +42,9 @@ impl Watch {
     pub async fn run(self, fly: &Fly) -> Outcome {
         let session = fly.session().await?;
         let team = session.team(self.team.as_deref()).await?;
-        let id = match (&self.job, &self.build, &self.url) {
-            (Some(job), number, _) => build_of(&team, job, number.as_deref()).await?.id,
+        let build = self.build.as_deref().filter(|b| !b.is_empty());
+        let id = match (&self.job, build, &self.url) {
+            (Some(job), number, _) => build_of(&team, job, number).await?.id,
             (None, Some(id), _) => number(id)?,
             (None, None, Some(url)) => from_url(&session, &team, url).await?,
             (None, None, None) => newest_one_off(&session.client).await?.id,
@@ -72,16 +73,12 @@ pub async fn build_of(team: &Team<'_>, job: &JobRef, number: Option<&str>) -> Re
 pub async fn newest_one_off(client: &Client) -> Result<Build, Failure> {
     let mut page = Page { limit: Some(100), ..Page::default() };
     loop {
-        let builds: Vec<Build> =
-            list(page.on(client.get(&["builds"]))).await.map_err(|e| wrap(e, "failed to get builds"))?;
-        let Some(last) = builds.last().map(|b| b.id) else {
-            return Err(Failure::said("no builds match job"));
-        };
+        let (builds, older): (Vec<Build>, _) =
+            one_page(page.on(client.get(&["builds"]))).await.map_err(|e| wrap(e, "failed to get builds"))?;
         if let Some(build) = builds.into_iter().find(|b| b.job_name.is_empty()) {
             return Ok(build);
         }
-        // Both ends of a page belong to it.
-        page.to = Some(last - 1).filter(|to| *to > 0);
+        page.to = older;
         if page.to.is_none() {
             return Err(Failure::said("no builds match job"));
         }

@@ -156,11 +156,12 @@ pub struct Prune {
 impl Prune {
     /// Forgets workers that are gone.
     pub async fn run(self, fly: &Fly) -> Outcome {
-        if self.worker.is_none() && !self.all_stalled {
+        let worker = self.worker.filter(|w| !w.is_empty());
+        if worker.is_none() && !self.all_stalled {
             return Err(Failure::bare("Either a worker name or --all-stalled are required"));
         }
         let session = fly.session().await?;
-        let mut names: Vec<String> = self.worker.into_iter().collect();
+        let mut names: Vec<String> = worker.into_iter().collect();
         if self.all_stalled {
             let workers: Vec<Worker> = team::list(session.client.get(&["workers"])).await?;
             names.extend(workers.into_iter().filter(|w| w.state == "stalled").map(|w| w.name));

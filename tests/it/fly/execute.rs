@@ -79,7 +79,10 @@ fn what_is_missing_is_said_before_anything_runs() {
     for (args, stderr) in [
         (&[][..], "error: missing required input `src`\n"),
         (&["-i", "zz=."], "error: unknown input `zz`\n"),
-        (&["-i", "src=/no/such/dir"], "error: path '/no/such/dir' does not exist\n"),
+        (
+            &["-i", "src=/no/such/dir"],
+            "error: invalid argument for flag `-i, --input' (expected []flaghelpers.InputPairFlag): path '/no/such/dir' does not exist\n",
+        ),
         (&["-o", "zz=."], "error: unknown output 'zz'\n"),
         (&["-j", "ci/zz"], "error: build inputs for ci/zz not found\n"),
     ] {

@@ -55,6 +55,16 @@ fn a_triggered_build_is_watched_to_its_exit_code() {
 }
 
 #[test]
+fn the_newest_build_of_no_job_is_looked_for_page_by_page() {
+    let world = world();
+    let next = "<http://ci/api/v1/builds?to=7&limit=100>; rel=\"next\"";
+    let rerun = json!([{"id": 44, "name": "1.1", "job_name": "unit"}]);
+    world.answer_with("GET /api/v1/builds?limit=100", 200, &[("link", next)], rerun);
+    world.answer("GET /api/v1/builds?limit=100&to=7", 200, json!([{"id": 5, "name": "1"}]));
+    assert_eq!(world.fly(&["-t", "ci", "watch", "-b", ""]), ended(4, "one\ntwo\nfailed\n", ""));
+}
+
+#[test]
 fn what_cannot_be_watched_is_said() {
     let world = world();
     for (args, stderr) in [
