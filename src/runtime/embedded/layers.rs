@@ -5,8 +5,10 @@
 //! saved image is made of it. Volumes stack layers as an overlay does, so an image costs its files once.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ffi::OsString;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,9 +31,10 @@ const ROOT: &str = "rootfs";
 
 /// A layer's file.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Note {
+pub(super) struct Note {
     known: KnownLayer,
-    implied: BTreeSet<PathBuf>,
+    /// Directories that the layer has files in but does not describe.
+    pub(super) implied: BTreeSet<PathBuf>,
     links: Vec<(PathBuf, PathBuf)>,
 }
 
@@ -307,15 +310,16 @@ fn fill(data: &Path, stack: &[(PathBuf, Note)], own: &[(String, Vec<u8>)]) -> io
     fs::create_dir(&root)?;
     let top = Top { root, stack };
     top.directory(Path::new(""))?;
+    let detours = top.detours()?;
     for (n, (_, note)) in stack.iter().enumerate() {
         for path in &note.implied {
             // A layer above may describe it; else one below does, and its word counts.
-            if top.described(path).is_some_and(|(at, _)| at < n) {
+            if !detours.cover(path) && top.described(path).is_some_and(|(at, _)| at < n) {
                 top.directory(path)?;
             }
         }
         for (link, target) in &note.links {
-            top.link(n, link, target)?;
+            top.link(n, &detours.follow(link), &detours.follow(target))?;
         }
     }
     for (name, bytes) in own {
@@ -326,34 +330,46 @@ fn fill(data: &Path, stack: &[(PathBuf, Note)], own: &[(String, Vec<u8>)]) -> io
 }
 
 /// The layer that a volume adds on top of an image's.
-struct Top<'a> {
-    root: PathBuf,
-    stack: &'a [(PathBuf, Note)],
+pub(super) struct Top<'a> {
+    /// Where its files are put.
+    pub(super) root: PathBuf,
+    /// The image's layers, the lowest first.
+    pub(super) stack: &'a [(PathBuf, Note)],
 }
 
 impl Top<'_> {
     /// What a layer has under a name, without following any link.
-    fn look(&self, layer: usize, path: &Path) -> Option<fs::Metadata> {
+    pub(super) fn look(&self, layer: usize, path: &Path) -> Option<fs::Metadata> {
+        fs::metadata(place(&self.open(layer, path)?)).ok()
+    }
+
+    /// The words of a link.
+    pub(super) fn link_of(&self, layer: usize, path: &Path) -> Option<OsString> {
+        nix::fcntl::readlinkat(self.open(layer, path)?, "").ok()
+    }
+
+    fn open(&self, layer: usize, path: &Path) -> Option<OwnedFd> {
         let tree = Tree::open(&self.stack.get(layer)?.0).ok()?;
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         let how = OpenHow::new()
             .flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
             .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS | ResolveFlag::RESOLVE_BENEATH);
-        match openat2(tree.fd(), path, how) {
-            Ok(fd) => fs::metadata(place(&fd)).ok(),
-            Err(_) => None,
-        }
+        openat2(tree.fd(), path, how).ok()
     }
 
-    /// The topmost layer that says itself what is under this name, if that is a directory.
-    fn described(&self, path: &Path) -> Option<(usize, fs::Metadata)> {
+    /// The topmost layer that says itself what is under this name.
+    pub(super) fn says(&self, path: &Path) -> Option<(usize, fs::Metadata)> {
         let says = |n: usize| (!self.stack[n].1.implied.contains(path)).then(|| self.look(n, path)).flatten();
-        let found = (0..self.stack.len()).rev().find_map(|n| Some((n, says(n)?)));
-        found.filter(|(_, meta)| meta.is_dir())
+        (0..self.stack.len()).rev().find_map(|n| Some((n, says(n)?)))
+    }
+
+    /// The same, if that is a directory.
+    fn described(&self, path: &Path) -> Option<(usize, fs::Metadata)> {
+        self.says(path).filter(|(_, meta)| meta.is_dir())
     }
 
     /// Makes the directory, looking as the layers say; likewise those above it.
-    fn directory(&self, path: &Path) -> io::Result<()> {
+    pub(super) fn directory(&self, path: &Path) -> io::Result<()> {
         let mut sofar = PathBuf::new();
         self.alike(&sofar)?;
         for component in path.components() {
@@ -367,7 +383,14 @@ impl Top<'_> {
     }
 
     fn alike(&self, path: &Path) -> io::Result<()> {
-        let Some((_, meta)) = self.described(path) else { return Ok(()) };
+        match self.described(path) {
+            Some((_, meta)) => self.look_like(path, &meta),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives a directory the owner and the mode of another.
+    pub(super) fn look_like(&self, path: &Path, meta: &fs::Metadata) -> io::Result<()> {
         let place = self.root.join(path);
         if rootfs::is_root() {
             std::os::unix::fs::lchown(&place, Some(meta.uid()), Some(meta.gid()))?;
@@ -380,13 +403,19 @@ impl Top<'_> {
         if (n + 1..self.stack.len()).any(|above| self.look(above, link).is_some()) {
             return Ok(());
         }
-        let found = (0..n).rev().find_map(|below| Some((below, self.look(below, target)?)));
-        let Some((below, _)) = found.filter(|(_, meta)| meta.is_file()) else {
+        let in_layer = || {
+            let found = (0..n).rev().find_map(|below| Some((below, self.look(below, target)?)));
+            found.filter(|(_, meta)| meta.is_file()).map(|(below, _)| self.stack[below].0.join(target))
+        };
+        // What was carried here is newer.
+        let carried = self.root.join(target);
+        let carried = fs::symlink_metadata(&carried).is_ok_and(|meta| meta.is_file()).then_some(carried);
+        let Some(from) = carried.or_else(in_layer) else {
             let told =
                 format!("the image is damaged: {} is a link to {}, which is no file", link.display(), target.display());
             return Err(io::Error::new(io::ErrorKind::InvalidData, told));
         };
         self.directory(link.parent().unwrap_or(Path::new("")))?;
-        fs::hard_link(self.stack[below].0.join(target), self.root.join(link))
+        fs::hard_link(from, self.root.join(link))
     }
 }

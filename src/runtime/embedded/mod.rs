@@ -12,6 +12,7 @@ mod blueprint;
 mod cgroup;
 mod confine;
 mod container;
+mod detour;
 pub(super) mod init;
 mod layer;
 mod layers;

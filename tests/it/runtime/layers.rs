@@ -227,8 +227,59 @@ async fn layers_hide_what_they_say_and_keep_modes_and_links() {
     assert_eq!((status, said.as_str()), (0, "xmetadata.json\nrootfs\n"));
     assert!(lab.seen(&copy).await.contains(&"rootfs/keep/x=y\n".to_owned()));
     let seen = lab.seen(&image).await;
-    assert!(seen.contains(&"rootfs/keep/x=x".to_owned()), "{seen:?}");
+    // The first of a file's names has its content.
+    assert!(seen.contains(&"rootfs/keep/link=x".to_owned()), "{seen:?}");
     assert!(!seen.iter().any(|name| name.starts_with("rootfs/gone") || name.contains(".wh.")), "{seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_below_a_link_of_a_lower_layer_go_where_it_leads() {
+    let lab = Lab::new();
+    let base = lab.try_add(&busybox()).await.unwrap();
+    let merged = lab
+        .add(&[
+            ("usr/", DIR, 0o755, b""),
+            ("usr/lib/", DIR, 0o755, b""),
+            ("usr/lib/low", FILE, 0o644, b"low"),
+            ("usr/lib/gone", FILE, 0o644, b"gone"),
+            ("lib", EntryType::Symlink, 0o777, b"usr/lib"),
+            ("sbin", EntryType::Symlink, 0o777, b"/bin"),
+            ("out", EntryType::Symlink, 0o777, b"../../../../tmp"),
+            ("real", EntryType::Symlink, 0o777, b"usr/lib"),
+        ])
+        .await;
+    let upper = lab
+        .add(&[
+            // None of these directories has an entry.
+            ("lib/new", FILE, 0o640, b"new"),
+            ("lib/sub/", DIR, 0o700, b""),
+            ("lib/sub/deep", FILE, 0o644, b"deep"),
+            ("lib/.wh.gone", FILE, 0o644, b""),
+            ("sbin/tool", FILE, 0o755, b"#!/bin/sh\ncat /lib/low\n"),
+            ("out/here", FILE, 0o644, b"here"),
+            // This one has, so it takes the link's place.
+            ("real/", DIR, 0o755, b""),
+            ("real/own", FILE, 0o644, b"own"),
+        ])
+        .await;
+    let last =
+        lab.add(&[("lib/new", FILE, 0o644, b"newer"), ("lib/twin", EntryType::Link, 0o644, b"lib/sub/deep")]).await;
+    let image = lab.compose("img", &[&base, &merged, &upper, &last]).await;
+    let script = "ls /usr/lib /real; cat /lib/new /usr/lib/new /lib/sub/deep /lib/twin /tmp/here; /bin/tool; /sbin/tool; \
+                  stat -c '%F %a' /usr/lib/sub; ls -d /lib/low /real/low";
+    let (_, said) = lab.run(&image, script, Vec::new()).await;
+    let said = said.replace('\r', "");
+    for part in [
+        "/real:\nown\n",
+        "/usr/lib:\nlow\nnew\nsub\ntwin\n",
+        "newernewerdeepdeepherelowlow",
+        "directory 700",
+        "/lib/low\n",
+        "/real/low: No such file",
+    ] {
+        assert!(said.contains(part), "{part:?} is missing in\n{said}");
+    }
+    assert!(!Path::new("/tmp/here").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
