@@ -443,3 +443,33 @@ async fn a_hundred_containers_of_an_image_cost_what_they_write() {
     }
     assert!(on_disk(lab.state.path()) < before + (1 << 20), "the disk is not back to where it was");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_steps_make_is_out_of_reach_of_the_hosts_users() {
+    use std::os::unix::fs::PermissionsExt;
+    if !nix::unistd::Uid::effective().is_root() {
+        // There is nobody else to be kept out.
+        return;
+    }
+    let lab = lab().await;
+    std::fs::set_permissions(lab.state.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let volume = VolumeHandle("theirs".into());
+    lab.runtime.create_volume(&volume, "main", &Origin::Empty).await.unwrap();
+    let mut spec = spec(lab.image.clone(), "cp /bin/busybox /v/root-for-all; chmod 4755 /v/root-for-all; ls -l /v");
+    spec.mounts = vec![Mount { volume: volume.clone(), path: "/v".into(), read_only: false }];
+    let (said, _) = collect(lab.runtime.start(&ContainerHandle("makes".into()), &spec).await.unwrap()).await;
+    assert!(said.contains("-rwsr-xr-x"), "steps may have such files: {said}");
+    let file = lab.runtime.local_path(&volume).unwrap().join("root-for-all");
+    assert!(file.exists());
+    let mut command = std::process::Command::new(&file);
+    std::os::unix::process::CommandExt::uid(&mut command, 65534).arg("id");
+    assert_eq!(command.spawn().unwrap_err().kind(), std::io::ErrorKind::PermissionDenied);
+    // The directories that keep them out are what does it.
+    for directory in file.ancestors().skip(1).take_while(|directory| directory.starts_with(lab.state.path())) {
+        std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let mut command = std::process::Command::new(&file);
+    std::os::unix::process::CommandExt::uid(&mut command, 65534).arg("id").stdout(std::process::Stdio::null());
+    assert!(command.status().is_ok(), "it cannot be run anyway");
+    lab.runtime.remove_container(&ContainerHandle("makes".into())).await.unwrap();
+}
