@@ -201,6 +201,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_answer_that_does_not_end_is_not_read_to_its_end() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            while stream.write_all(&[b'x'; 1024]).await.is_ok() {}
+        });
+        let client = Outgoing::anywhere().straight_client(|b| b).unwrap();
+        let url = Url::parse(&format!("http://{address}/")).unwrap();
+        let answer = client.request(Method::GET, url).unwrap().send().await.unwrap();
+        assert_eq!(read(answer, 10_000).await.unwrap_err().to_string(), "the answer is longer than 10000 bytes");
+    }
+
+    #[tokio::test]
     async fn a_name_and_a_redirect_that_lead_there_are_refused() {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let rules = Outgoing::new(["127.0.0.0/8", "::1"].map(|text| network::read(text).unwrap()).to_vec());

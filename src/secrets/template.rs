@@ -67,9 +67,17 @@ impl Template {
         self.pieces.contains(&Piece::Pipeline)
     }
 
-    /// Whether it keeps teams apart.
+    /// Whether it has the team's name in it.
     pub fn names_team(&self) -> bool {
         self.pieces.contains(&Piece::Team)
+    }
+
+    /// Whether no two teams can have a path in common: a name must end where the next part of the path begins, else
+    /// `a-b` of team `x` is `b` of team `x-a`.
+    pub fn keeps_teams_apart(&self) -> bool {
+        let team = self.pieces.iter().position(|p| *p == Piece::Team);
+        let next = team.and_then(|at| self.pieces.get(at + 1));
+        matches!(next, Some(Piece::Text(text)) if text.starts_with('/'))
     }
 
     /// The path of a variable; none outside of a pipeline where the template needs one.
@@ -159,6 +167,20 @@ mod tests {
             template.prefix(&Place::new("t", Some("p")).unwrap()).as_deref(),
             Some("/prod/concourse/pipelines/t/p/")
         );
+    }
+
+    #[test]
+    fn teams_are_kept_apart_by_a_slash() {
+        for (text, expected) in [
+            ("/c/{{.Team}}/{{.Pipeline}}/{{.Secret}}", true),
+            ("/c/ci-{{.Team}}/{{.Secret}}", true),
+            ("/c/{{.Team}}-{{.Secret}}", false),
+            ("/c/{{.Team}}{{.Secret}}", false),
+            ("/c/{{.Secret}}/{{.Team}}", false),
+            ("/c/{{.Secret}}", false),
+        ] {
+            assert_eq!(text.parse::<Template>().unwrap().keeps_teams_apart(), expected, "{text}");
+        }
     }
 
     #[test]

@@ -219,12 +219,8 @@ impl SecretsFlags {
         if let Some(shared) = &self.aws_ssm_shared_path {
             templates.push(format!("{}/{{{{.Secret}}}}", shared.trim_end_matches('/')));
         }
+        warn_of_shared(&parsed(&templates[..2])?);
         parsed(&templates)?;
-        for template in &templates[..2] {
-            if !template.parse::<Template>()?.names_team() {
-                tracing::warn!(template, "this path is the same for all teams: every team sees every other's secrets");
-            }
-        }
         Ok(Some(ssm::Settings {
             region: region.clone(),
             keys,
@@ -259,6 +255,7 @@ impl SecretsFlags {
         if templates.is_empty() {
             templates = vault::TEMPLATES.iter().map(|t| (*t).to_owned()).collect();
         }
+        warn_of_shared(&parsed(&templates)?);
         Ok(Some(vault::Settings {
             url: url.clone(),
             prefix: self.vault_path_prefix.clone(),
@@ -287,6 +284,13 @@ impl SecretsFlags {
             );
         }
         Ok(values)
+    }
+}
+
+/// Says which paths are no wall between teams, as far as the operator can have meant them to be one.
+fn warn_of_shared(templates: &[Template]) {
+    for template in templates.iter().filter(|t| !t.keeps_teams_apart()) {
+        tracing::warn!(%template, "this path does not keep teams apart: they see secrets of each other; end the name with a slash");
     }
 }
 
