@@ -96,15 +96,21 @@ impl ReadTx<'_> {
     }
 
     /// Those that may go at `now`: nobody is inside, and it is a job's whose build succeeded, ended long ago or is not
-    /// the job's last one any more; or a one-off build's that ended a while ago; or a check's.
+    /// the job's last one any more; or a one-off build's that ended a while ago; or a check's that ended a while ago, was
+    /// followed by another or is of a resource that the pipeline has no more; or its build is gone with its pipeline.
     pub fn removable_containers(&self, now: Time, kept: &Kept) -> Result<Vec<String>> {
         let mut query = self.prepare_cached(
             "select c.handle from containers c left join builds b on b.id = c.build_id
              where c.hijacked_until <= ?1 and (
-               (b.id is null and (c.created_at < ?5 or (c.created_at < ?4 and exists (
+               (c.build_id is not null and b.id is null)
+               or (c.build_id is null and (c.created_at < ?5 or (c.created_at < ?4 and exists (
                  select 1 from containers n where n.team_id = c.team_id and n.type = c.type
                    and n.step_name = c.step_name and n.build_id is null and n.created_at > c.created_at))))
                or (b.job_id is null and b.status not in ('pending', 'started') and b.ended_at < ?3)
+               or (b.resource_id is not null and b.status not in ('pending', 'started') and (
+                 not exists (select 1 from resources r where r.id = b.resource_id and r.active = 1)
+                 or exists (select 1 from builds n where n.resource_id = b.resource_id and n.id > b.id
+                            and n.ended_at < ?4)))
                or (b.job_id is not null and b.status = 'succeeded')
                or (b.job_id is not null and b.status in ('failed', 'errored', 'aborted') and (
                  b.ended_at < ?2
@@ -170,6 +176,7 @@ mod tests {
     use super::*;
     use crate::store::Store;
     use crate::store::build::Status;
+    use crate::store::create::CheckBuild;
     use crate::store::fixture::{job, set, store};
 
     /// A container of a build that ended so at 10, or of a check.
@@ -227,6 +234,40 @@ mod tests {
         ended("again", "failed", Some(Status::Aborted));
         assert_eq!(removable(&store, 20), ["failed", "good"], "a later build has ended");
         assert_eq!(removable(&store, 2000), ["aborted", "again", "errored", "failed", "good"]);
+    }
+
+    #[test]
+    fn what_a_removed_pipeline_or_resource_leaves_goes_at_once() {
+        let (store, _dir) = store();
+        let resources = |names: &[&str]| {
+            let list: Vec<_> = names.iter().map(|n| serde_json::json!({"name": n, "type": "mock"})).collect();
+            serde_json::json!({"resources": list, "jobs": [{"name": "j", "plan": []}]})
+        };
+        let check = |tx: &WriteTx<'_>, pipeline, resource: &str, handle: &str, now: i64| {
+            let resource = tx.find_resource(pipeline, resource)?.map(|r| r.id);
+            let (plan, by) = ("{}", Some("ann"));
+            let new = CheckBuild { pipeline, resource, now: Time(now), by, plan, public_plan: plan };
+            let build = tx.create_check_build(&new)?;
+            container(tx, handle, Some(build), now)?;
+            tx.finish_build(build, Status::Succeeded, Time(now))
+        };
+        store
+            .write_blocking(|tx| {
+                let kept = set(tx, "kept", resources(&["a", "b"]))?;
+                check(tx, kept, "a", "removed", 1)?;
+                check(tx, kept, "b", "earlier", 2)?;
+                check(tx, kept, "b", "later", 10)?;
+                set(tx, "kept", resources(&["b"]))?;
+                let gone = set(tx, "gone", resources(&[]))?;
+                let failed = tx.create_manual_build(job(tx, gone, "j"), "ann", Time(1))?;
+                container(tx, "orphan", Some(failed), 1)?;
+                tx.finish_build(failed, Status::Failed, Time(10))?;
+                tx.destroy_pipeline(gone)?;
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(removable(&store, 20), ["orphan", "removed"]);
+        assert_eq!(removable(&store, 80), ["earlier", "orphan", "removed"], "a later check has ended");
     }
 
     #[test]

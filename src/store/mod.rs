@@ -211,6 +211,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn no_id_is_given_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let again = "select name from sqlite_master where type = 'table' and sql like '%  id integer primary key%'
+                       and sql not like '%  id integer primary key autoincrement%'";
+        let again: Vec<String> = store
+            .read(move |tx| Ok(tx.prepare(again)?.query_map([], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?))
+            .await
+            .unwrap();
+        assert!(again.is_empty(), "ids of these tables come again after rows were removed: {again:?}");
+    }
+
+    #[tokio::test]
     async fn a_failed_write_leaves_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).unwrap();

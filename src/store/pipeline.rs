@@ -374,10 +374,14 @@ mod tests {
         store
             .write_blocking(|tx| {
                 let jobs = json!({"jobs": [{"name": "j", "plan": [{"get": "r"}]}], "resources": [{"name": "r", "type": "mock"}]});
-                let p = set(tx, "p", jobs)?;
+                let p = set(tx, "p", jobs.clone())?;
                 let build = tx.create_manual_build(crate::store::fixture::job(tx, p, "j"), "alice", Time(1))?;
                 assert_eq!(tx.destroy_pipeline(p)?, [build]);
                 assert!(tx.build(build)?.is_none() && tx.jobs()?.is_empty() && tx.resources()?.is_empty());
+                // Its containers, which are named for it, may still be there: nobody else may get that name.
+                let next = set(tx, "p", jobs)?;
+                let next_build = tx.create_manual_build(crate::store::fixture::job(tx, next, "j"), "alice", Time(1))?;
+                assert!(next.0 > p.0 && next_build.0 > build.0, "{next:?} {next_build:?}");
                 Ok(())
             })
             .unwrap();

@@ -1,9 +1,11 @@
 -- The data reference. Times are milliseconds since 1970 UTC, booleans 0 or 1, JSON is text.
 -- Every row belongs to a team, by itself or through its pipeline; a query for a tenant starts from the team.
+-- Ids are never given twice (autoincrement): containers, volumes, logs and addresses are named for them and may outlive
+-- their row, and must not be found by whoever comes next.
 
 -- A team is the wall between tenants.
 create table teams (
-  id integer primary key,
+  id integer primary key autoincrement,
   name text not null unique,
   -- Owners of an admin team administer the installation. `main` is the one made at first start.
   admin integer not null default 0 check (admin in (0, 1)),
@@ -15,7 +17,7 @@ create table teams (
 
 -- Bearer tokens are kept by digest only; a stolen database signs nobody in.
 create table tokens (
-  id integer primary key,
+  id integer primary key autoincrement,
   digest text not null unique,
   -- A browser's session, a sign-in of the client, or a service account.
   kind text not null check (kind in ('browser', 'client', 'service')),
@@ -53,7 +55,7 @@ create table local_users (
 
 -- Who has signed in, with what was learnt of them then.
 create table users (
-  id integer primary key,
+  id integer primary key autoincrement,
   sub text not null unique,
   username text not null,
   connector text not null,
@@ -62,7 +64,7 @@ create table users (
 ) strict;
 
 create table pipelines (
-  id integer primary key,
+  id integer primary key autoincrement,
   team_id integer not null references teams on delete cascade,
   name text not null,
   -- Canonical JSON of the instance variables, or '' for a pipeline without any: part of the identity.
@@ -88,7 +90,7 @@ create table pipelines (
 
 -- Jobs that left the configuration stay as inactive rows, so that their builds stay and numbering goes on when they return.
 create table jobs (
-  id integer primary key,
+  id integer primary key autoincrement,
   pipeline_id integer not null references pipelines on delete cascade,
   name text not null,
   active integer not null default 1 check (active in (0, 1)),
@@ -150,7 +152,7 @@ create index serial_groups_members on serial_groups (pipeline_id, name);
 
 -- Inactive rows as with jobs.
 create table resources (
-  id integer primary key,
+  id integer primary key autoincrement,
   pipeline_id integer not null references pipelines on delete cascade,
   name text not null,
   active integer not null default 1 check (active in (0, 1)),
@@ -185,7 +187,7 @@ create index resources_by_scope on resources (scope_id) where scope_id is not nu
 
 -- One version history: (type chain and source), of one resource, or of an image or resource type of one team.
 create table scopes (
-  id integer primary key,
+  id integer primary key autoincrement,
   -- Digest over team, resource or none, chain of types and resolved source.
   key text not null unique,
   team_id integer not null references teams on delete cascade,
@@ -197,7 +199,7 @@ create table scopes (
 ) strict;
 
 create table versions (
-  id integer primary key,
+  id integer primary key autoincrement,
   scope_id integer not null references scopes on delete cascade,
   -- SHA-256 of the canonical JSON.
   digest text not null,
@@ -355,7 +357,8 @@ create table results (
 create table containers (
   handle text primary key,
   team_id integer not null references teams on delete cascade,
-  build_id integer references builds on delete set null,
+  -- Null for checks without a row. Without a foreign key, so that what a removed build leaves can be told from them.
+  build_id integer,
   plan_id text not null default '',
   -- task, get, put, check
   type text not null,
@@ -462,7 +465,7 @@ create table components (
 
 -- Who did what: each change, each sign-in, each use of a service account.
 create table audit (
-  id integer primary key,
+  id integer primary key autoincrement,
   at integer not null,
   -- The route's name, such as CreateJobBuild, or SignIn.
   action text not null,
