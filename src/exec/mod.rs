@@ -42,31 +42,32 @@ use futures_util::future::BoxFuture;
 use crate::plan::{Action, Plan};
 
 /// Runs `plan` in `scope`. Safe to repeat: what has finished answers from its record.
+///
+/// Each kind of step is a future in a box of its own: steps hold steps as deeply as a file may nest, and what is polled
+/// for one of them must not have room on the stack for every other kind as well.
 pub fn run<'a>(plan: &'a Plan, scope: &'a Scope) -> BoxFuture<'a, Outcome> {
-    Box::pin(async move {
-        match &plan.action {
-            Action::Get(get) => leaf(plan, scope, get::run(plan, get, scope)).await,
-            Action::Put(put) => leaf(plan, scope, put::run(plan, put, scope)).await,
-            Action::Task(task) => leaf(plan, scope, task::run(plan, task, scope)).await,
-            Action::Run(message) => leaf(plan, scope, message::run(&plan.id, message, scope)).await,
-            Action::LoadVar(load) => leaf(plan, scope, load_var::run(&plan.id, load, scope)).await,
-            Action::SetPipeline(set) => leaf(plan, scope, set_pipeline::run(&plan.id, set, scope)).await,
-            Action::Across(across) => across::run(plan, across, scope).await,
-            Action::Check(check) => leaf(plan, scope, check::run(plan, check, scope)).await,
-            Action::ArtifactInput(input) => leaf(plan, scope, upload::input(input, scope)).await,
-            Action::ArtifactOutput(output) => leaf(plan, scope, upload::output(output, scope)).await,
-            Action::Do(steps) => composite::sequence(steps, scope).await,
-            Action::InParallel(parallel) => composite::in_parallel(parallel, scope).await,
-            Action::Try(t) => composite::swallow(run(&t.step, scope).await),
-            Action::Retry(tries) => composite::retry(tries, scope).await,
-            Action::Timeout(t) => composite::timeout(plan, t, scope).await,
-            Action::OnSuccess(h) => composite::on_success(h, scope).await,
-            Action::OnFailure(h) => composite::on_failure(h, scope).await,
-            Action::OnError(h) => composite::on_error(h, scope).await,
-            Action::OnAbort(h) => composite::on_abort(h, scope).await,
-            Action::Ensure(h) => composite::ensure(h, scope).await,
-        }
-    })
+    match &plan.action {
+        Action::Get(get) => Box::pin(leaf(plan, scope, get::run(plan, get, scope))),
+        Action::Put(put) => Box::pin(leaf(plan, scope, put::run(plan, put, scope))),
+        Action::Task(task) => Box::pin(leaf(plan, scope, task::run(plan, task, scope))),
+        Action::Run(message) => Box::pin(leaf(plan, scope, message::run(&plan.id, message, scope))),
+        Action::LoadVar(load) => Box::pin(leaf(plan, scope, load_var::run(&plan.id, load, scope))),
+        Action::SetPipeline(set) => Box::pin(leaf(plan, scope, set_pipeline::run(&plan.id, set, scope))),
+        Action::Across(across) => Box::pin(across::run(plan, across, scope)),
+        Action::Check(check) => Box::pin(leaf(plan, scope, check::run(plan, check, scope))),
+        Action::ArtifactInput(input) => Box::pin(leaf(plan, scope, upload::input(input, scope))),
+        Action::ArtifactOutput(output) => Box::pin(leaf(plan, scope, upload::output(output, scope))),
+        Action::Do(steps) => Box::pin(composite::sequence(steps, scope)),
+        Action::InParallel(parallel) => Box::pin(composite::in_parallel(parallel, scope)),
+        Action::Try(t) => Box::pin(async move { composite::swallow(run(&t.step, scope).await) }),
+        Action::Retry(tries) => Box::pin(composite::retry(tries, scope)),
+        Action::Timeout(t) => Box::pin(composite::timeout(plan, t, scope)),
+        Action::OnSuccess(h) => Box::pin(composite::on_success(h, scope)),
+        Action::OnFailure(h) => Box::pin(composite::on_failure(h, scope)),
+        Action::OnError(h) => Box::pin(composite::on_error(h, scope)),
+        Action::OnAbort(h) => Box::pin(composite::on_abort(h, scope)),
+        Action::Ensure(h) => Box::pin(composite::ensure(h, scope)),
+    }
 }
 
 /// Runs a leaf unless its result is recorded; records it; tells an error in the log.

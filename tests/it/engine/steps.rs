@@ -18,6 +18,19 @@ async fn attempts_end_with_the_first_success() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn steps_nest_as_deeply_as_a_file_may() {
+    let bench = Bench::new().await;
+    let mut step = task("inside", &[]);
+    for _ in 0..38 {
+        let hook = task("hook", &[]);
+        step = json!({"do": [step], "timeout": "1h", "on_failure": hook, "on_error": hook, "on_abort": hook, "ensure": hook});
+    }
+    bench.job(json!({"name": "j", "plan": [step]})).await;
+    let ended = bench.run("j").await;
+    assert_eq!((ended.status.as_str(), ended.ran.len()), ("succeeded", 39));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_takes_too_long_fails() {
     let bench = Bench::new().await;
     let mut slow = task("slow", &["hang"]);
