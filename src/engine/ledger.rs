@@ -358,6 +358,15 @@ impl World for Ledger {
         Ok(())
     }
 
+    async fn resource_row(&self, name: &str) -> Result<i64> {
+        let (pipeline, wanted) = (self.pipeline(), name.to_owned());
+        let found = self.shared.store.read(move |tx| match pipeline {
+            Some(pipeline) => Ok(tx.find_resource(pipeline, &wanted)?.map(|row| row.id.0)),
+            None => Ok(None),
+        });
+        found.await?.ok_or_else(|| WorldError(format!("the pipeline has no resource {name} any more")))
+    }
+
     fn shares_history(&self, kind: &str) -> bool {
         let own = |b: &crate::resource::bundle::Bundle| b.name == kind && b.unique_version_history;
         let unique = native::find(kind).is_some_and(|n| n.unique_history()) || self.shared.bundles.iter().any(own);

@@ -38,7 +38,10 @@ pub async fn run(plan: &Plan, check: &CheckPlan, scope: &Scope) -> Result<LeafRe
     };
     let kind = scripts.as_ref().map_or(check.kind.as_str(), |(_, kind)| kind.as_str());
     let build = world.build();
-    let owner = check.resource.as_deref().filter(|_| !world.shares_history(kind)).map(|n| (build.pipeline_id, n));
+    let owner = match &check.resource {
+        Some(name) if !world.shares_history(kind) => Some(world.resource_row(name).await?),
+        _ => None,
+    };
     let key = scope_key(build.team_id, owner, kind, &lasting);
 
     let asked = world.now();

@@ -77,9 +77,10 @@ async fn known<'a>(value: &Value, scope: &'a Scope) -> Result<Known<'a>, Stop> {
     Ok(Known { locals: &scope.locals, values })
 }
 
-/// Key of a version history: one per team, resource (or none: images and types share), type chain and source.
-pub fn scope_key(team: i64, resource: Option<(i64, &str)>, kind: &str, source: &Object) -> String {
-    let owner = resource.map(|(pipeline, name)| format!("{pipeline}/{name}")).unwrap_or_default();
+/// Key of a version history: one per team, resource (or none: images and types share), type chain and source. The
+/// resource is its row, which keeps its history under another name.
+pub fn scope_key(team: i64, resource: Option<i64>, kind: &str, source: &Object) -> String {
+    let owner = resource.map(|id| id.to_string()).unwrap_or_default();
     digest(format!("{team}\n{owner}\n{kind}\n{}", canonical_json(&Value::Object(source.clone()))).as_bytes())
 }
 
@@ -104,7 +105,7 @@ mod tests {
         let (a, b) = (object(r#"{"x":1,"y":2}"#), object(r#"{"y":2,"x":1}"#));
         assert_eq!(scope_key(1, None, "git", &a), scope_key(1, None, "git", &b));
         assert_ne!(scope_key(1, None, "git", &a), scope_key(2, None, "git", &a));
-        assert_ne!(scope_key(1, Some((1, "r")), "git", &a), scope_key(1, Some((1, "s")), "git", &a));
+        assert_ne!(scope_key(1, Some(1), "git", &a), scope_key(1, Some(2), "git", &a));
         let v = Version::from([("ref", "1")]);
         assert_eq!(cache_key(1, "git", &a, &v, None), cache_key(1, "git", &b, &v, Some(&Object::new())));
         assert_ne!(cache_key(1, "git", &a, &v, None), cache_key(1, "git", &a, &v, Some(&a)));

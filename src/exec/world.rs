@@ -168,6 +168,9 @@ pub trait World: Send + Sync {
     /// It ended with these versions, oldest first, or with an error's text.
     async fn end_check(&self, scope: ScopeId, answer: std::result::Result<Vec<Version>, String>) -> Result<()>;
 
+    /// The row of the pipeline's resource of that name.
+    async fn resource_row(&self, name: &str) -> Result<i64>;
+
     /// Whether resources of that type with equal sources share one version history within their team.
     fn shares_history(&self, _kind: &str) -> bool {
         false
