@@ -27,6 +27,16 @@ impl Version {
     }
 }
 
+/// As the client shows it: `ref:1f2e,branch:main`.
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (i, (key, value)) in self.0.iter().enumerate() {
+            write!(f, "{}{key}:{value}", if i == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
 impl<const N: usize> From<[(&str, &str); N]> for Version {
     fn from(pairs: [(&str, &str); N]) -> Self {
         Version(pairs.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect())

@@ -2,6 +2,7 @@
 
 use super::artifact::Artifact;
 use super::composite::left;
+use super::environment::BuildEnv;
 use super::outcome::{LeafResult, Outcome, Stop};
 use super::scope::Scope;
 use super::script::{Call, Scripts, make_volume};
@@ -46,6 +47,10 @@ pub async fn run(plan: &Plan, get: &GetPlan, scope: &Scope) -> Result<LeafResult
         found.response.version = version;
         let log = Origin { source: Some(Stream::Stderr), ..origin.clone() };
         world.emit(&log, Event::Log("\u{1b}[1;36mINFO: found existing resource cache\u{1b}[0m\n".to_owned())).await?;
+        if whose_version_is_news(get, world.build()) {
+            let text = scope.redactor.redact(&found.response.version.to_string());
+            world.emit(&log, Event::Log(format!("\u{1b}[1;36mINFO: it holds version {text}\u{1b}[0m\n"))).await?;
+        }
         world.emit(&log, Event::Log("\n".to_owned())).await?;
         return finished(plan, get, found, scope).await;
     }
@@ -70,6 +75,14 @@ pub async fn run(plan: &Plan, get: &GetPlan, scope: &Scope) -> Result<LeafResult
             Ok(LeafResult::of(Outcome::Failed))
         }
     }
+}
+
+/// Whether the log should say what came out of the cache. Who starts a job by hand that also goes by itself reads it
+/// nowhere else, since the build just before has fetched it; and which image a step runs on matters to everybody.
+fn whose_version_is_news(get: &GetPlan, build: &BuildEnv) -> bool {
+    let rerun = build.build_name.contains('.');
+    let by_hand = !build.created_by.is_empty() && !rerun;
+    !build.job.is_empty() && (get.resource.is_none() || (get.trigger && by_hand))
 }
 
 /// The version to fetch: given, or what another node has found or made.

@@ -192,6 +192,7 @@ impl<'a> Planner<'a> {
             version: Some(version),
             version_from: None,
             timeout: some(&get.timeout),
+            trigger: get.trigger,
             image: of_type(&id, &resource.kind, types, &tags, false),
             tags,
         };
@@ -232,6 +233,7 @@ impl<'a> Planner<'a> {
             params: put.get_params.clone(),
             version: None,
             version_from: Some(id),
+            trigger: false,
             timeout: some(&put.timeout),
             image: of_type(&get_id, &resource.kind, types, &tags, self.manual),
             tags,

@@ -109,6 +109,9 @@ pub struct GetPlan {
     pub tags: Vec<String>,
     /// How long it may take.
     pub timeout: Option<String>,
+    /// Whether a new version starts the job by itself.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub trigger: bool,
     /// Where the type's scripts come from.
     pub image: TypeImage,
 }
