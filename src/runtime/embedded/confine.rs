@@ -1,13 +1,13 @@
 //! What a step may do: capabilities, system-call filter, and a user namespace that takes root its power over the host.
 //!
 //! Unprivileged means Concourse's fourteen capabilities in a user namespace of its own. Its ids are the host's, so
-//! files need no translation, but the map has two lines: capabilities count inside only, and whoever reads
-//! `/proc/self/uid_map` to find out whether a step is privileged sees that it is not, as in Concourse.
+//! files need no translation; but there is a namespace between, in which root has the last number, so that whoever reads
+//! `/proc/self/uid_map` to find out whether a step is privileged sees what Concourse shows: root is somebody else outside.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns, unshare};
@@ -109,40 +109,90 @@ pub fn set_oom_score(score: &str) {
     std::fs::write("/proc/self/oom_score_adj", score).ok();
 }
 
-/// A user namespace with the host's ids that none of the host's own objects belong to; and mounts that belong to it,
-/// if they are wanted.
-pub fn separate_user_namespace(with_mounts: bool) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
-    let (mut ready, mut tell_ready) = pipe()?;
-    let (mut wait, go) = pipe()?;
+/// What the processes of a container see: root is the last number of the namespace around theirs.
+const INNER: &str = "0 4294967294 1\n1 1 4294967293\n";
+/// There the last number is the host's root again.
+const AROUND: &str = "1 1 4294967293\n4294967294 0 1\n";
+
+/// Namespaces of the steps' own, beside the supervisor's.
+pub struct Separate {
+    /// Has the host's ids, but none of the host's own objects belong to it.
+    pub user: OwnedFd,
+    /// Mounts that belong to it, for those who may mount.
+    pub mounts: Option<OwnedFd>,
+    /// A network that belongs to it, in which its root may send what it likes.
+    pub network: Option<OwnedFd>,
+}
+
+/// A new user namespace, with what else is wanted (mounts, network) belonging to it.
+pub fn separate(wanted: CloneFlags) -> io::Result<Separate> {
+    let (mut ready, tell) = pipe()?;
+    let (wait, mut go) = pipe()?;
     // SAFETY: this process has one thread.
     match unsafe { nix::unistd::fork() }? {
         ForkResult::Child => {
-            drop(go);
-            let mounts = if with_mounts { CloneFlags::CLONE_NEWNS } else { CloneFlags::empty() };
-            if unshare(CloneFlags::CLONE_NEWUSER | mounts).is_ok() {
-                tell_ready.write_all(b"x").ok();
-                // Ends when the parent has what it wants.
-                wait.read_to_end(&mut Vec::new()).ok();
-            }
+            drop((ready, go));
+            hold_namespaces(wanted, tell, wait).ok();
             // SAFETY: nothing of the parent's may run in the child.
             unsafe { libc::_exit(0) }
         }
         ForkResult::Parent { child } => {
-            drop((tell_ready, wait));
+            drop((tell, wait));
             let opened = (|| {
                 ready.read_exact(&mut [0])?;
-                let map = b"0 0 1\n1 1 4294967294\n";
-                std::fs::write(format!("/proc/{child}/uid_map"), map)?;
-                std::fs::write(format!("/proc/{child}/gid_map"), map)?;
-                let user = File::open(format!("/proc/{child}/ns/user"))?;
-                let mounts = with_mounts.then(|| File::open(format!("/proc/{child}/ns/mnt"))).transpose()?;
-                Ok::<_, io::Error>((user.into(), mounts.map(OwnedFd::from)))
+                map_ids(child, AROUND)?;
+                go.write_all(b"x")?;
+                let mut inner = [0; 4];
+                ready.read_exact(&mut inner)?;
+                let inner = i32::from_ne_bytes(inner);
+                let open = |name: &str| File::open(format!("/proc/{inner}/ns/{name}")).map(OwnedFd::from);
+                let if_wanted = |flag, name: &str| if wanted.contains(flag) { open(name).map(Some) } else { Ok(None) };
+                Ok::<_, io::Error>(Separate {
+                    user: open("user")?,
+                    mounts: if_wanted(CloneFlags::CLONE_NEWNS, "mnt")?,
+                    network: if_wanted(CloneFlags::CLONE_NEWNET, "net")?,
+                })
             })();
             drop(go);
             nix::sys::wait::waitpid(child, None)?;
             opened
         }
     }
+}
+
+/// In a process of its own: holds the namespace around, and starts one that holds the inner ones, until `wait` ends. Only
+/// a process of the namespace around can write the inner one's map.
+fn hold_namespaces(wanted: CloneFlags, mut tell: File, mut wait: File) -> io::Result<()> {
+    unshare(CloneFlags::CLONE_NEWUSER)?;
+    tell.write_all(b"x")?;
+    wait.read_exact(&mut [0])?;
+    let (mut ready, mut tell_ready) = pipe()?;
+    // SAFETY: this process has one thread.
+    match unsafe { nix::unistd::fork() }? {
+        ForkResult::Child => {
+            drop((ready, tell));
+            if unshare(CloneFlags::CLONE_NEWUSER | wanted).is_ok() {
+                tell_ready.write_all(b"x").ok();
+                wait.read_to_end(&mut Vec::new()).ok();
+            }
+            // SAFETY: nothing of the parent's may run in the child.
+            unsafe { libc::_exit(0) }
+        }
+        ForkResult::Parent { child } => {
+            drop(tell_ready);
+            ready.read_exact(&mut [0])?;
+            map_ids(child, INNER)?;
+            tell.write_all(&child.as_raw().to_ne_bytes())?;
+            wait.read_to_end(&mut Vec::new())?;
+            nix::sys::wait::waitpid(child, None)?;
+            Ok(())
+        }
+    }
+}
+
+fn map_ids(process: nix::unistd::Pid, map: &str) -> io::Result<()> {
+    std::fs::write(format!("/proc/{process}/uid_map"), map)?;
+    std::fs::write(format!("/proc/{process}/gid_map"), map)
 }
 
 fn pipe() -> io::Result<(File, File)> {
@@ -317,22 +367,6 @@ fn prefix() -> Vec<sock_filter> {
         program.extend([jump(libc::BPF_JGE, 0x4000_0000, 0, 1), give]);
     }
     program
-}
-
-/// Raises loopback in a network namespace that has just been made.
-pub fn raise_loopback() -> io::Result<()> {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
-    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-    // SAFETY: all zeroes is a valid ifreq, and the name fits with its terminator.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    request.ifr_name[0] = b'l' as libc::c_char;
-    request.ifr_name[1] = b'o' as libc::c_char;
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-    // SAFETY: a pointer to a whole ifreq.
-    if unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &request) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
 }
 
 /// Keeps this process and all it starts from abstract unix sockets of the host, which the shared network would

@@ -20,6 +20,7 @@ use super::confine::{self, Confinement};
 use super::rootfs::{self, Builder};
 use super::tree::keep;
 use crate::runtime::Privilege;
+use crate::runtime::network::link;
 use crate::runtime::supervisor::frame::Frame;
 use crate::runtime::supervisor::serve::{Supervisor, block_signals, close_to_others, create_record};
 use crate::runtime::supervisor::spool::Spool;
@@ -178,18 +179,23 @@ fn first_process(blueprint: &Blueprint, outside: Outside<'_>) -> io::Result<io::
     let signals = block_signals()?;
     confine::set_oom_score("-999");
     nix::unistd::sethostname(&blueprint.hostname)?;
-    if blueprint.network == Network::Loopback {
-        confine::raise_loopback()?;
-    }
     let tree = Builder { dir, staging: &blueprint.staging, rootless }.build(blueprint, &groups)?;
     rootfs::enter(&tree)?;
     drop(tree);
     let all = blueprint.privilege == Privilege::All;
     let with_mounts = blueprint.privilege == Privilege::Fuse;
-    let (user_namespace, mounts) = match all || rootless {
-        true => (None, None),
-        false => confine::separate_user_namespace(with_mounts).map(|(user, mounts)| (Some(user), mounts))?,
-    };
+    let hermetic = blueprint.network == Network::Loopback;
+    let mut wanted = CloneFlags::empty();
+    wanted.set(CloneFlags::CLONE_NEWNS, with_mounts);
+    wanted.set(CloneFlags::CLONE_NEWNET, hermetic);
+    let separate = if all || rootless { None } else { Some(confine::separate(wanted)?) };
+    if hermetic {
+        if let Some(network) = separate.as_ref().and_then(|s| s.network.as_ref()) {
+            setns(network.as_fd(), CloneFlags::CLONE_NEWNET)?;
+        }
+        link::lead_nowhere()?;
+    }
+    let (user_namespace, mounts) = separate.map_or((None, None), |s| (Some(s.user), s.mounts));
     if !all {
         confine::leave_abstract_sockets();
     }

@@ -37,7 +37,7 @@ fn look(dir: &Path) -> Found {
     let told = |result: io::Result<()>| result.err().map(|e| e.to_string());
     let users = match rootless {
         true => told(init::own_user_namespace()),
-        false => told(confine::separate_user_namespace(false).map(drop)),
+        false => told(confine::separate(CloneFlags::empty()).map(drop)),
     };
     let all = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWUTS
