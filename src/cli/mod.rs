@@ -71,8 +71,7 @@ impl Command {
 
 /// Runs the program with these arguments and gives its exit status.
 pub fn main(mut args: Vec<OsString>) -> i32 {
-    let called_fly = args.first().is_some_and(|name| Path::new(name).file_name().is_some_and(|n| n == "fly"));
-    if called_fly {
+    if args.first().is_some_and(|name| is_fly(Path::new(name))) {
         return fly::main(args);
     }
     if let Some(args) = of_secrets(&args) {
@@ -106,6 +105,12 @@ pub fn main(mut args: Vec<OsString>) -> i32 {
     }
 }
 
+/// Whether the program was called under the client's name; people keep several of them, as `fly-8.2` or `fly2`.
+fn is_fly(program: &Path) -> bool {
+    let rest = program.file_name().and_then(|name| name.to_str()?.strip_prefix("fly"));
+    rest.is_some_and(|rest| !rest.starts_with(char::is_alphabetic))
+}
+
 /// The arguments of `secrets`, where they are for it: `whistlestop secrets …`, or `gds cd secrets …` under the name of an
 /// older tool.
 fn of_secrets(args: &[OsString]) -> Option<Vec<OsString>> {
@@ -133,5 +138,26 @@ fn give_memory_back() {
     for (option, value) in [(libc::M_ARENA_MAX, 2), (libc::M_TRIM_THRESHOLD, 128 * 1024), (libc::M_TOP_PAD, 0)] {
         // SAFETY: sets a number of the allocator; no other thread runs yet.
         unsafe { libc::mallopt(option, value) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_the_client_under_the_clients_names() {
+        for (program, fly) in [
+            ("fly", true),
+            ("/usr/local/bin/fly", true),
+            ("fly-8.2.5", true),
+            ("/tmp/fly1440637863", true),
+            ("fly.old", true),
+            ("whistlestop", false),
+            ("/opt/fly/whistlestop", false),
+            ("flying", false),
+        ] {
+            assert_eq!(is_fly(Path::new(program)), fly, "{program}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Questions to the person at the keyboard: yes or no, a line, one of several.
 
 use std::io::{self, BufRead, Write};
+use std::os::fd::AsFd;
 
 use super::console::{Console, Style};
 
@@ -62,10 +63,17 @@ fn line_on(input: &mut impl BufRead, output: &mut impl Write, question: &str) ->
 
 /// Lets one of `items` be chosen by its number; `None` when the person leaves without choosing.
 pub fn choose(console: Console, title: &str, items: &[String]) -> Result<Option<usize>, PromptError> {
-    if !console.is_interactive() {
+    if !console.is_interactive() && !may_answer(io::stdin()) {
         return Err(PromptError::Closed);
     }
     choose_on(&mut io::stdin().lock(), &mut io::stdout().lock(), title, items)
+}
+
+/// Whether somebody is at the other end of an input that is no terminal: a pipe, not a file or nothing.
+fn may_answer(input: impl AsFd) -> bool {
+    use nix::sys::stat::{SFlag, fstat};
+    let kind = fstat(input).map(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT);
+    matches!(kind, Ok(SFlag::S_IFIFO | SFlag::S_IFSOCK))
 }
 
 fn choose_on(
@@ -110,6 +118,14 @@ mod tests {
             answer("eh\ny\n"),
             (Some(true), "go? [yN]: Unknown input. Please enter y/yes/n/no.\ngo? [yN]: ".into())
         );
+    }
+
+    #[test]
+    fn a_pipe_may_answer_and_a_file_does_not() {
+        let (read, _write) = nix::unistd::pipe().unwrap();
+        assert!(may_answer(read));
+        assert!(!may_answer(std::fs::File::open("/dev/null").unwrap()));
+        assert!(!may_answer(tempfile::tempfile().unwrap()));
     }
 
     #[test]
