@@ -128,13 +128,34 @@ impl Scope {
     }
 
     fn handle(&self, plan: &PlanId, suffix: &str) -> String {
-        let owner = &self.world.build().owner;
-        let plan = plan.0.replace("/image-check", "-ic").replace("/image-get", "-ig").replace('/', ".");
-        let name = format!("{owner}-{plan}{suffix}");
-        if name.len() <= 36 {
-            return name;
+        handle(&self.world.build().owner, plan, suffix)
+    }
+}
+
+/// Letters, digits and dashes only, as runtimes want it. Ids of steps that `across` makes have dots.
+fn handle(owner: &str, plan: &PlanId, suffix: &str) -> String {
+    let plan = plan.0.replace("/image-check", "-ic").replace("/image-get", "-ig").replace(['/', '.'], "-");
+    let name = format!("{owner}-{plan}{suffix}");
+    if name.len() <= 36 {
+        return name;
+    }
+    let digest = crate::base::version::digest(name.as_bytes());
+    format!("{owner}-{}{suffix}", &digest[..16])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handles_are_what_every_runtime_takes() {
+        for (plan, suffix, name) in [
+            ("4", "", "b1-4"),
+            ("4.0.1", "", "b1-4-0-1"),
+            ("4.0/image-check", "", "b1-4-0-ic"),
+            ("4/image-get", "-0", "b1-4-ig-0"),
+        ] {
+            assert_eq!(handle("b1", &PlanId(plan.into()), suffix), name);
         }
-        let digest = crate::base::version::digest(name.as_bytes());
-        format!("{owner}-{}{suffix}", &digest[..16])
     }
 }
