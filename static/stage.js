@@ -7,7 +7,11 @@ export function stage() {
   if (!graph) return;
   // A filter of the pipeline's own; the page's policy allows no style in the markup.
   const backdrop = document.querySelector(".backdrop");
-  if (backdrop && backdrop.dataset.filter) backdrop.style.filter = backdrop.dataset.filter;
+  if (backdrop) {
+    if (backdrop.dataset.filter) backdrop.style.filter = backdrop.dataset.filter;
+    backdrop.onerror = () => backdrop.remove();
+    if (backdrop.complete && !backdrop.naturalWidth) backdrop.remove();
+  }
   const [width, height] = graph.getAttribute("viewBox").split(" ").slice(2).map(Number);
   const fit = () => Math.min(1, Math.max((frame.clientWidth - 2) / width, 0.8));
   const draw = (next) => {
