@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::describe::Commit;
 use super::session::{Call, Session};
 use super::source::{Members, Source, ref_name, refuse_unknown, word};
-use super::{settings, submodule};
+use super::{settings, signature, submodule};
 use crate::base::version::Version;
 use crate::resource::{Failure, Request, Response};
 
@@ -124,9 +124,15 @@ pub fn get(session: &mut Session<'_, '_>, source: &Source, params: &Params, dir:
     notes.extend(tag_flag);
     session.show(dir, &notes)?;
     check_out(session, source, params, dir, tag_flag)?;
+    if let Some(signers) = &source.signers {
+        signers.verify(session, &params.reference, dir)?;
+    }
     session.show(dir, &["log", "-1", "--oneline"])?;
     session.show(dir, &["clean", "--force", "--force", "-d"])?;
     session.show(dir, &["submodule", "sync"])?;
+    if let Some(key) = &source.crypt_key {
+        signature::unlock(session, key, dir)?;
+    }
     submodule::update(session, source, params, dir)?;
     if !params.disable_git_lfs && !session.has_lfs() {
         warn_of_lfs(session, dir)?;

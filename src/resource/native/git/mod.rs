@@ -13,6 +13,7 @@ mod process;
 mod push;
 mod session;
 mod settings;
+mod signature;
 mod source;
 mod submodule;
 

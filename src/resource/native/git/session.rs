@@ -88,9 +88,11 @@ pub struct Done {
 
 /// One call of git.
 pub struct Call<'c> {
+    /// Which program: nearly always git.
+    pub program: &'static str,
     /// Where it runs.
     pub dir: &'c Path,
-    /// Its arguments, without `git`.
+    /// Its arguments.
     pub args: Vec<String>,
     /// Its standard input.
     pub stdin: &'c str,
@@ -105,8 +107,13 @@ pub struct Call<'c> {
 impl<'c> Call<'c> {
     /// A quiet call that stays on this machine.
     pub fn new<S: AsRef<str>>(dir: &'c Path, args: &[S]) -> Self {
+        Call::of("git", dir, args)
+    }
+
+    /// The same of another program.
+    pub fn of<S: AsRef<str>>(program: &'static str, dir: &'c Path, args: &[S]) -> Self {
         let args = args.iter().map(|a| a.as_ref().to_owned()).collect();
-        Call { dir, args, stdin: "", network: false, shown: false, vars: Vec::new() }
+        Call { program, dir, args, stdin: "", network: false, shown: false, vars: Vec::new() }
     }
 
     /// With the network.
@@ -254,9 +261,11 @@ impl<'x, 'a> Session<'x, 'a> {
 
     /// Runs git, whatever its exit status.
     pub fn run(&mut self, call: &Call<'_>) -> Result<Done, Failure> {
-        let mut command = Command::new("git");
-        // Given here and not in the configuration, it does not reach the other side of a push on this machine.
-        command.args(["-c", "core.hooksPath=/dev/null"]);
+        let mut command = Command::new(call.program);
+        if call.program == "git" {
+            // Given here and not in the configuration, it does not reach the other side of a push on this machine.
+            command.args(["-c", "core.hooksPath=/dev/null"]);
+        }
         command.args(&call.args).current_dir(call.dir).env_clear().envs(self.vars.iter().cloned());
         // A repository with a filter would fetch what it lacks; only where the network is meant.
         command.env("GIT_ALLOW_PROTOCOL", if call.network { self.protocols } else { "none" });
@@ -282,12 +291,14 @@ impl<'x, 'a> Session<'x, 'a> {
         shown.rest(&mut write);
         written.map_err(|err| Failure::Failed(format!("cannot write the log: {err}")))?;
         let status = status.map_err(|err| match err.kind() {
-            io::ErrorKind::NotFound => Failure::Failed(
-                "the built-in git type needs the program git in the server's PATH: install it, for example with \
-                 `apt-get install git`"
-                    .into(),
-            ),
-            _ => Failure::Failed(format!("cannot run git: {err}")),
+            io::ErrorKind::NotFound => {
+                let (program, package) = (call.program, call.program.replace("gpgconf", "gpg"));
+                Failure::Failed(format!(
+                    "the built-in git type needs the program {program} in the server's PATH: install it, for example \
+                     with `apt-get install {package}`"
+                ))
+            }
+            _ => Failure::Failed(format!("cannot run {}: {err}", call.program)),
         })?;
         let status = status.ok_or_else(|| Failure::Failed("interrupted".into()))?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -304,7 +315,8 @@ impl<'x, 'a> Session<'x, 'a> {
     pub fn failure(&self, call: &Call<'_>, done: &Done) -> Failure {
         let name = call.args.first().map_or("", String::as_str);
         let said = if call.shown { String::new() } else { format!("{}\n", done.stderr.trim_end()) };
-        Failure::Failed(self.redactor.redact(format!("{said}git {name} failed: {}", done.status).trim_start()))
+        let program = call.program;
+        Failure::Failed(self.redactor.redact(format!("{said}{program} {name} failed: {}", done.status).trim_start()))
     }
 
     /// Output of a quiet call without the newline at its end.

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::address::Address;
 use super::settings::Setting;
+use super::signature::{self, Signers};
 use crate::base::secret::Secret;
 use crate::resource::Failure;
 
@@ -41,12 +42,7 @@ pub const KEYS: &[&str] = &[
 ];
 
 /// Options that need programs or services which the server does not bring.
-const UNSUPPORTED: &[(&str, &str)] = &[
-    ("https_tunnel", "an HTTPS tunnel for ssh"),
-    ("git_crypt_key", "git-crypt"),
-    ("commit_verification_keys", "verifying signatures"),
-    ("commit_verification_key_ids", "verifying signatures"),
-];
+const UNSUPPORTED: &[(&str, &str)] = &[("https_tunnel", "an HTTPS tunnel for ssh")];
 
 /// An ssh key.
 #[derive(Debug, Clone)]
@@ -125,6 +121,10 @@ pub struct Source {
     pub exclude: MessageFilter,
     /// `version_depth`.
     pub version_depth: usize,
+    /// `commit_verification_keys` and what goes with it.
+    pub signers: Option<Signers>,
+    /// `git_crypt_key`.
+    pub crypt_key: Option<Secret<String>>,
     /// `search_remote_refs`.
     pub search_remote_refs: bool,
     /// `debug`.
@@ -268,6 +268,8 @@ impl Source {
             include: messages("include", "include_all_match")?,
             exclude: messages("exclude", "exclude_all_match")?,
             version_depth: m.number("version_depth", 1, 1)?,
+            signers: Signers::read(m)?,
+            crypt_key: signature::crypt_key(m)?,
             search_remote_refs: m.flag("search_remote_refs"),
             debug: m.flag("debug"),
         })
@@ -277,6 +279,7 @@ impl Source {
     pub fn secrets(&self) -> Vec<&Secret<String>> {
         let mut all: Vec<&Secret<String>> = self.address.password.iter().collect();
         all.extend(self.login.iter().map(|(_, password)| password));
+        all.extend(&self.crypt_key);
         let keys = self.submodules.iter().filter_map(|login| match login {
             SubmoduleLogin::Url { key, .. } => Some(key),
             SubmoduleLogin::Host { .. } => None,

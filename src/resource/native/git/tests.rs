@@ -13,14 +13,14 @@ use crate::base::clock::Time;
 use crate::resource::Mirror;
 
 /// A bare repository as the remote, a work tree that pushes to it, and a cache for checks.
-struct World {
+pub(super) struct World {
     dir: tempfile::TempDir,
     allow_local: bool,
     cached: bool,
 }
 
 impl World {
-    fn new() -> World {
+    pub(super) fn new() -> World {
         let world = World { dir: tempfile::tempdir().unwrap(), allow_local: true, cached: true };
         fs::create_dir(world.path("home")).unwrap();
         world.git(".", &["init", "--quiet", "--bare", "-b", "main", "remote.git"]);
@@ -30,7 +30,7 @@ impl World {
         world
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -59,7 +59,7 @@ impl World {
         (output.status.success(), if text.is_empty() { String::from_utf8_lossy(&output.stderr).into() } else { text })
     }
 
-    fn git(&self, dir: &str, args: &[&str]) -> String {
+    pub(super) fn git(&self, dir: &str, args: &[&str]) -> String {
         let (ok, text) = self.try_git(dir, args);
         assert!(ok, "git {args:?}: {text}");
         text
@@ -75,7 +75,7 @@ impl World {
         self.git(dir, &["rev-parse", "HEAD"])
     }
 
-    fn commit(&self, file: &str, message: &str) -> String {
+    pub(super) fn commit(&self, file: &str, message: &str) -> String {
         let id = self.commit_in("work", file, message);
         self.git("work", &["push", "--quiet", "--force", "origin", "HEAD"]);
         id
@@ -119,7 +119,12 @@ impl World {
         self.check_full(more, from).unwrap().into_iter().map(|v| v.0["ref"].clone()).collect()
     }
 
-    fn get(&self, more: Value, params: Value, version: Version) -> Result<(PathBuf, Response, String), String> {
+    pub(super) fn get(
+        &self,
+        more: Value,
+        params: Value,
+        version: Version,
+    ) -> Result<(PathBuf, Response, String), String> {
         let number = fs::read_dir(self.dir.path()).unwrap().count();
         let dir = self.path(&format!("get-{number}"));
         fs::create_dir(&dir).unwrap();
