@@ -80,9 +80,10 @@ impl Naming {
         format!("ws-{}-team-{}", self.short, fingerprint(team.as_bytes(), 8))
     }
 
-    /// Of its bridge, an interface of the engine's host: at most 15 characters.
-    pub fn bridge(&self, team: &str) -> String {
-        format!("{}{}", self.bridges(), fingerprint(team.as_bytes(), 5))
+    /// Of its bridge, an interface of the engine's host: at most 15 characters. Another one with each attempt.
+    pub fn bridge(&self, team: &str, attempt: u32) -> String {
+        let what = if attempt == 0 { team.to_owned() } else { format!("{team}\n{attempt}") };
+        format!("{}{}", self.bridges(), fingerprint(what.as_bytes(), 5))
     }
 
     /// How the names of all our bridges begin.
@@ -159,7 +160,8 @@ mod tests {
         let name = naming.volume(&handle).unwrap();
         assert_eq!(name.len(), "ws-12345678-3c01eba1".len());
         assert_eq!(naming.layer(&handle, Layer::Upper).unwrap(), format!("{name}.u"));
-        assert!(naming.bridge("a-team-with-a-long-name").len() <= 15);
+        assert!(naming.bridge("a-team-with-a-long-name", 0).len() <= 15);
+        assert_ne!(naming.bridge("a", 0), naming.bridge("a", 1));
         assert_ne!(name, Naming::new("another").volume(&handle).unwrap());
     }
 

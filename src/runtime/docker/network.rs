@@ -18,6 +18,8 @@ use crate::runtime::{Error, Result};
 
 /// The role of these networks among our objects.
 const PART: &str = "network";
+/// Names of a bridge that are tried after the first.
+const MOST_BRIDGES: u32 = 8;
 
 /// The networks of one installation.
 #[derive(Debug)]
@@ -74,15 +76,26 @@ impl Networks {
                 other => return Err(other),
             },
         }
-        self.wall(team);
+        self.wall();
         self.known().insert(team.to_owned(), name.clone());
         Ok(Some(name))
     }
 
     async fn create(&self, client: &bollard::Docker, name: &str, team: &str) -> Result<()> {
+        let mut attempt = 0;
+        loop {
+            match self.create_on(client, name, team, attempt).await {
+                // An engine that died while it made a network keeps the bridge's name for one that it does not list.
+                Err(error) if attempt < MOST_BRIDGES && error.to_string().contains("same bridge name") => attempt += 1,
+                other => return other,
+            }
+        }
+    }
+
+    async fn create_on(&self, client: &bollard::Docker, name: &str, team: &str, attempt: u32) -> Result<()> {
         let mut labels = self.naming.part_labels(PART);
         labels.insert(TEAM.to_owned(), team.to_owned());
-        let bridge = [("com.docker.network.bridge.name".to_owned(), self.naming.bridge(team))];
+        let bridge = [("com.docker.network.bridge.name".to_owned(), self.naming.bridge(team, attempt))];
         let request = NetworkCreateRequest {
             name: name.to_owned(),
             driver: Some("bridge".to_owned()),
@@ -116,12 +129,13 @@ impl Networks {
     }
 
     /// Puts the walls up, once a bridge shows that the engine's host is this one.
-    fn wall(&self, team: &str) {
+    fn wall(&self) {
         let mut walled = self.walled.lock().unwrap_or_else(PoisonError::into_inner);
         if walled.is_some() {
             return;
         }
-        let raised = if link::index(&self.naming.bridge(team)).is_err() {
+        let prefix = self.naming.bridges();
+        let raised = if !link::names().unwrap_or_default().iter().any(|name| name.starts_with(&prefix)) {
             Err("the Docker engine is not on this host, or in another network namespace".to_owned())
         } else if !nix::unistd::Uid::effective().is_root() {
             Err("the server does not run as root".to_owned())

@@ -83,3 +83,22 @@ async fn denied_networks_are_out_of_reach() {
     world.end().await;
     link::remove(&near).unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_that_something_else_has_is_no_obstacle() {
+    let world = World::new().await;
+    assert_eq!(says(&world.docker, "a", "echo one").await, "one\n");
+    let prefix = world.docker.networks().walls().prefix.clone();
+    let bridge = link::names().unwrap().into_iter().find(|name| name.starts_with(&prefix)).expect("a bridge of ours");
+    for network in world.docker.networks().idle().await.unwrap() {
+        world.docker.networks().remove(&network).await.unwrap();
+    }
+    // As an engine leaves it that died while it made the network.
+    let other = format!("taken-{}", world.id);
+    let option = format!("com.docker.network.bridge.name={bridge}");
+    let engine = |args: &[&str]| std::process::Command::new("docker").args(args).output().unwrap().status.success();
+    assert!(engine(&["network", "create", "-o", &option, &other]));
+    assert_eq!(says(&world.docker, "a", "echo two").await, "two\n");
+    world.end().await;
+    assert!(engine(&["network", "rm", &other]));
+}
