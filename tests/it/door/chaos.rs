@@ -8,9 +8,13 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::world::{Runtime, World, binary, ended};
+use super::image::rootfs_type;
+use super::restart::Engine;
+use super::world::{PATIENCE, Runtime, World, binary, ended, until};
 
 const ROUNDS: u64 = 6;
+/// An engine takes seconds to come back.
+const ROUNDS_IN_DOCKER: u64 = 3;
 const PIPELINE: &str = r#"
 jobs:
 - name: j
@@ -54,13 +58,17 @@ fn processes(words: &[&str], children: bool) -> Vec<i32> {
     found
 }
 
+fn rounds(usual: u64) -> u64 {
+    std::env::var("WHISTLESTOP_CHAOS").ok().and_then(|n| n.parse().ok()).unwrap_or(usual)
+}
+
 fn entries(path: &Path) -> usize {
     std::fs::read_dir(path).map_or(0, Iterator::count)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_is_killed_every_build_ends_and_nothing_is_left() {
-    let rounds = std::env::var("WHISTLESTOP_CHAOS").ok().and_then(|n| n.parse().ok()).unwrap_or(ROUNDS);
+    let rounds = rounds(ROUNDS);
     let mut world = World::new(Runtime::Embedded, &["--allow-host-rootfs"]).await;
     world.pipeline("p", PIPELINE).await;
     let mut dice = Dice(20_261_123);
@@ -101,4 +109,86 @@ async fn whatever_is_killed_every_build_ends_and_nothing_is_left() {
 
 fn end(pid: i32) {
     kill(Pid::from_raw(pid), Signal::SIGKILL).ok();
+}
+
+const IN_DOCKER: &str = r#"
+resources:
+- {name: image, type: rootfs, source: {}}
+jobs:
+- name: j
+  plan:
+  - get: image
+  - task: one
+    image: image
+    config: &task
+      platform: linux
+      outputs: [{name: out}]
+      run: {path: sh, args: [-c, "for i in 1 2 3 4 5 6; do echo line $i; usleep 100000; done; echo x > out/x"]}
+  - task: two
+    image: image
+    config: {<<: *task, inputs: [{name: out}]}
+"#;
+
+/// The engine's containers; or the process of one of them.
+async fn docker(engine: &Engine, args: &[&str]) -> Vec<String> {
+    let mut command = tokio::process::Command::new("docker");
+    command.args(["--host", &engine.host()]).args(args);
+    ended(command).await.stdout.split_whitespace().map(str::to_owned).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whatever_is_killed_in_docker_every_build_ends_and_nothing_is_left() {
+    let mut engine = Engine::new().await;
+    let types = tempfile::tempdir().unwrap();
+    rootfs_type(types.path());
+    let flags = ["--resource-types", types.path().to_str().unwrap()];
+    let mut world = World::with_env(Runtime::Docker, &flags, &[("DOCKER_HOST", &engine.host())]).await;
+    world.pipeline("p", IN_DOCKER).await;
+    // What the image is is known from here on, whatever becomes of checks.
+    let first = world.trigger("p", "j").await;
+    assert_eq!(world.finish(first).await, "succeeded", "{}", world.log());
+    let mut dice = Dice(20_261_124);
+    for round in 0..rounds(ROUNDS_IN_DOCKER) {
+        let build = world.trigger("p", "j").await;
+        tokio::time::sleep(Duration::from_millis(dice.below(2500))).await;
+        // Each in its turn, so that a few rounds have all of them.
+        match round % 3 {
+            0 => {
+                engine.kill().await;
+                engine.start().await;
+            }
+            1 => {
+                world.kill().await;
+                world.start().await;
+            }
+            _ => {
+                for container in docker(&engine, &["ps", "-q"]).await.into_iter().take(1) {
+                    let pids = docker(&engine, &["inspect", "-f", "{{.State.Pid}}", &container]).await;
+                    let Some(pid) = pids.first().and_then(|pid| pid.parse::<i32>().ok()).filter(|pid| *pid > 1) else {
+                        continue;
+                    };
+                    let below = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+                    let step = below.split_whitespace().next().and_then(|pid| pid.parse().ok());
+                    end(step.filter(|_| dice.below(2) == 0).unwrap_or(pid));
+                }
+            }
+        }
+        let status = world.finish(build).await;
+        assert!(["succeeded", "failed", "errored"].contains(&status.as_str()), "round {round}: {status}");
+    }
+    let build = world.trigger("p", "j").await;
+    assert_eq!(world.finish(build).await, "succeeded", "{}\n{}", world.watch(build).await, world.log());
+    until("the collector is done", PATIENCE, async || docker(&engine, &["ps", "-aq"]).await.is_empty().then_some(()))
+        .await;
+    world.kill().await;
+    let mut command = binary();
+    command.args(["doctor", "--json", "--runtime", "docker", "--state-dir"]).arg(world.state());
+    command.env("DOCKER_HOST", engine.host());
+    let report = ended(command).await.stdout;
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap();
+    let lasting = ["packet filter", "network"];
+    let strays = report["strays"].as_array().unwrap().iter();
+    let left: Vec<_> = strays.filter(|s| !lasting.contains(&s["kind"].as_str().unwrap())).collect();
+    assert!(left.is_empty(), "{report}");
+    engine.stop().await;
 }

@@ -260,25 +260,26 @@ async fn a_put_runs_once_whenever_the_server_is_killed_in_docker() {
     puts_once(Runtime::Docker, 3000).await;
 }
 
-/// An engine that only this test has.
-struct Engine {
+/// An engine that only one test has.
+pub struct Engine {
     directory: tempfile::TempDir,
     daemon: Option<Child>,
 }
 
 impl Engine {
-    async fn new() -> Engine {
+    pub async fn new() -> Engine {
         let directory = tempfile::Builder::new().prefix("whistlestop-engine-").tempdir().unwrap();
         let mut engine = Engine { directory, daemon: None };
         engine.start().await;
         engine
     }
 
-    fn host(&self) -> String {
+    /// Its address.
+    pub fn host(&self) -> String {
         format!("unix://{}/docker.sock", self.directory.path().display())
     }
 
-    async fn start(&mut self) {
+    pub async fn start(&mut self) {
         let path = |name: &str| self.directory.path().join(name);
         let log = std::fs::File::create(path("log")).unwrap();
         // In a network of its own: two engines in one would take each other's bridge away.
@@ -306,8 +307,17 @@ impl Engine {
         .await;
     }
 
+    /// kill -9.
+    pub async fn kill(&mut self) {
+        let mut daemon = self.daemon.take().expect("it runs");
+        daemon.start_kill().unwrap();
+        daemon.wait().await.unwrap();
+        // What it started has died with it. Until somebody takes note of that, the next one takes it for alive and waits.
+        std::fs::remove_file(self.directory.path().join("exec/containerd/containerd.pid")).ok();
+    }
+
     /// As `systemctl stop docker`.
-    async fn stop(&mut self) {
+    pub async fn stop(&mut self) {
         let mut daemon = self.daemon.take().unwrap();
         let pid = i32::try_from(daemon.id().unwrap()).unwrap();
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM).unwrap();
