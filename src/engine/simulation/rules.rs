@@ -240,10 +240,11 @@ fn nobody_waits_in_vain(rows: &Rows) -> std::result::Result<(), String> {
     for job in rows.jobs.values().filter(|j| !j.paused && !j.pipeline_paused && determined(j)) {
         let triggers = |name: &str| rows.job_inputs[&job.id].iter().any(|i| i.name == name && i.trigger);
         let wants = rows.next_inputs[&job.id].iter().any(|i| i.first_occurrence && triggers(&i.name));
-        // Who aborts a waiting build gets no other until something else happens to the job. Ids do not tell what came
-        // last: a repetition may have been made after the build that waits, and run before it.
-        let newest = rows.builds_of(job.id).flat_map(|b| [b.started_at, b.ended_at]).flatten().max();
-        let given_up = |b: &Build| b.status == Status::Aborted && b.started_at.is_none() && b.ended_at == newest;
+        // Who aborts a waiting build gets no other until something else asks for a look at the job: the end of a build
+        // does not, its start does. Ids do not tell what came last: a repetition may have been made after the build
+        // that waits, and run before it.
+        let newest = rows.builds_of(job.id).filter_map(|b| b.started_at).max();
+        let given_up = |b: &Build| b.status == Status::Aborted && b.started_at.is_none() && b.ended_at >= newest;
         if wants && !rows.builds_of(job.id).any(|b| waits(&b) || given_up(b)) {
             let builds: Vec<_> = rows.builds_of(job.id).collect();
             return Err(format!("{} of {} has a new version and no build: {builds:?}", job.name, job.pipeline_id));

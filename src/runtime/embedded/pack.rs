@@ -150,7 +150,7 @@ mod tests {
         std::os::unix::fs::symlink("../a", from.join("deep/link")).unwrap();
         nix::unistd::mkfifo(&from.join("deep/pipe"), nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
         drop(std::os::unix::net::UnixListener::bind(from.join("deep/socket")).unwrap());
-        let marked = tree::set_attribute(&from.join("deep/er"), "user.note", b"kept").is_ok();
+        let marked = tree::set_attribute(&from.join("a"), "user.note", b"kept").is_ok();
         tree::set_attribute(&from.join("deep/er"), "user.overlay.opaque", b"y").ok();
         let mut bytes = Vec::new();
         pack(&from, &mut bytes).unwrap();
@@ -170,7 +170,7 @@ mod tests {
         assert_eq!(number(&to.join("a")), number(&to.join(&long)));
         assert_eq!(fs::read_link(to.join("deep/link")).unwrap(), Path::new("../a"));
         assert!(!to.join("deep/socket").exists());
-        assert_eq!(attribute(&to.join("deep/er"), "user.note"), marked.then(|| b"kept".to_vec()));
+        assert_eq!(attribute(&to.join("a"), "user.note"), marked.then(|| b"kept".to_vec()));
         assert_eq!(attribute(&to.join("deep/er"), "user.overlay.opaque"), None);
     }
 }
