@@ -18,7 +18,7 @@ use crate::base::id::BuildId;
 use crate::base::shutdown::Shutdown;
 use crate::event::{Event, Origin};
 use crate::exec::{self, Outcome, Scope};
-use crate::plan::Plan;
+use crate::plan::{self, Plan};
 use crate::store::build::{Abort, Build, Status};
 
 const PERIOD: Duration = Duration::from_secs(10);
@@ -99,7 +99,7 @@ async fn run_build(shared: &Arc<Shared>, id: BuildId, stop: &CancellationToken) 
         return Ok(());
     }
     let log = shared.feed.open(id).await?;
-    let outcome = match serde_json::from_str::<Plan>(&plan) {
+    let outcome = match plan::stored::<Plan>(&plan) {
         Ok(plan) => {
             let world = Arc::new(Ledger::of_build(shared.clone(), &build, log.clone()));
             let redactor = world.redactor();

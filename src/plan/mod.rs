@@ -8,6 +8,7 @@ mod show;
 
 use std::collections::BTreeMap;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
@@ -18,6 +19,14 @@ pub use across::{combinations, expand};
 pub use from_job::{Error, Planner};
 pub use image::{fetch as fetch_image, of_type};
 pub use show::{Shown, shown};
+
+/// Reads a plan, or the shown form of one, that was stored. It nests several times as deeply as its pipeline's file did,
+/// whose reader has set a bound, and deeper than others' JSON may.
+pub fn stored<T: DeserializeOwned>(text: &str) -> serde_json::Result<T> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    reader.disable_recursion_limit();
+    T::deserialize(&mut reader)
+}
 
 /// Names a node within its build: hexadecimal numbers, `<id>/image-get` and `/image-check` for nested images.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

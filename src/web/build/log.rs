@@ -9,6 +9,7 @@ use super::tree::Tree;
 use crate::base::error::Error;
 use crate::base::id::BuildId;
 use crate::front::{Answer, App, Call, Failure, Permit};
+use crate::plan;
 use crate::store::Store;
 use crate::store::build::Build;
 
@@ -46,7 +47,7 @@ fn status(word: &str, time: i64) -> Value {
 pub async fn raw(permit: Permit, call: Call) -> Answer {
     let build = permit.build()?;
     let plan = call.app.store.read(move |tx| tx.build_public_plan(build)).await?;
-    let plan = plan.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(Value::Null);
+    let plan = plan.and_then(|text| plan::stored(&text).ok()).unwrap_or(Value::Null);
     let text = Text { store: call.app.store.clone(), build, from: 0, tree: Tree::new(&plan), last: String::new() };
     let pieces = stream::unfold(text, |mut text| async move { text.next().await.map(|piece| (piece, text)) });
     let mut response = Response::new(Body::from_stream(pieces));

@@ -21,6 +21,7 @@ use crate::base::clock::Time;
 use crate::base::id::BuildId;
 use crate::base::version::canonical_json;
 use crate::front::{Answer, App, Call, Failure, Permit, Rights};
+use crate::plan;
 use crate::schedule::due::Intervals;
 use crate::store::ReadTx;
 use crate::store::build::Build;
@@ -306,7 +307,7 @@ fn arrange(rows: Rows, asked: &Asked, hidden: bool, now: Time) -> View {
         all_builds: build.job_name.as_ref().map(|job| place.job(job)),
         why,
         tree: Tree::default(),
-        plan: plan.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(Value::Null),
+        plan: plan.and_then(|text| plan::stored(&text).ok()).unwrap_or(Value::Null),
         status,
         hidden,
         row: build,

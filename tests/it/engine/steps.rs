@@ -26,8 +26,9 @@ async fn steps_nest_as_deeply_as_a_file_may() {
         step = json!({"do": [step], "timeout": "1h", "on_failure": hook, "on_error": hook, "on_abort": hook, "ensure": hook});
     }
     bench.job(json!({"name": "j", "plan": [step]})).await;
-    let ended = bench.run("j").await;
-    assert_eq!((ended.status.as_str(), ended.ran.len()), ("succeeded", 39));
+    let id = bench.trigger("j").await;
+    let ended = bench.ended(id).await;
+    assert_eq!((ended.status.as_str(), ended.ran.len()), ("succeeded", 39), "{:?}", bench.events(id).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
