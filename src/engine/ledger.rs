@@ -71,6 +71,7 @@ impl Ledger {
             job_id: build.job_id.map_or(0, |j| j.0),
             job: text(&build.job_name),
             created_by: text(&build.created_by),
+            started: build.started_at,
             external_url: shared.settings.external_url.clone(),
         };
         Ledger { row: Some((build.id, log)), ..Ledger::loose(shared, env) }

@@ -12,10 +12,12 @@ use super::script::{Call, LogPump, Scripts};
 use super::source::{filled_for_key, scope_key};
 use super::world::{CheckScope, Checked};
 use super::{image, placement, registry};
-use crate::base::duration;
+use crate::base::clock::Time;
+use crate::base::duration::ParseError;
 use crate::base::stream::Stream;
 use crate::base::version::Version;
 use crate::event::{Event, Origin};
+use crate::pipeline::CheckEvery;
 use crate::plan::{CheckPlan, Plan};
 use crate::resource::contained::parse_check;
 use crate::resource::{Env, Mirror, Native, Request, Script};
@@ -52,7 +54,9 @@ pub async fn run(plan: &Plan, check: &CheckPlan, scope: &Scope) -> Result<LeafRe
         (None, None) => Checked::Image,
     };
     let history = world.open_scope(&key, of).await?;
-    if fresh(check, &history, asked, scope)? {
+    let interval = world.default_interval(check.resource.is_some());
+    let when = When { asked, begun: world.build().started, now: world.now(), interval };
+    if fresh(check, &history, when).map_err(|e| Stop::Error(format!("check_every: {e}")))? {
         world.emit(&origin, Event::Finish { succeeded: true }).await?;
         return Ok(found(history.latest));
     }
@@ -68,10 +72,15 @@ pub async fn run(plan: &Plan, check: &CheckPlan, scope: &Scope) -> Result<LeafRe
     };
     match answer {
         Ok(Ok(versions)) => {
+            // What the type says is newest now may be known for long: a tag that was moved back.
+            let answered = versions.last().cloned();
             world.end_check(history.id, Ok(versions)).await?;
-            let latest = world.open_scope(&key, of).await?.latest;
+            let version = match answered {
+                Some(version) => Some(version),
+                None => world.open_scope(&key, of).await?.latest,
+            };
             world.emit(&origin, Event::Finish { succeeded: true }).await?;
-            Ok(found(latest))
+            Ok(found(version))
         }
         Ok(Err(text)) => {
             world.end_check(history.id, Err(text)).await?;
@@ -89,29 +98,41 @@ fn found(version: Option<Version>) -> LeafResult {
     LeafResult { version, ..LeafResult::of(Outcome::Succeeded) }
 }
 
-/// Whether the last answer is good enough (concourse: `atc/engine/check_delegate.go`). `asked` is when this step came
-/// here, before it waited for its turn.
-fn fresh(
-    check: &CheckPlan,
-    history: &CheckScope,
-    asked: crate::base::clock::Time,
-    scope: &Scope,
-) -> Result<bool, Stop> {
+/// When a check is wanted.
+#[derive(Clone, Copy)]
+struct When {
+    /// When its step came here, before it waited for its turn.
+    asked: Time,
+    /// When its build started, if it has a row.
+    begun: Option<Time>,
+    now: Time,
+    /// Where `check_every` says nothing.
+    interval: Duration,
+}
+
+/// Whether the last answer is good enough (concourse: `atc/engine/check_delegate.go`).
+fn fresh(check: &CheckPlan, history: &CheckScope, when: When) -> Result<bool, ParseError> {
     if check.from.is_some() {
         return Ok(false);
     }
+    if check.resource.is_none() && history.succeeded {
+        // Once in a build is enough, also where intervals do not count: all its steps see the same image.
+        if history.ended >= when.asked || when.begun.is_some_and(|begun| history.ended > begun) {
+            return Ok(true);
+        }
+    }
     if check.skip_interval {
         // Somebody else has asked since this was wanted.
-        return Ok(history.succeeded && history.started >= asked);
+        return Ok(history.succeeded && history.started >= when.asked);
     }
-    let interval = match &check.interval {
-        Some(text) => duration::parse(text).map_err(|e| Stop::Error(format!("check_every: {e}")))?,
-        None => scope.world.default_interval(check.resource.is_some()),
+    let interval = match check.interval.as_deref().map(CheckEvery::parse).transpose()? {
+        None | Some(CheckEvery::Nanos(0)) => when.interval,
+        // `never` is about the checks that nobody asks for: who uses it asks.
+        Some(every) => every.interval().unwrap_or_default(),
     };
-    if check.resource.is_none() && history.succeeded && history.ended >= asked {
-        return Ok(true);
-    }
-    Ok(history.ended.0 > 0 && scope.world.now() < history.ended.plus(interval) && history.succeeded)
+    // What failed is asked again by the next who uses it; a resource waits for its turn.
+    let counts = history.succeeded || check.resource.is_some();
+    Ok(counts && history.ended.0 > 0 && when.now < history.ended.plus(interval))
 }
 
 /// One question to a type.
@@ -224,4 +245,49 @@ async fn in_server(
     pump.push(0, &log).await?;
     pump.finish().await?;
     Ok(answer.map_err(|text| scope.redactor.redact(&text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::id::ScopeId;
+
+    #[test]
+    fn an_answer_is_good_for_an_interval_and_for_a_build() {
+        let plan = |resource: bool, every: Option<&str>, skip: bool| CheckPlan {
+            resource: resource.then(|| "r".to_owned()),
+            interval: every.map(str::to_owned),
+            skip_interval: skip,
+            ..CheckPlan::default()
+        };
+        let last = |ended: i64, succeeded: bool| CheckScope {
+            id: ScopeId(1),
+            latest: None,
+            started: Time(ended - 1),
+            ended: Time(ended),
+            succeeded,
+            from: None,
+        };
+        let minute = Duration::from_secs(60);
+        let at = |now: i64, begun: Option<i64>| When {
+            asked: Time(now),
+            begun: begun.map(Time),
+            now: Time(now),
+            interval: minute,
+        };
+        for (check, last, when, good, why) in [
+            (plan(true, None, false), last(1_000, true), at(60_000, None), true, "within the interval"),
+            (plan(true, None, false), last(1_000, true), at(61_000, None), false, "the interval is over"),
+            (plan(true, None, false), last(1_000, false), at(60_000, None), true, "a resource that failed waits"),
+            (plan(true, None, true), last(1_000, true), at(2_000, Some(500)), false, "somebody wants it now"),
+            (plan(true, Some("1h"), false), last(1_000, true), at(3_000_000, None), true, "its own interval"),
+            (plan(false, None, false), last(1_000, false), at(2_000, None), false, "an image that failed"),
+            (plan(false, None, true), last(1_000, true), at(2_000, Some(500)), true, "checked in this build"),
+            (plan(false, None, true), last(1_000, true), at(2_000, Some(1_500)), false, "checked before this build"),
+            (plan(false, Some("never"), false), last(1_000, true), at(2_000, None), false, "never is each time"),
+            (plan(false, Some("-1m"), false), last(1_000, true), at(2_000, None), false, "so is less than nothing"),
+        ] {
+            assert_eq!(fresh(&check, &last, when), Ok(good), "{why}");
+        }
+    }
 }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::base::clock::Time;
+
 /// Who and what a build is.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct BuildEnv {
@@ -27,6 +29,8 @@ pub struct BuildEnv {
     pub job: String,
     /// Who started it.
     pub created_by: String,
+    /// When it started; none for a check that has no row.
+    pub started: Option<Time>,
     /// The server's address.
     pub external_url: String,
 }

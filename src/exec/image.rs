@@ -215,7 +215,12 @@ pub async fn artifact_file(path: &str, scope: &Scope) -> Result<Vec<u8>, Stop> {
         .artifacts
         .get(name)
         .ok_or_else(|| Stop::Error(format!("unknown artifact source: '{name}' in file path '{file}'")))?;
-    match read_file(scope, &artifact.volume, file).await {
+    // What describes an image that the engine pulled is known before its files are.
+    if let Some(text) = artifact.image.as_ref().and_then(|image| image.files.get(file)) {
+        return Ok(text.clone().into_bytes());
+    }
+    let volume = super::registry::volume(&artifact, scope).await?;
+    match read_file(scope, &volume, file).await {
         Err(runtime::Error::NotFound(_)) => {
             Err(Stop::Error(format!("file '{file}' not found within artifact '{name}'")))
         }

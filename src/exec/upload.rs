@@ -23,6 +23,7 @@ pub async fn output(output: &ArtifactOutputPlan, scope: &Scope) -> Result<LeafRe
         .artifacts
         .get(&output.name)
         .ok_or_else(|| Stop::Error(format!("there is no output {}: no step of this build has made it", output.name)))?;
-    scope.world.keep_output(&output.name, &artifact.volume).await?;
+    let volume = super::registry::volume(&artifact, scope).await?;
+    scope.world.keep_output(&output.name, &volume).await?;
     Ok(LeafResult::of(Outcome::Succeeded))
 }

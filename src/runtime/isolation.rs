@@ -91,14 +91,15 @@ impl Isolation {
         Some(format!("privileged: the operator of this server gives the team {} {given}", spec.team))
     }
 
-    /// Bounds of a container: its own, else those for tasks.
+    /// Bounds of a container: its own, else those for tasks. 0 is no bound.
     pub fn limits(&self, spec: &ContainerSpec) -> Limits {
-        match spec.labels.get("type").is_some_and(|kind| kind == "task") {
+        let Limits { cpu, memory } = match spec.labels.get("type").is_some_and(|kind| kind == "task") {
             true => {
                 Limits { cpu: spec.limits.cpu.or(self.tasks.cpu), memory: spec.limits.memory.or(self.tasks.memory) }
             }
             false => spec.limits,
-        }
+        };
+        Limits { cpu: cpu.filter(|n| *n > 0), memory: memory.filter(|n| *n > 0) }
     }
 }
 
@@ -157,5 +158,7 @@ mod tests {
         let own = Limits { cpu: None, memory: Some(1 << 20) };
         assert_eq!(isolation.limits(&spec("task", false, own)), Limits { cpu: Some(512), memory: Some(1 << 20) });
         assert_eq!(isolation.limits(&spec("get", false, Limits::default())), Limits::default());
+        let unbounded = Limits { cpu: Some(0), memory: Some(0) };
+        assert_eq!(isolation.limits(&spec("task", false, unbounded)), Limits::default());
     }
 }

@@ -56,6 +56,8 @@ fn image() -> tar::Builder<Vec<u8>> {
     link.set_entry_type(tar::EntryType::Symlink);
     link.set_size(0);
     link.set_mode(0o777);
+    link.set_uid(0);
+    link.set_gid(0);
     builder.append_link(&mut link, "rootfs/bin/true", Path::new("busybox")).unwrap();
     builder
 }

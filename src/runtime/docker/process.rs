@@ -13,7 +13,7 @@ use bollard::query_parameters::{
 };
 use futures_util::StreamExt;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::archive::Archive;
 use super::attachment::{self, Beginning, Next, Raw, Reader};
@@ -26,9 +26,20 @@ use super::remains;
 use super::rootfs::Rootfs;
 use super::turn::Turns;
 use super::volume::Volumes;
+use crate::runtime::network::link;
 use crate::runtime::supervisor::frame::{self, Frame};
 use crate::runtime::supervisor::pid1;
 use crate::runtime::{Attached, ContainerHandle, ContainerSpec, Error, Exec, Input, Isolation, Process, Result};
+
+/// Lets what a container without a network sends be lost, as Concourse does, where the engine and its host allow it.
+async fn lead_nowhere(client: &bollard::Docker, name: &str) -> std::result::Result<(), String> {
+    let told = client.inspect_container(name, None::<InspectContainerOptions>).await.map_err(|e| e.to_string())?;
+    let (Some(id), Some(pid)) = (told.id, told.state.and_then(|state| state.pid).filter(|pid| *pid > 0)) else {
+        return Err("the container has no process".to_owned());
+    };
+    let done = tokio::task::spawn_blocking(move || link::lead_nowhere_of(pid, &id)).await;
+    done.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
+}
 
 /// How often a start begins anew when what was there turns out to be in the way.
 const MOST_ATTEMPTS: u32 = 4;
@@ -284,17 +295,32 @@ impl Processes {
             AttachContainerOptions { stream: true, stdin: true, stdout: true, stderr: true, ..Default::default() };
         let attachment = client.attach_container(name, Some(options)).await?;
         let (mut stdin, told) = (attachment.input, frame::launch(&spec.process));
+        let (ready, begin) = oneshot::channel::<()>();
         tokio::spawn(async move {
+            // A start that fails drops the other end.
+            if begin.await.is_err() {
+                return;
+            }
             // The engine takes it when PID 1 reads; a failure shows in the output's end.
             if stdin.write_all(&told).await.is_ok() {
                 let _ = stdin.flush().await;
             }
             let _ = stdin.shutdown().await;
         });
+        let mut ready = Some(ready);
+        if !spec.hermetic {
+            ready.take().map(|ready| ready.send(()));
+        }
         {
             // The semaphore is never closed, so this cannot fail.
             let _permit = self.starts.acquire().await;
             client.start_container(name, None::<StartContainerOptions>).await?;
+        }
+        if let Some(ready) = ready {
+            if let Err(error) = lead_nowhere(client, name).await {
+                tracing::debug!(%error, name, "what a hermetic step sends is refused and not dropped");
+            }
+            ready.send(()).ok();
         }
         Ok(self.follow(name, Reader::new(attachment.output, 0, Beginning::BeforeStart)))
     }

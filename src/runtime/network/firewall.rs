@@ -172,6 +172,10 @@ fn from(prefix: &str) -> Rule {
     Rule::default().interface(meta::IIFNAME, EQUAL, prefix)
 }
 
+fn from_elsewhere(prefix: &str) -> Rule {
+    Rule::default().interface(meta::IIFNAME, NOT_EQUAL, prefix)
+}
+
 fn to(prefix: &str) -> Rule {
     Rule::default().interface(meta::OIFNAME, EQUAL, prefix)
 }
@@ -239,8 +243,9 @@ impl Walls {
     }
 
     fn input(&self) -> Vec<Rule> {
-        let mut rules: Vec<Rule> =
-            self.deny.iter().map(|net| from(&self.prefix).within(net, false).then(Verdict::Reject)).collect();
+        // First, because all that the host receives comes by here.
+        let mut rules = vec![from_elsewhere(&self.prefix).then(Verdict::Accept)];
+        rules.extend(self.deny.iter().map(|net| from(&self.prefix).within(net, false).then(Verdict::Reject)));
         if self.allow_host {
             return rules;
         }

@@ -127,6 +127,20 @@ pub fn lead_nowhere() -> io::Result<()> {
     socket.ask(message)
 }
 
+/// The same in the network namespace of a process, if it is one of the container with that id: an engine on another host
+/// has processes of other numbers.
+pub fn lead_nowhere_of(process: i64, container: &str) -> io::Result<()> {
+    let of = format!("/proc/{process}");
+    let namespace = File::open(format!("{of}/ns/net"))?;
+    if !std::fs::read_to_string(format!("{of}/cgroup"))?.contains(container) {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the container is not on this host"));
+    }
+    aside(move || {
+        setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)?;
+        lead_nowhere()
+    })
+}
+
 /// The two addresses of a link: the host's and the container's.
 pub fn ends(net: Ipv4Net) -> (Ipv4Addr, Ipv4Addr) {
     let base = u32::from(net.network());

@@ -69,6 +69,18 @@ jobs:
       run: {{path: sh, args: [-c, {script}]}}
   - task: by-config
     file: app/rootfs/etc/task.yml
+  - load_var: digest
+    file: app/digest
+    reveal: true
+  - load_var: greeting
+    file: app/rootfs/etc/greeting
+    format: trim
+    reveal: true
+  - task: by-var
+    image: app
+    config:
+      platform: linux
+      run: {{path: echo, args: [loaded, ((.:digest)), ((.:greeting))]}}
   - task: by-type
     config:
       platform: linux
@@ -105,6 +117,7 @@ jobs:
         r#"{"cmd":["sh"],"entrypoint":null,"env":["OF_IMAGE=yes","PATH=/bin"],"user":"root"}"#,
         r#"{"made.by":"test"}"#,
         "from the image's own file",
+        &format!("loaded {named} hello from layer two"),
         "fetching \u{1b}[32m",
     ] {
         assert!(log.contains(part), "{part:?} is missing in\n{log}");

@@ -706,12 +706,13 @@ pub async fn unprivileged_steps_have_fourteen_capabilities(lab: &dyn Lab) {
 pub async fn hermetic_has_loopback_only(lab: &dyn Lab) {
     let mut spec = script(
         lab,
-        "ls /sys/class/net; ping -c 1 -w 2 127.0.0.1 >/dev/null 2>&1; ip -o addr 2>/dev/null | grep -c 127.0.0.1",
+        "ls /sys/class/net; ping -c 1 -w 2 127.0.0.1 >/dev/null 2>&1; ip -o addr 2>/dev/null | grep -c 127.0.0.1; \
+         ping -c 1 -w 1 192.0.2.1 2>&1 | grep -o '100% packet loss'",
     )
     .await;
     spec.hermetic = true;
     match lab.runtime().start(&container(), &spec).await {
-        Ok(attached) => assert_eq!(read_all(attached).await.text(), "lo\n1\n"),
+        Ok(attached) => assert_eq!(read_all(attached).await.text(), "lo\n1\n100% packet loss\n"),
         Err(e) => assert!(matches!(e, Error::Invalid(_)), "{e}"),
     }
 }
