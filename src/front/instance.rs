@@ -5,6 +5,9 @@ use serde_json::{Map, Value};
 use super::{Failure, Query};
 use crate::base::version::canonical_json;
 
+/// Names in one path, at most: what is built of it is walked level by level, by anybody's word, and a name is a level.
+const DEEPEST: usize = 64;
+
 /// Canonical JSON of the instance variables that a query names, or '' for none.
 pub fn instance_vars(query: &Query) -> Result<String, Failure> {
     let mut named: Vec<_> = query.0.iter().filter(|(n, _)| n == "vars" || n.starts_with("vars.")).collect();
@@ -14,9 +17,13 @@ pub fn instance_vars(query: &Query) -> Result<String, Failure> {
     named.sort();
     let mut vars = Value::Object(Map::new());
     for (name, text) in named {
+        let path = fields(name).ok_or_else(|| Failure::bad_request(format!("invalid instance variable {name}")))?;
+        if path.len() > DEEPEST {
+            let text = format!("invalid instance variables: one nests deeper than {DEEPEST} levels");
+            return Err(Failure::bad_request(text));
+        }
         let value: Value = serde_json::from_str(text)
             .map_err(|e| Failure::bad_request(format!("invalid instance variable {name}: {e}")))?;
-        let path = fields(name).ok_or_else(|| Failure::bad_request(format!("invalid instance variable {name}")))?;
         put(&mut vars, &path[1..], value);
     }
     match vars {
@@ -72,5 +79,18 @@ mod tests {
         for query in ["vars.a=main", "vars=3", "vars..a=1", r#"vars."a=1"#] {
             assert!(instance_vars(&Query::parse(query)).is_err(), "{query}");
         }
+    }
+
+    #[test]
+    fn no_path_is_deeper_than_the_bound() {
+        let query = |names: usize| Query::parse(&format!("vars{}=1", ".a".repeat(names)));
+        assert!(instance_vars(&query(DEEPEST - 1)).is_ok());
+        for names in [DEEPEST, 30_000] {
+            let failure = instance_vars(&query(names)).unwrap_err();
+            assert!(failure.message.contains("deeper than 64 levels"), "{}", failure.message);
+        }
+        // The values themselves are JSON, whose reader has its own bound.
+        let nested = format!("vars.a={}1{}", "[".repeat(30_000), "]".repeat(30_000));
+        assert!(instance_vars(&Query::parse(&nested)).is_err());
     }
 }
