@@ -1,7 +1,10 @@
 //! Who did what: a row for each change, each sign-in and each use of a service account, and a log line for each
 //! request under the headings the operator has chosen. No secret is written down.
 
+mod flood;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::auth::action::{Category, Method, Row};
 use crate::auth::{Action, Claims};
@@ -9,9 +12,20 @@ use crate::base::clock::Time;
 use crate::base::id::TeamId;
 use crate::store::Store;
 use crate::store::audit::AuditEntry;
+use flood::{Flood, Unwritten};
 
 /// Words in the names of parameters whose values are never written down.
 const SECRET: &[&str] = &["token", "password", "secret", "code", "state"];
+/// Parameters that are written down of one request.
+const MOST_PARAMETERS: usize = 50;
+/// Characters of each value, and of each name, object or team.
+const LONGEST: usize = 300;
+/// Bytes of all of them together.
+const MOST_BYTES: usize = 4096;
+/// Stands for what was cut.
+const CUT: &str = "…";
+/// The action of the row for what left none of its own.
+pub const REFUSED: &str = "RefusedRequests";
 /// The action of signing in.
 pub const SIGN_IN: &str = "SignIn";
 /// The action of signing out.
@@ -41,20 +55,36 @@ impl Entry {
     pub fn new(action: Action, path: &BTreeMap<String, String>, query: &[(String, String)]) -> Entry {
         let row = action.row();
         let mut parameters = BTreeMap::<String, Vec<String>>::new();
-        for (name, value) in path.iter().chain(query.iter().map(|(n, v)| (n, v))) {
+        let mut bytes = 0;
+        // What is not kept would only make a row long, and strangers choose how long.
+        for (n, (name, value)) in path.iter().chain(query.iter().map(|(n, v)| (n, v))).enumerate() {
             let value = if is_secret(name) { crate::base::secret::REDACTED } else { value };
-            parameters.entry(name.clone()).or_default().push(value.to_owned());
+            let (name, value) = (cut(name), cut(value));
+            bytes += name.len() + value.len();
+            if n >= MOST_PARAMETERS || bytes > MOST_BYTES {
+                parameters.insert(CUT.to_owned(), vec![format!("{} more", path.len() + query.len() - n)]);
+                break;
+            }
+            parameters.entry(name).or_default().push(value);
         }
-        let team = path.get("team_name").cloned().unwrap_or_default();
+        let team = path.get("team_name").map(|name| cut(name)).unwrap_or_default();
         // To read a secret back changes nothing, and yet somebody knows it from then on.
         let kept = row.method != Method::Get || action == Action::GetSecret;
-        Entry { team, object: object(row, path), parameters, ..Entry::empty(row.name, row.category, kept) }
+        Entry { team, object: cut(&object(row, path)), parameters, ..Entry::empty(row.name, row.category, kept) }
     }
 
     /// A sign-in or sign-out by a connector, as `user`, who may be nobody.
     pub fn of_session(action: &'static str, connector: &str, user: &str) -> Entry {
         let (connector, user) = (connector.to_owned(), user.chars().take(200).collect());
         Entry { connector: connector.clone(), object: connector, user, ..Entry::empty(action, Category::System, true) }
+    }
+
+    /// That so many refused requests left no row of their own.
+    fn of_unwritten(unwritten: Unwritten) -> Entry {
+        let Unwritten { address, requests, until } = unwritten;
+        let object = format!("{requests} more refused requests in one minute");
+        let entry = Entry { address, object, ..Entry::empty(REFUSED, Category::System, true) };
+        entry.with("requests", &requests.to_string()).ended(401, until)
     }
 
     fn empty(action: &'static str, category: Category, kept: bool) -> Entry {
@@ -101,6 +131,11 @@ impl Entry {
         }
     }
 
+    /// Whether nobody known has sent it, and in vain.
+    fn is_stranger_s(&self) -> bool {
+        self.sub.is_empty() && self.status >= 400
+    }
+
     /// Adds what else is worth knowing, such as why a sign-in was refused.
     pub fn with(mut self, name: &str, value: &str) -> Entry {
         self.parameters.entry(name.to_owned()).or_default().push(value.to_owned());
@@ -111,6 +146,14 @@ impl Entry {
     #[must_use]
     pub fn ended(self, status: u16, at: Time) -> Entry {
         Entry { status, at, ..self }
+    }
+}
+
+/// The text, or its beginning if it is long.
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}{CUT}", &text[..end]),
+        None => text.to_owned(),
     }
 }
 
@@ -137,12 +180,13 @@ fn object(row: &Row, path: &BTreeMap<String, String>) -> String {
 pub struct Audit {
     store: Store,
     logged: BTreeSet<Category>,
+    flood: Arc<Mutex<Flood>>,
 }
 
 impl Audit {
     /// Rows into the store; log lines under these headings.
     pub fn new(store: Store, logged: BTreeSet<Category>) -> Audit {
-        Audit { store, logged }
+        Audit { store, logged, flood: Arc::default() }
     }
 
     /// Writes an entry down. A failure to do so is logged, it does not undo what was done.
@@ -152,26 +196,40 @@ impl Audit {
             tracing::info!(target: "audit", action = entry.action, user = entry.user, address = entry.address,
                 %parameters, status = entry.status, "audit");
         }
-        if !entry.kept {
-            return;
-        }
-        let row = AuditEntry {
-            id: 0,
-            at: entry.at.0,
-            action: entry.action.to_owned(),
-            user: entry.user,
-            sub: entry.sub,
-            connector: entry.connector,
-            address: entry.address,
-            team_id: entry.team_id,
-            team: entry.team,
-            object: entry.object,
-            parameters,
-            status: entry.status,
+        let (written, over) = {
+            let mut flood = self.flood.lock().unwrap_or_else(PoisonError::into_inner);
+            let over = flood.ended(entry.at);
+            (entry.kept && (!entry.is_stranger_s() || flood.is_written(&entry.address)), over)
         };
+        for unwritten in over {
+            self.write(row_of(Entry::of_unwritten(unwritten))).await;
+        }
+        if written {
+            self.write(row_of(entry)).await;
+        }
+    }
+
+    async fn write(&self, row: AuditEntry) {
         if let Err(e) = self.store.write(move |tx| tx.add_audit_entry(&row)).await {
             tracing::error!(error = %e, "an audit row could not be written");
         }
+    }
+}
+
+fn row_of(entry: Entry) -> AuditEntry {
+    AuditEntry {
+        id: 0,
+        at: entry.at.0,
+        action: entry.action.to_owned(),
+        user: entry.user,
+        sub: entry.sub,
+        connector: entry.connector,
+        address: entry.address,
+        team_id: entry.team_id,
+        team: entry.team,
+        object: entry.object,
+        parameters: serde_json::json!(entry.parameters),
+        status: entry.status,
     }
 }
 
@@ -205,6 +263,48 @@ mod tests {
             ("CheckResourceWebHook", "alpha", 201)
         );
         assert_eq!(rows[0].parameters.to_string(), r#"{"team_name":["alpha"],"webhook_token":["((redacted))"]}"#);
+    }
+
+    #[test]
+    fn no_entry_is_longer_than_the_bounds() {
+        let path = BTreeMap::from(["team_name", "pipeline_name"].map(|n| (n.to_owned(), "ä".repeat(30_000))));
+        let query: Vec<_> = (0..9_000).map(|n| (format!("q{n}"), "x".to_owned())).collect();
+        let entry = Entry::new(Action::PausePipeline, &path, &query);
+        assert_eq!(entry.team.chars().count(), LONGEST + 1);
+        assert_eq!(entry.parameters[CUT], ["8952 more"]);
+        assert_eq!(entry.parameters["team_name"], [format!("{}…", "ä".repeat(LONGEST))]);
+        for query in [vec![("n".repeat(60_000), "v".repeat(60_000))], vec![("n".to_owned(), "ü".repeat(300)); 60]] {
+            let text = serde_json::json!(Entry::new(Action::PausePipeline, &path, &query).parameters).to_string();
+            assert!(text.len() < 2 * MOST_BYTES, "{}", text.len());
+        }
+    }
+
+    #[tokio::test]
+    async fn strangers_leave_so_many_rows_in_a_minute_and_then_one() {
+        let (audit, store, _dir) = audit();
+        let path = BTreeMap::new();
+        let refused = |at: i64| {
+            let mut entry = Entry::new(Action::CheckResourceWebHook, &path, &[]);
+            entry.from("10.0.0.7".into());
+            entry.ended(401, Time(at))
+        };
+        for _ in 0..flood::MOST_ROWS + 7 {
+            audit.record(refused(60_000)).await;
+        }
+        let count = || store.read(|tx| Ok(tx.audit_entries(&AuditQuery { limit: 999, ..Default::default() })?.len()));
+        assert_eq!(count().await.unwrap() as u64, flood::MOST_ROWS);
+        // Any request of a later minute, also one that leaves no row.
+        audit.record(Entry::new(Action::GetJob, &path, &[]).ended(200, Time(120_000))).await;
+        let last = rows(&store).await.remove(0);
+        assert_eq!((last.action.as_str(), last.address.as_str(), last.at), (REFUSED, "10.0.0.7", 120_000));
+        assert_eq!(last.object, "7 more refused requests in one minute");
+        // Who is known always leaves one.
+        for n in 0..flood::MOST_ROWS + 7 {
+            let mut entry = refused(120_000);
+            entry.by(&Claims { sub: "local:ann".into(), ..Claims::default() }, false);
+            audit.record(entry).await;
+            assert_eq!(count().await.unwrap() as u64, flood::MOST_ROWS + 2 + n);
+        }
     }
 
     #[tokio::test]

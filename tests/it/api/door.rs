@@ -57,6 +57,22 @@ async fn who_may_not_is_told_why() {
 }
 
 #[tokio::test]
+async fn no_address_is_deep_enough_to_end_the_server() {
+    let world = World::new().await;
+    let nobody = world.anonymous();
+    let deep = format!("vars{}=1", ".a".repeat(30_000));
+    for path in ["/api/v1/teams/main/pipelines/p", "/teams/main/pipelines/p", "/api/v1/teams/main/pipelines/p/jobs/j"] {
+        let answer = nobody.get(&format!("{path}?{deep}")).await;
+        assert_eq!(answer.status(), 400, "{path}");
+        assert!(answer.text().await.unwrap().contains("deeper than 64 levels"), "{path}");
+    }
+    // What a signed-in caller filters a list by is read in another place.
+    let list = world.admin().await.get(&format!("/api/v1/teams/main/containers?pipeline_name=p&{deep}")).await;
+    assert_eq!(list.status(), 400);
+    assert_eq!(nobody.get("/api/v1/info").await.status(), 200);
+}
+
+#[tokio::test]
 async fn a_change_leaves_a_row_in_the_audit() {
     let world = World::new().await;
     world.team("alpha", "ann").await;
@@ -72,6 +88,34 @@ async fn a_change_leaves_a_row_in_the_audit() {
         .map(|e| (e.action.as_str(), e.user.as_str(), e.team.as_str(), e.status))
         .collect();
     assert_eq!(rows, [("SetTeam", "admin", "alpha", 201)]);
+}
+
+#[tokio::test]
+async fn strangers_do_not_fill_the_disk_with_the_audit() {
+    let world = World::new().await;
+    let nobody = world.anonymous();
+    let (one, many) = ("x".repeat(60_000), "a=b&".repeat(15_000));
+    for n in 0..1000 {
+        let query = if n % 2 == 0 { &one } else { &many };
+        let answer = nobody.put(&format!("/api/v1/teams/main/pipelines/p/pause?q={query}")).send().await.unwrap();
+        assert_eq!(answer.status(), 401);
+    }
+    let bytes = || {
+        let read = world.app().store.read(|tx| {
+            let rows = tx.audit_entries(&AuditQuery { limit: 9_999, ..AuditQuery::default() })?;
+            Ok(rows.iter().map(|r| serde_json::to_string(&r.parameters).unwrap().len() + r.object.len()).sum::<usize>())
+        });
+        read
+    };
+    assert!(bytes().await.unwrap() < 1_000_000, "{}", bytes().await.unwrap());
+    let file = std::fs::metadata(world.state_dir().join("state.db")).unwrap().len();
+    assert!(file < 2_000_000, "{file}");
+    world.clock.advance(std::time::Duration::from_secs(60));
+    nobody.get("/api/v1/info").await;
+    let wanted = AuditQuery { action: Some("RefusedRequests".into()), limit: 9, ..AuditQuery::default() };
+    let rows = world.app().store.read(move |tx| tx.audit_entries(&wanted)).await.unwrap();
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0].object, "900 more refused requests in one minute");
 }
 
 #[tokio::test]
