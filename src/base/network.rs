@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// Where clouds keep credentials of the machine.
-pub const METADATA: &str = "169.254.0.0/16,fd00:ec2::254";
+/// Where clouds keep credentials of the machine: nearly all at a link-local address; AWS (also for containers) and
+/// Google at IPv6 addresses of their own, Alibaba and Oracle at IPv4 addresses of their own.
+pub const METADATA: &str = "169.254.0.0/16,fd00:ec2::254,fd00:ec2::23,fd20:ce::254,100.100.100.200,192.0.0.192";
 
 /// Reads `10.0.0.0/8`, or a single address. Bits behind the prefix are dropped.
 pub fn read(text: &str) -> Option<IpNet> {
@@ -16,6 +17,11 @@ pub fn read(text: &str) -> Option<IpNet> {
 /// The networks of [`METADATA`].
 pub fn metadata() -> Vec<IpNet> {
     METADATA.split(',').map(|text| read(text).expect("a constant")).collect()
+}
+
+/// The networks of [`METADATA`] that `denied` leaves open, wholly or in part.
+pub fn open_metadata(denied: &[IpNet]) -> Vec<IpNet> {
+    metadata().into_iter().filter(|network| !denied.iter().any(|d| d.contains(network))).collect()
 }
 
 #[cfg(test)]
@@ -32,6 +38,14 @@ mod tests {
         for text in ["", "10.0.0.0/33", "x/8", "10.0.0.0/x"] {
             assert!(read(text).is_none(), "{text}");
         }
-        assert_eq!(metadata().len(), 2);
+        assert_eq!(metadata().len(), 6);
+    }
+
+    #[test]
+    fn metadata_that_stays_open_is_named() {
+        assert_eq!(open_metadata(&metadata()), []);
+        let denied = ["169.254.169.254", "fd00::/8", "100.64.0.0/10", "192.0.0.0/24"].map(|text| read(text).unwrap());
+        assert_eq!(open_metadata(&denied), [read("169.254.0.0/16").unwrap()]);
+        assert_eq!(open_metadata(&[read("10.0.0.0/8").unwrap()]).len(), 6);
     }
 }

@@ -4,7 +4,7 @@
 //! redirect can reach them. Addresses in URLs do not pass a resolver, so [`Client::request`] and the redirect policy
 //! look at them too.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -21,6 +21,22 @@ const MOST_REDIRECTS: usize = 10;
 pub struct Denied {
     host: String,
     network: String,
+}
+
+/// Why a host has no address to connect to.
+#[derive(Debug, thiserror::Error)]
+pub enum NoAddress {
+    /// All that it has are denied.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// It has none.
+    #[error("{host} cannot be found: {cause}")]
+    Unknown {
+        /// The host.
+        host: String,
+        /// What the resolver says.
+        cause: std::io::Error,
+    },
 }
 
 /// Where tenants' requests may not go.
@@ -52,6 +68,38 @@ impl Outgoing {
         match self.denied.iter().find(|network| written.iter().any(|a| network.contains(a))) {
             Some(network) => Err(Denied { host: host.to_owned(), network: network.to_string() }),
             None => Ok(()),
+        }
+    }
+
+    /// The addresses of a host that may be reached, for connections that are not made by a [`Client`]. Blocks.
+    pub fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, NoAddress> {
+        let bare = host.trim_matches(['[', ']']);
+        let found = (bare, port).to_socket_addrs();
+        let found = found.map_err(|cause| NoAddress::Unknown { host: bare.to_owned(), cause })?;
+        Ok(self.allowed(bare, found)?)
+    }
+
+    /// Whether none of the host's addresses is denied: for those that connect by themselves, to whichever they like. A
+    /// host without an address is left to them too. Blocks.
+    pub fn allows_host(&self, host: &str) -> Result<(), Denied> {
+        let bare = host.trim_matches(['[', ']']);
+        let Ok(mut found) = (bare, 0).to_socket_addrs() else { return Ok(()) };
+        found.try_for_each(|address| self.allows(bare, address.ip()))
+    }
+
+    /// Those that are not denied; an error if that is all of them.
+    fn allowed(&self, host: &str, found: impl Iterator<Item = SocketAddr>) -> Result<Vec<SocketAddr>, Denied> {
+        let mut denied = None;
+        let mut allowed = Vec::new();
+        for address in found {
+            match self.allows(host, address.ip()) {
+                Ok(()) => allowed.push(address),
+                Err(error) => denied = Some(error),
+            }
+        }
+        match denied {
+            Some(error) if allowed.is_empty() => Err(error),
+            _ => Ok(allowed),
         }
     }
 
@@ -117,19 +165,9 @@ impl Resolve for Outgoing {
     fn resolve(&self, name: Name) -> Resolving {
         let (rules, host) = (self.clone(), name.as_str().to_owned());
         Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((host.as_str(), 0)).await?.collect();
-            let mut denied = None;
-            let mut allowed = Vec::with_capacity(found.len());
-            for address in found {
-                match rules.allows(&host, address.ip()) {
-                    Ok(()) => allowed.push(address),
-                    Err(error) => denied = Some(error),
-                }
-            }
-            match denied {
-                Some(error) if allowed.is_empty() => Err(error.into()),
-                _ => Ok(Box::new(allowed.into_iter()) as Addrs),
-            }
+            let found = tokio::net::lookup_host((host.as_str(), 0)).await?;
+            let allowed = rules.allowed(&host, found)?;
+            Ok(Box::new(allowed.into_iter()) as Addrs)
         })
     }
 }
@@ -192,6 +230,10 @@ mod tests {
             "[64:ff9b::a9fe:a9fe]",
             "2852039166",
             "0xa9fea9fe",
+            "100.100.100.200",
+            "192.0.0.192",
+            "[fd20:ce::254]",
+            "[fd00:ec2::23]",
         ] {
             assert!(denied(host), "{host}");
         }

@@ -11,6 +11,8 @@ mod describe;
 mod fetch;
 mod process;
 mod push;
+mod reach;
+mod relay;
 mod session;
 mod settings;
 mod signature;
@@ -35,23 +37,28 @@ impl Native for Git {
 
     fn check(&self, request: &Request, env: &mut Env<'_>) -> Result<Vec<Version>, Failure> {
         source::refuse_unknown(&request.source, source::KEYS, "source")?;
-        let source = Source::read(&request.source, env.allow_local)?;
+        let source = source(request, env)?;
         let from = request.version.as_ref().and_then(|v| v.0.get("ref")).filter(|r| !r.is_empty()).cloned();
         let from = from.map(|r| source::word("version.ref", r)).transpose()?;
         check::check(&mut Session::open(&source, env)?, &source, from.as_deref())
     }
 
     fn get(&self, request: &Request, directory: &Path, env: &mut Env<'_>) -> Result<Response, Failure> {
-        let source = Source::read(&request.source, env.allow_local)?;
+        let source = source(request, env)?;
         let params = fetch::Params::read(request)?;
         fetch::get(&mut Session::open(&source, env)?, &source, &params, directory)
     }
 
     fn put(&self, request: &Request, directory: &Path, env: &mut Env<'_>) -> Result<Response, Failure> {
-        let source = Source::read(&request.source, env.allow_local)?;
+        let source = source(request, env)?;
         let params = push::Params::read(&source, Members(request.params.as_ref()))?;
         push::put(&mut Session::open(&source, env)?, &source, &params, directory)
     }
+}
+
+/// The configuration, if it leads nowhere that is denied.
+fn source(request: &Request, env: &Env<'_>) -> Result<Source, Failure> {
+    reach::checked(Source::read(&request.source, env.allow_local)?, &env.registries.outgoing)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
@@ -21,12 +21,13 @@ pub enum Pipe {
     Err,
 }
 
-/// Runs `command` to its end, or kills it with all it started as soon as `cancelled`; then the answer is `None`.
+/// Runs `command` to its end, or kills it with all it started as soon as `cancelled`, or as soon as `output` does not
+/// want to hear more of it; then the answer is `None`.
 pub fn run(
     command: &mut Command,
     stdin: &[u8],
     cancelled: &(dyn Fn() -> bool + Send + Sync),
-    mut output: impl FnMut(Pipe, &[u8]),
+    mut output: impl FnMut(Pipe, &[u8]) -> bool,
 ) -> io::Result<Option<ExitStatus>> {
     let mut child = command
         .process_group(0)
@@ -34,7 +35,8 @@ pub fn run(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?;
-    let (sender, receiver) = channel();
+    // Bounded, so that what is not looked at yet does not pile up here.
+    let (sender, receiver) = sync_channel(64);
     std::thread::scope(|scope| {
         let (out, err, input) = (child.stdout.take(), child.stderr.take(), child.stdin.take());
         let (to_out, to_err) = (sender.clone(), sender);
@@ -44,9 +46,17 @@ pub fn run(
         scope.spawn(move || input.map(|mut pipe| pipe.write_all(stdin)));
         loop {
             match receiver.recv_timeout(POLL) {
-                Ok((pipe, bytes)) => output(pipe, &bytes),
+                Ok((pipe, bytes)) => {
+                    if !output(pipe, &bytes) || cancelled() {
+                        // What still writes to the pipes would wait for us.
+                        drop(receiver);
+                        kill(&mut child)?;
+                        return Ok(None);
+                    }
+                }
                 Err(RecvTimeoutError::Disconnected) => return end(&mut child, cancelled),
                 Err(RecvTimeoutError::Timeout) if cancelled() => {
+                    drop(receiver);
                     kill(&mut child)?;
                     return Ok(None);
                 }
@@ -56,7 +66,7 @@ pub fn run(
     })
 }
 
-fn pump(pipe: Option<impl Read>, which: Pipe, to: &Sender<(Pipe, Vec<u8>)>) {
+fn pump(pipe: Option<impl Read>, which: Pipe, to: &SyncSender<(Pipe, Vec<u8>)>) {
     let Some(mut pipe) = pipe else { return };
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(n @ 1..) = pipe.read(&mut buffer) {

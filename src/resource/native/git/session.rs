@@ -14,8 +14,9 @@ use tempfile::TempDir;
 
 use super::address::{Transport, encode};
 use super::process::{self, Pipe};
-use super::settings;
+use super::relay::Relay;
 use super::source::{Key, Source, SubmoduleLogin};
+use super::{reach, settings};
 use crate::base::secret::Redactor;
 use crate::resource::{Env, Failure};
 
@@ -50,20 +51,14 @@ const LFS: &str = "\
 \trequired = true
 ";
 
-/// The variables of the server that git needs to reach the network.
-const INHERITED: [&str; 11] = [
-    "http_proxy",
-    "https_proxy",
-    "HTTPS_PROXY",
-    "no_proxy",
-    "NO_PROXY",
-    "all_proxy",
-    "ALL_PROXY",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "GIT_SSL_CAINFO",
-    "GIT_SSL_CAPATH",
-];
+/// The variables of the server that git needs to trust others.
+const INHERITED: [&str; 4] = ["SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO", "GIT_SSL_CAPATH"];
+/// Those that name what goes past them.
+const DIRECT: [&str; 2] = ["no_proxy", "NO_PROXY"];
+
+/// Bytes that a process may say on standard output, and on standard error: others decide how much they send us.
+const MOST_OUT: usize = 64 << 20;
+const MOST_ERR: usize = 1 << 20;
 
 /// Git, ready for one script.
 pub struct Session<'x, 'a> {
@@ -72,6 +67,8 @@ pub struct Session<'x, 'a> {
     vars: Vec<(OsString, OsString)>,
     protocols: &'static str,
     redactor: Redactor,
+    /// The way out by HTTP, unless the operator has named a proxy or denies nothing.
+    relay: Option<Relay>,
 }
 
 /// What a process said and whether it succeeded.
@@ -144,7 +141,7 @@ impl<'x, 'a> Session<'x, 'a> {
             redactor.learn(&BASE64.encode(format!("{user}:{}", password.expose())));
         }
         let protocols = if env.allow_local { "https:http:ssh:git:file" } else { "https:http:ssh:git" };
-        let mut session = Session { env, home, vars: Vec::new(), protocols, redactor };
+        let mut session = Session { env, home, vars: Vec::new(), protocols, redactor, relay: None };
         session.prepare(source).map_err(|err| Failure::Failed(format!("cannot prepare git: {err}")))?;
         if source.forward_agent {
             session.say("WARNING: forward_agent has no effect: the built-in git type has no agent to forward")?;
@@ -160,6 +157,11 @@ impl<'x, 'a> Session<'x, 'a> {
         let mut config = CONFIG.to_owned();
         if program("git-lfs").is_some() {
             config.push_str(LFS);
+        }
+        if !self.env.registries.outgoing.denied().is_empty() && !reach::has_proxy() {
+            let relay = Relay::open(self.env.registries.outgoing.clone())?;
+            config.push_str(&format!("[http]\n\tproxy = {}\n", relay.proxy()));
+            self.relay = Some(relay);
         }
         config.push_str(&settings::file(&source.settings));
         private(&home.join(".gitconfig"), &config)?;
@@ -178,6 +180,12 @@ impl<'x, 'a> Session<'x, 'a> {
             ("GIT_SSH_VARIANT".into(), "ssh".into()),
         ];
         vars.extend(INHERITED.iter().filter_map(|name| Some(((*name).into(), std::env::var_os(name)?))));
+        if self.relay.is_none() {
+            vars.extend(reach::PROXIES.iter().filter_map(|name| Some(((*name).into(), std::env::var_os(name)?))));
+            let rules = &self.env.registries.outgoing;
+            let direct = DIRECT.iter().filter_map(|name| Some((*name, std::env::var(name).ok()?)));
+            vars.extend(direct.map(|(name, hosts)| (name.into(), reach::direct(&hosts, rules).into())));
+        }
         if source.skip_ssl_verification {
             vars.push(("GIT_SSL_NO_VERIFY".into(), "true".into()));
         }
@@ -238,6 +246,11 @@ impl<'x, 'a> Session<'x, 'a> {
         self.env.cache
     }
 
+    /// Refuses an address that the repository names where that is denied.
+    pub fn may_reach(&self, url: &str) -> Result<(), Failure> {
+        reach::url(url, "a submodule", &self.env.registries.outgoing)
+    }
+
     /// Whether the caller has lost interest.
     pub fn cancelled(&self) -> bool {
         (self.env.cancelled)()
@@ -261,6 +274,10 @@ impl<'x, 'a> Session<'x, 'a> {
 
     /// Runs git, whatever its exit status.
     pub fn run(&mut self, call: &Call<'_>) -> Result<Done, Failure> {
+        if let Some(relay) = &self.relay {
+            // Of a call that somebody has made up for.
+            relay.take_failure();
+        }
         let mut command = Command::new(call.program);
         if call.program == "git" {
             // Given here and not in the configuration, it does not reach the other side of a push on this machine.
@@ -285,11 +302,24 @@ impl<'x, 'a> Session<'x, 'a> {
             }
             match pipe {
                 Pipe::Out => out.extend_from_slice(bytes),
+                // The log has it, and who reads it here looks for what is said at once.
+                Pipe::Err if call.shown && err.len() + bytes.len() > MOST_ERR => {}
                 Pipe::Err => err.extend_from_slice(bytes),
             }
+            out.len() <= MOST_OUT && err.len() <= MOST_ERR && shown.held() <= MOST_ERR
         });
+        let shown_too_long = shown.held() > MOST_ERR;
         shown.rest(&mut write);
         written.map_err(|err| Failure::Failed(format!("cannot write the log: {err}")))?;
+        if out.len() > MOST_OUT || err.len() > MOST_ERR || shown_too_long {
+            return Err(Failure::Failed(format!(
+                "{} {} was ended: it says more than {} MiB, or {} MiB on standard error or in one line",
+                call.program,
+                call.args.first().map_or("", String::as_str),
+                MOST_OUT >> 20,
+                MOST_ERR >> 20
+            )));
+        }
         let status = status.map_err(|err| match err.kind() {
             io::ErrorKind::NotFound => {
                 let (program, package) = (call.program, call.program.replace("gpgconf", "gpg"));
@@ -316,6 +346,10 @@ impl<'x, 'a> Session<'x, 'a> {
         let name = call.args.first().map_or("", String::as_str);
         let said = if call.shown { String::new() } else { format!("{}\n", done.stderr.trim_end()) };
         let program = call.program;
+        let said = match self.relay.as_ref().and_then(Relay::take_failure) {
+            Some(why) => format!("{said}{why}\n"),
+            None => said,
+        };
         Failure::Failed(self.redactor.redact(format!("{said}{program} {name} failed: {}", done.status).trim_start()))
     }
 
@@ -349,6 +383,11 @@ impl Lines {
             let whole: Vec<u8> = held.drain(..=end).collect();
             write(String::from_utf8_lossy(&whole).into_owned());
         }
+    }
+
+    /// Bytes that wait for the end of their line.
+    fn held(&self) -> usize {
+        self.out.len().max(self.err.len())
     }
 
     fn rest(self, write: &mut impl FnMut(String)) {
@@ -468,6 +507,24 @@ mod tests {
                 .unwrap();
         });
         assert_eq!(log, "it is ((redacted))\n((redacted))%20((redacted))\n");
+    }
+
+    #[test]
+    fn what_says_too_much_is_ended() {
+        let endless = |command: &str, shown: bool| {
+            let alias = format!("alias.x=!{command}");
+            with(json!({"uri": "https://h/r"}), |session| {
+                let call = Call::new(Path::new("/"), &["-c", &alias, "x"]);
+                session.run(&if shown { call.shown() } else { call }).unwrap_err().to_string()
+            })
+        };
+        for (command, shown) in
+            [("yes", false), ("yes >&2", false), ("cat /dev/zero", true), ("cat /dev/zero >&2", true)]
+        {
+            let (error, log) = endless(command, shown);
+            assert!(error.contains("was ended: it says more than 64 MiB"), "{command}: {error}");
+            assert!(log.len() <= 2 * MOST_ERR, "{command}: {}", log.len());
+        }
     }
 
     #[test]

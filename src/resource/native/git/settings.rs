@@ -1,36 +1,34 @@
 //! `source.git_config`, and the configuration file that git reads instead of the machine's.
 //!
 //! Git's settings can name programs to run and files to read. Here git runs on the server and not in a container,
-//! so only settings that can do neither are taken.
+//! so only settings that can do neither are taken, and none that lead git to other hosts than the source itself names.
 
 use std::fmt::Write as _;
 
 use crate::resource::Failure;
 
-/// Whole sections whose settings neither run programs nor read files, but for the ones in [`FORBIDDEN`].
-const SECTIONS: [&str; 17] = [
-    "user",
-    "author",
-    "committer",
-    "advice",
-    "apply",
-    "branch",
-    "checkout",
-    "fetch",
-    "index",
-    "log",
-    "merge",
-    "pack",
-    "pull",
-    "push",
-    "rebase",
-    "status",
-    "transfer",
-];
-
-const FORBIDDEN: [&str; 5] = ["user.signingkey", "pack.packsizelimit", "merge.tool", "merge.guitool", "push.gpgsign"];
-
-const SINGLE: [&str; 36] = [
+/// Settings that neither run programs, nor read files, nor lead anywhere: each is named, since whole sections of git's
+/// settings get new members that do.
+const SINGLE: [&str; 126] = [
+    "advice.addignoredfile",
+    "advice.detachedhead",
+    "advice.ignoredhook",
+    "advice.pushupdaterejected",
+    "advice.skippedcherrypicks",
+    "advice.statushints",
+    "apply.ignorewhitespace",
+    "apply.whitespace",
+    "author.email",
+    "author.name",
+    "branch.autosetupmerge",
+    "branch.autosetuprebase",
+    "branch.sort",
+    "checkout.defaultremote",
+    "checkout.guess",
+    "checkout.thresholdforparallelism",
+    "checkout.workers",
+    "committer.email",
+    "committer.name",
     "core.abbrev",
     "core.autocrlf",
     "core.bigfilethreshold",
@@ -55,6 +53,16 @@ const SINGLE: [&str; 36] = [
     "core.whitespace",
     "diff.renamelimit",
     "diff.renames",
+    "fetch.fsckobjects",
+    "fetch.negotiationalgorithm",
+    "fetch.output",
+    "fetch.parallel",
+    "fetch.prune",
+    "fetch.prunetags",
+    "fetch.recursesubmodules",
+    "fetch.showforcedupdates",
+    "fetch.unpacklimit",
+    "fetch.writecommitgraph",
     "http.followredirects",
     "http.lowspeedlimit",
     "http.lowspeedtime",
@@ -65,8 +73,69 @@ const SINGLE: [&str; 36] = [
     "http.sslversion",
     "http.useragent",
     "http.version",
+    "index.recordendofindexentries",
+    "index.recordoffsettable",
+    "index.sparse",
+    "index.threads",
+    "index.version",
+    "init.defaultbranch",
+    "log.abbrevcommit",
+    "log.date",
+    "log.decorate",
+    "log.follow",
+    "log.showroot",
+    "log.showsignature",
+    "merge.autostash",
+    "merge.conflictstyle",
+    "merge.defaulttoupstream",
+    "merge.directoryrenames",
+    "merge.ff",
+    "merge.log",
+    "merge.renamelimit",
+    "merge.renames",
+    "merge.renormalize",
+    "merge.stat",
+    "merge.verbosity",
+    "merge.verifysignatures",
+    "pack.compression",
+    "pack.deltacachelimit",
+    "pack.deltacachesize",
+    "pack.depth",
+    "pack.threads",
+    "pack.window",
+    "pack.windowmemory",
+    "pack.writebitmaphashcache",
+    "protocol.version",
+    "pull.ff",
+    "pull.rebase",
+    "push.autosetupremote",
+    "push.default",
+    "push.followtags",
+    "push.recursesubmodules",
+    "push.usebitmaps",
+    "push.useforceifincludes",
+    "rebase.abbreviatecommands",
+    "rebase.autosquash",
+    "rebase.autostash",
+    "rebase.backend",
+    "rebase.forkpoint",
+    "rebase.missingcommitscheck",
+    "rebase.stat",
+    "rebase.updaterefs",
+    "status.aheadbehind",
+    "status.branch",
+    "status.renamelimit",
+    "status.renames",
+    "status.short",
+    "status.showuntrackedfiles",
+    "status.submodulesummary",
     "submodule.fetchjobs",
     "submodule.recurse",
+    "transfer.fsckobjects",
+    "transfer.unpacklimit",
+    "user.email",
+    "user.name",
+    "user.useconfigonly",
 ];
 
 /// Last parts of settings with a name in the middle, such as `url.https://host/.insteadOf`.
@@ -91,7 +160,7 @@ impl Setting {
         if !harmless(name) || name.chars().chain(value.chars()).any(char::is_control) {
             return Err(Failure::Config(format!(
                 "source.git_config: {name:?} is not a setting that the built-in git type takes, since git runs on the \
-                 server and the setting could run programs or read files there: use the type through its image"
+                 server and the setting could run programs, read files or reach hosts there: use the type through its image"
             )));
         }
         Ok(Setting { name: name.to_owned(), value: value.to_owned() })
@@ -110,8 +179,7 @@ fn harmless(name: &str) -> bool {
     let named = NAMED.iter().any(|(s, keys)| *s == section && keys.contains(&key.as_str()));
     match middle {
         Some(_) => named,
-        None if FORBIDDEN.contains(&short.as_str()) => false,
-        None => SECTIONS.contains(&section.as_str()) || SINGLE.contains(&short.as_str()) || (named && section != "url"),
+        None => SINGLE.contains(&short.as_str()) || (named && section != "url"),
     }
 }
 
@@ -149,6 +217,11 @@ mod tests {
             "http.extraHeader",
             "pull.rebase",
             "http.postBuffer",
+            "fetch.parallel",
+            "fetch.pruneTags",
+            "transfer.fsckObjects",
+            "push.default",
+            "protocol.version",
         ] {
             assert!(Setting::checked(name, "x").is_ok(), "{name}");
         }
@@ -176,6 +249,18 @@ mod tests {
             "lfs.customtransfer.x.path",
             "submodule.x.update",
             "branch.x.y",
+            // These lead git to other hosts, or tell them of this one.
+            "fetch.bundleURI",
+            "fetch.bundleCreationToken",
+            "fetch.uriProtocols",
+            "transfer.bundleURI",
+            "transfer.advertiseSID",
+            "transfer.credentialsInUrl",
+            "user.signingKey",
+            "push.gpgSign",
+            "merge.tool",
+            "pack.packSizeLimit",
+            "pull.x",
         ] {
             assert!(Setting::checked(name, "x").is_err(), "{name}");
         }

@@ -35,6 +35,11 @@ impl Signers {
         Ok((!signers.keys.is_empty() || !signers.ids.is_empty()).then_some(signers))
     }
 
+    /// Where keys are asked for, if any are.
+    pub fn keyserver(&self) -> Option<&str> {
+        (!self.ids.is_empty()).then_some(self.keyserver.as_str())
+    }
+
     /// Fails unless one of them has signed the commit.
     pub fn verify(&self, session: &mut Session<'_, '_>, reference: &str, dir: &Path) -> Result<(), Failure> {
         let ring = session.scratch(".gnupg")?;

@@ -25,6 +25,7 @@ pub fn update(session: &mut Session<'_, '_>, source: &Source, params: &Params, d
             session.say(&format!("\x1b[31mwarning: skipping missing submodule: {}\x1b[0m", submodule.path))?;
             continue;
         }
+        session.may_reach(&submodule.url)?;
         let vars = vars(session, source, &submodule.url)?;
         fetch(session, params, dir, &submodule.path, vars)?;
     }

@@ -1,6 +1,8 @@
 //! `git` against real repositories that each test makes with git itself.
 #![expect(clippy::cloned_ref_to_slice_refs, reason = "lists of commits read better all alike")]
 
+mod network;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
