@@ -94,8 +94,15 @@ pub(super) fn renamed(done: Renamed, name: &str, warnings: Vec<Warning>) -> Answ
     }
 }
 
-/// `RenameTeam`
+/// `RenameTeam`: its owners may, as long as a name is only a name.
 pub async fn rename(permit: Permit, call: Call) -> Answer {
+    if let Some(flag) = call.app.settings.named_teams.first().filter(|_| !permit.is_admin()) {
+        let text = format!(
+            "only an administrator may rename a team here: by its name it gets secrets or rights that were set up for that \
+             name ({flag})"
+        );
+        return Err(Failure::text(StatusCode::FORBIDDEN, text));
+    }
     let (id, store) = (permit.team()?, call.app.store.clone());
     let NewName { name } = call.json().await?;
     let warnings = match name::check(&name, "team") {

@@ -47,6 +47,8 @@ pub struct Settings {
     pub intervals: Intervals,
     /// The Concourse that is spoken: clients of another minor version refuse to talk.
     pub concourse_version: String,
+    /// Flags by which a team's name decides what the team gets; to take a name is to take that.
+    pub named_teams: Vec<&'static str>,
     /// Archives of the client for other platforms.
     pub cli_artifacts_dir: Option<std::path::PathBuf>,
 }

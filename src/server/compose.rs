@@ -10,7 +10,7 @@ use anyhow::Context;
 use axum::Router;
 use axum::http::header;
 
-use super::config::{RoleChoice, Serve};
+use super::config::{RoleChoice, RuntimeChoice, Serve};
 use super::lock::RoleLock;
 use super::runtimes::{self, Runtimes};
 use super::{listen, log, metrics, tls};
@@ -269,6 +269,7 @@ fn settings(
         rbac: serve.config_rbac.as_deref().map(rbac).transpose()?.unwrap_or_default(),
         intervals: intervals(serve),
         concourse_version: serve.concourse_version.clone(),
+        named_teams: serve.secrets.named_teams().into_iter().chain(serve.containment.named_teams()).collect(),
         cli_artifacts_dir: serve.cli_artifacts_dir.clone(),
     })
 }
@@ -360,7 +361,7 @@ async fn prepare(store: &Store, login: &Login, serve: &Serve) -> anyhow::Result<
 }
 
 async fn notices(serve: &Serve, login: &Login) -> Vec<String> {
-    let mut notices = Vec::new();
+    let mut notices = serve.containment.notices(serve.runtime != RuntimeChoice::Embedded);
     if !login.has_local_users().await && login.choices().is_empty() {
         notices.push(
             "nobody can sign in yet; add a user with `whistlestop user add NAME`, and start again with \

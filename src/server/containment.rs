@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::base::duration;
-use crate::base::network::METADATA;
+use crate::base::network::{METADATA, open_metadata};
 use crate::engine::Retention;
 use crate::pipeline::parse_memory;
 use crate::runtime::Limits;
@@ -90,7 +90,8 @@ pub struct Containment {
     /// The network of steps that do not run in Docker
     #[arg(long, value_enum, default_value_t)]
     pub step_network: StepNetwork,
-    /// Networks that no step may reach (needs root on the host that runs them)
+    /// Networks that no step may reach (needs root on the host that runs them), nor a request made for one; in place of
+    /// the usual ones, which are where clouds keep a machine's credentials
     #[arg(long, value_name = "CIDR", value_delimiter = ',', value_parser = parse_net, default_value = METADATA)]
     pub deny_networks: Vec<IpNet>,
     /// A name server for steps in place of the host's; may be repeated
@@ -105,7 +106,7 @@ pub struct Containment {
     /// Let steps reach whatever listens on this host's addresses, and not only this server
     #[arg(long)]
     pub allow_host_access: bool,
-    /// The Docker network of all steps, in place of one for each team
+    /// The Docker network of all steps, in place of one for each team and without walls of ours around it
     #[arg(long, value_name = "NAME")]
     pub docker_network: Option<String>,
     /// What privileged steps get
@@ -180,6 +181,36 @@ impl Containment {
         }
     }
 
+    /// Flags that give a team something by its name.
+    pub fn named_teams(&self) -> Option<&'static str> {
+        (!self.team_privileged_mode.is_empty()).then_some("--team-privileged-mode")
+    }
+
+    /// Where clouds keep a machine's credentials and steps may go by the operator's word.
+    pub fn open_metadata(&self) -> Vec<IpNet> {
+        open_metadata(&self.deny_networks)
+    }
+
+    /// What the operator should know of their words, when the server starts.
+    pub fn notices(&self, docker: bool) -> Vec<String> {
+        let mut notices = Vec::new();
+        let open: Vec<_> = self.open_metadata().iter().map(ToString::to_string).collect();
+        if !open.is_empty() {
+            notices.push(format!(
+                "--deny-networks replaces the usual list: steps and requests made for them may reach {}, where clouds keep \
+                 this machine's credentials; add them unless that is meant",
+                open.join(",")
+            ));
+        }
+        if let Some(network) = self.docker_network.as_ref().filter(|_| docker) {
+            notices.push(format!(
+                "--docker-network {network}: steps in Docker share it without walls of ours, so they reach metadata \
+                 addresses, this host's listeners and other teams' steps"
+            ));
+        }
+        notices
+    }
+
     /// For the collector.
     pub fn retention(&self) -> Retention {
         Retention {
@@ -212,6 +243,17 @@ mod tests {
         let usual = Serve::from_args::<_, &str>([]).unwrap().containment;
         assert_eq!(usual.isolation(None), Isolation::default());
         assert_eq!(usual.retention(), Retention::default());
+    }
+
+    #[test]
+    fn words_that_take_walls_down_are_told_of() {
+        let told = |args: &[&str], docker| Serve::from_args(args).unwrap().containment.notices(docker);
+        assert_eq!(told(&[], true), [] as [&str; 0]);
+        let open = told(&["--deny-networks", "10.0.0.0/8,169.254.0.0/16"], true);
+        assert!(open.len() == 1 && open[0].contains("fd00:ec2::254") && !open[0].contains("169.254"), "{open:?}");
+        let shared = told(&["--docker-network", "ci"], true);
+        assert!(shared.len() == 1 && shared[0].starts_with("--docker-network ci: "), "{shared:?}");
+        assert_eq!(told(&["--docker-network", "ci"], false), [] as [&str; 0]);
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl Finding {
 
 /// What concerns both ways to run steps.
 pub fn of_host(serve: &Serve) -> Vec<Finding> {
-    let mut findings = vec![disk_room(serve), user()];
+    let mut findings = vec![disk_room(serve), user(), denied(serve)];
     let resolv = serve.containment.isolation(None).network.resolv(true);
     findings.push(match resolv.lines().find_map(|line| line.strip_prefix("nameserver ")) {
         Some(server) => Finding::good("name servers", server),
@@ -62,6 +62,21 @@ pub fn of_host(serve: &Serve) -> Vec<Finding> {
         ),
     });
     findings
+}
+
+fn denied(serve: &Serve) -> Finding {
+    let list = |networks: &[ipnet::IpNet]| networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let open = serve.containment.open_metadata();
+    if open.is_empty() {
+        return Finding::good("denied networks", list(&serve.containment.deny_networks));
+    }
+    Finding::less(
+        "denied networks",
+        Level::Note,
+        format!("not {}", list(&open)),
+        "in a cloud, steps can take this machine's own credentials",
+        "name them in --deny-networks too: the flag replaces the usual list",
+    )
 }
 
 fn disk_room(serve: &Serve) -> Finding {
@@ -161,7 +176,7 @@ fn cgroups() -> Finding {
 /// What concerns a Docker engine.
 pub async fn of_docker(docker: &Docker) -> Vec<Finding> {
     match docker.facts().await {
-        Ok(facts) => engine(&facts, docker.is_local()),
+        Ok(facts) => engine(&facts, walls(docker.is_local(), docker.fixed_network())),
         Err(error) => {
             let follows = "steps run in containers of our own making, unless --runtime docker was asked for";
             let remedy = "start the engine, or point DOCKER_HOST at one";
@@ -170,7 +185,7 @@ pub async fn of_docker(docker: &Docker) -> Vec<Finding> {
     }
 }
 
-fn engine(facts: &EngineFacts, local: bool) -> Vec<Finding> {
+fn engine(facts: &EngineFacts, walls: Finding) -> Vec<Finding> {
     let mut findings = vec![Finding::good("Docker", format!("{}, layers by {}", facts.version, facts.storage))];
     findings.push(match flaws(&facts.runc) {
         None => Finding::good("Docker's runc", facts.runc.clone()),
@@ -211,19 +226,32 @@ fn engine(facts: &EngineFacts, local: bool) -> Vec<Finding> {
             "let the engine manage cgroups (a rootless one needs version 2 with delegation)",
         ),
     });
-    findings.push(match local && nix::unistd::Uid::effective().is_root() {
-        true => {
-            Finding::good("Docker's walls", "rules of ours keep steps from --deny-networks and this host's listeners")
-        }
-        false => Finding::less(
-            "Docker's walls",
-            Level::Note,
-            "the engine is elsewhere, or we are not root",
-            "steps reach metadata addresses and what listens on the engine's host",
-            "on its host: iptables -I DOCKER-USER -d 169.254.0.0/16 -j REJECT",
-        ),
-    });
+    findings.push(walls);
     findings
+}
+
+/// Whether rules of ours stand around an engine's steps; `fixed` is the one network that the operator has all share.
+fn walls(local: bool, fixed: Option<&str>) -> Finding {
+    let what = "Docker's walls";
+    if let Some(network) = fixed {
+        return Finding::less(
+            what,
+            Level::Note,
+            format!("none: all steps share the network {network} (--docker-network)"),
+            "steps reach metadata addresses, this host's listeners and other teams' steps",
+            "leave --docker-network out, or keep the rules on that network yourself (iptables -I DOCKER-USER …)",
+        );
+    }
+    if local && nix::unistd::Uid::effective().is_root() {
+        return Finding::good(what, "rules of ours keep steps from --deny-networks and this host's listeners");
+    }
+    Finding::less(
+        what,
+        Level::Note,
+        "the engine is elsewhere, or we are not root",
+        "steps reach metadata addresses and what listens on the engine's host",
+        "on its host: iptables -I DOCKER-USER -d 169.254.0.0/16 -j REJECT",
+    )
 }
 
 /// Known ways out of containers that this version still has.
@@ -272,6 +300,27 @@ mod tests {
         ] {
             assert_eq!(flaws(runc).is_some(), out, "{runc}");
         }
+    }
+
+    #[test]
+    fn a_network_that_all_share_has_no_walls() {
+        for local in [true, false] {
+            let finding = walls(local, Some("shared"));
+            assert_eq!(finding.level, Level::Note);
+            assert!(finding.found.contains("none: all steps share the network shared"), "{}", finding.found);
+            assert!(finding.follows.contains("other teams' steps") && !finding.remedy.is_empty());
+        }
+        assert_eq!(walls(true, None).level == Level::Good, nix::unistd::Uid::effective().is_root());
+        assert_eq!(walls(false, None).level, Level::Note);
+    }
+
+    #[test]
+    fn metadata_that_is_not_denied_is_a_finding() {
+        let of = |args: &[&str]| denied(&Serve::from_args(args).unwrap());
+        assert_eq!(of(&[]).level, Level::Good);
+        let less = of(&["--deny-networks", "10.0.0.0/8,169.254.0.0/16"]);
+        assert_eq!(less.level, Level::Note);
+        assert!(less.found.contains("100.100.100.200") && !less.found.contains("169.254"), "{}", less.found);
     }
 
     #[test]

@@ -187,6 +187,24 @@ impl SecretsFlags {
         }))
     }
 
+    /// Flags of sources that know a team by its name: by the paths of its secrets, or by its role. The encrypted store
+    /// is not one of them.
+    pub fn named_teams(&self) -> Vec<&'static str> {
+        let named = |text: &str| text.parse::<Template>().is_ok_and(|template| template.names_team());
+        let ssm = [&self.aws_ssm_pipeline_secret_template, &self.aws_ssm_team_secret_template];
+        [
+            ("--aws-ssm-region", self.aws_ssm_region.is_some() && ssm.into_iter().any(|text| named(text))),
+            ("--vault-url", self.vault_url.is_some()),
+            ("--secrets-dir", self.secrets_dir.is_some()),
+            ("--secrets-env-prefix", self.secrets_env_prefix.is_some()),
+            ("--platform-values", self.platform_values.is_some()),
+            ("--aws-team-role", self.aws_team_role.is_some()),
+        ]
+        .into_iter()
+        .filter_map(|(flag, is_set)| is_set.then_some(flag))
+        .collect()
+    }
+
     fn keyring(&self, state: &Path) -> anyhow::Result<Keyring> {
         let old = self.old_secrets_key.as_ref().map(|k| k.expose().as_str());
         match &self.secrets_key {

@@ -119,6 +119,11 @@ impl Docker {
         Docker { connection, archive, volumes, rootfs, processes, registry, networks, swept: Arc::default() }
     }
 
+    /// The network that all steps share by the operator's word, around which there are no walls of ours.
+    pub fn fixed_network(&self) -> Option<&str> {
+        self.networks.fixed()
+    }
+
     /// Whether the engine answers within two seconds; the error says what was tried and what to do.
     pub async fn ping(&self) -> Result<()> {
         self.connection.ping().await

@@ -58,6 +58,11 @@ impl Networks {
         }
     }
 
+    /// What the operator wants all to share.
+    pub fn fixed(&self) -> Option<&str> {
+        self.fixed.as_deref()
+    }
+
     /// The network of a team, made if it is not there.
     pub async fn of(&self, team: &str) -> Result<Option<String>> {
         if self.fixed.is_some() {

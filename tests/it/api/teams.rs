@@ -34,6 +34,32 @@ async fn a_team_takes_along_all_that_is_its_own() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_owner_renames_a_team_where_its_name_decides_what_it_gets() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = directory.path().to_str().unwrap();
+    for (flags, decides) in [
+        (&["--team-privileged-mode", "ops=full"][..], true),
+        (&["--secrets-dir", place], true),
+        (&["--aws-ssm-region", "eu-west-2"], true),
+        (&["--aws-team-role", "arn:aws:iam::1:role/{{.Team}}"], true),
+        (&["--privileged-mode", "ignore"], false),
+    ] {
+        let world = World::with(flags).await;
+        world.team("alpha", "ann").await;
+        let rename = async |who: &str, from: &str| {
+            let request = world.sign_in(who).await.put(&format!("/api/v1/teams/{from}/rename"));
+            let answer = request.json(&json!({"name": "ops"})).send().await.unwrap();
+            (answer.status().as_u16(), answer.text().await.unwrap())
+        };
+        let (status, text) = rename("ann", "alpha").await;
+        assert_eq!((status, text.contains(flags[0])), if decides { (403, true) } else { (200, false) }, "{text}");
+        if decides {
+            assert_eq!(rename("admin", "alpha").await.0, 200);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_moved_role_counts() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("rbac.yml");
