@@ -26,8 +26,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const TRIES: u32 = 4;
 /// No manifest is longer.
 const MOST_MANIFEST: usize = 16 << 20;
-/// No list of tags is longer: a registry that goes on for ever must end somewhere.
+/// No list of tags is longer, in tags, bytes and pages: a registry that goes on for ever must end somewhere.
 const MOST_TAGS: usize = 1_000_000;
+const MOST_TAG_BYTES: usize = 64 << 20;
+const MOST_PAGES: usize = 20_000;
 
 /// How a registry may be reached.
 #[derive(Debug, Clone, Default)]
@@ -241,7 +243,9 @@ impl Registry {
         if !answer.status().is_success() {
             return Err(self.refusal(what, answer).await);
         }
-        let token: Token = answer.json().await.map_err(|e| self.unreachable(&e))?;
+        let bytes = self.short(what, answer).await?;
+        let token: Token = serde_json::from_slice(&bytes)
+            .map_err(|e| Error::Unusable(format!("{what}: the registry's token service gives no token: {e}")))?;
         token.value().ok_or_else(|| Error::Unusable(format!("{what}: the registry's token service gives no token")))
     }
 
@@ -253,21 +257,29 @@ impl Registry {
         }
         let what = format!("list the tags of {}", self.repository);
         let mut url = self.url("tags/list?n=1000")?;
-        let mut tags = Vec::new();
-        loop {
+        let (mut tags, mut bytes) = (Vec::new(), 0);
+        for _ in 0..MOST_PAGES {
             let answer = self.send(&what, || self.request(Method::GET, url.clone())).await?;
             if !answer.status().is_success() {
                 return Err(self.refusal(&what, answer).await);
             }
             let next = next_page(answer.headers()).and_then(|link| url.join(&link).ok());
-            let list: List = answer.json().await.map_err(|e| self.unreachable(&e))?;
+            let page = self.short(&what, answer).await?;
+            bytes += page.len();
+            let list: List = serde_json::from_slice(&page)
+                .map_err(|e| Error::Unusable(format!("{what}: the registry's answer is no list of tags: {e}")))?;
             tags.extend(list.tags.unwrap_or_default());
             match next {
                 // A link elsewhere is not followed: the token would go with it.
-                Some(next) if next.host() == url.host() && next != url && tags.len() < MOST_TAGS => url = next,
-                _ => return Ok(tags),
+                Some(next)
+                    if next.host() == url.host() && next != url && tags.len() < MOST_TAGS && bytes < MOST_TAG_BYTES =>
+                {
+                    url = next
+                }
+                _ => break,
             }
         }
+        Ok(tags)
     }
 
     /// What a tag or digest has now; `None` if there is no such thing.

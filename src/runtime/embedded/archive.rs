@@ -4,6 +4,7 @@
 //! archive nor a link in a volume can lead anywhere else, whatever the unpacking code does.
 
 use std::io::{self, Write};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -37,6 +38,9 @@ pub struct Job {
 
 const NOT_FOUND: u8 = 3;
 const DISK_FULL: u8 = 4;
+/// Memory of a child that unpacks. What comes before a file's bytes, such as its name, is read into it whole, however
+/// long the archive says it is.
+const MOST_MEMORY: u64 = 512 << 20;
 /// Written before the archive, to tell an empty answer from none.
 const READY: &[u8] = b"+";
 
@@ -63,6 +67,10 @@ fn work(job: &Job) -> io::Result<()> {
     }
     unshare(CloneFlags::CLONE_NEWNS)?;
     rootfs::enter_volume(&job.layers, &job.staging, rootless)?;
+    if job.unpack {
+        let memory = nix::sys::resource::Resource::RLIMIT_AS;
+        nix::sys::resource::setrlimit(memory, MOST_MEMORY, MOST_MEMORY)?;
+    }
     let path = Path::new("/").join(job.path.trim_start_matches('/'));
     if let Some(rules) = job.layer {
         let summary = layer::unpack(io::stdin().lock(), rules, rootless).map_err(|e| cause(&e))?;
@@ -102,6 +110,9 @@ fn cause(error: &io::Error) -> io::Error {
         }
         source = at.source();
     }
+    if kind == io::ErrorKind::OutOfMemory {
+        text = format!("a name or an attribute in the archive is longer than {} MiB allow", MOST_MEMORY >> 20);
+    }
     // A file missing inside the archive is not a missing volume.
     let kind = if kind == io::ErrorKind::NotFound { io::ErrorKind::InvalidData } else { kind };
     io::Error::new(kind, text)
@@ -138,6 +149,13 @@ async fn ended(mut child: Child) -> Result<()> {
     match status.code() {
         Some(0) => Ok(()),
         Some(code) if code == i32::from(NOT_FOUND) => Err(Error::NotFound(text)),
+        // What cannot get memory in the middle of other work is aborted.
+        None if status.signal() == Some(nix::libc::SIGABRT) => {
+            let most = MOST_MEMORY >> 20;
+            Err(Error::Failed(format!(
+                "the archive is refused: to unpack it takes more than {most} MiB of memory: {text}"
+            )))
+        }
         Some(code) if code == i32::from(DISK_FULL) => Err(Error::DiskFull(format!("the disk is full: {text}"))),
         _ => Err(Error::Failed(format!("the archive could not be handled ({status}): {text}"))),
     }

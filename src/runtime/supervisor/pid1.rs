@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
@@ -57,7 +57,7 @@ fn supervise(process: &Process, most_output: Option<u64>) -> io::Result<io::Erro
     // Concourse's containers all have it; a mount or a directory of the image in its place is fine.
     std::fs::create_dir_all("/scratch").ok();
     let dir = Path::new(RUN_DIR);
-    std::fs::DirBuilder::new().mode(0o700).recursive(true).create(dir)?;
+    own(dir)?;
     let spool = Spool::create(&dir.join("spool"))?;
     let record = create_record(&dir.join("exit"))?;
     let socket = dir.join("sock");
@@ -70,6 +70,18 @@ fn supervise(process: &Process, most_output: Option<u64>) -> io::Result<io::Erro
     let memory = MemoryEvents::inside();
     let supervisor = Supervisor { spool, record, listener, confine: &|| Ok(()), most_output, memory };
     Ok(supervisor.run(process, signals, Some(stdout)))
+}
+
+/// Makes the directory ours alone, also where an image brings one of that name: who could write there could speak for
+/// the supervisor.
+fn own(dir: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().mode(0o700).recursive(true).create(dir)?;
+    if !std::fs::symlink_metadata(dir)?.is_dir() {
+        return Err(io::Error::other(format!("{} is no directory in this image", dir.display())));
+    }
+    let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    nix::unistd::chown(dir, Some(user), Some(group))?;
+    std::fs::set_permissions(dir, std::fs::Permissions::from_mode(0o700))
 }
 
 fn read_launch() -> Option<Process> {
@@ -137,5 +149,24 @@ fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_of_the_image_becomes_ours_alone_and_a_link_is_none() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = place.path().join("run");
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o777)).unwrap();
+        own(&dir).unwrap();
+        assert_eq!(dir.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        own(&place.path().join("new")).unwrap();
+        let link = place.path().join("link");
+        std::os::unix::fs::symlink(&dir, &link).unwrap();
+        assert!(own(&link).unwrap_err().to_string().contains("is no directory"));
     }
 }

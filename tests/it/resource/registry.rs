@@ -208,6 +208,42 @@ async fn metadata_addresses_are_not_asked_whoever_names_them() {
     assert!(error.contains("--deny-networks"), "{error}");
 }
 
+#[tokio::test]
+async fn answers_that_do_not_end_are_not_read_to_their_end() {
+    let endless = || {
+        let chunk = bytes::Bytes::from(vec![b' '; 1 << 20]);
+        Body::from_stream(futures_util::stream::repeat_with(move || Ok::<_, std::io::Error>(chunk.clone())))
+    };
+    let address = serve(move |_, uri, headers| match uri.as_str() {
+        "/v2/" => answer(401, &[("www-authenticate", "Bearer realm=\"/token\"")], ""),
+        uri if uri.starts_with("/token") => answer(200, &[], endless()),
+        _ => answer(if headers.contains_key("authorization") { 200 } else { 401 }, &[], "{}"),
+    })
+    .await;
+    let registry = open(&address, Access::default(), PATIENCE).await.unwrap();
+    let error = registry.digest("latest").await.unwrap_err().to_string();
+    assert!(error.contains("the answer is longer than 16 MiB"), "{error}");
+    let address = serve(move |_, uri, _| match uri.as_str() {
+        "/v2/" => answer(200, &[], ""),
+        _ => answer(200, &[], endless()),
+    })
+    .await;
+    let registry = open(&address, Access::default(), PATIENCE).await.unwrap();
+    let error = registry.tags().await.unwrap_err().to_string();
+    assert!(error.contains("the answer is longer than 16 MiB"), "{error}");
+    // Nor does a list whose every page is short and names another.
+    let pages = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let address = serve(move |_, uri, _| {
+        let page = pages.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let link = format!("</v2/team/app/tags/list?page={page}>; rel=\"next\"");
+        let tags = json!({"tags": ["x".repeat(4 << 20)]}).to_string();
+        if uri == "/v2/" { answer(200, &[], "") } else { answer(200, &[("link", &link)], tags) }
+    })
+    .await;
+    let registry = open(&address, Access::default(), PATIENCE).await.unwrap();
+    assert_eq!(registry.tags().await.unwrap().len(), 16);
+}
+
 /// A registry with these tags, and how many times each was asked for.
 async fn tagged(tags: &[(&str, &str)]) -> (String, Arc<Mutex<HashMap<String, usize>>>) {
     let tags: Vec<(String, String)> = tags.iter().map(|(t, d)| ((*t).to_owned(), digest(d.as_bytes()))).collect();

@@ -478,3 +478,22 @@ async fn what_steps_make_is_out_of_reach_of_the_hosts_users() {
     assert!(command.status().is_ok(), "it cannot be run anyway");
     lab.runtime.remove_container(&ContainerHandle("makes".into())).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_name_in_an_archive_is_long_enough_to_take_the_memory() {
+    let lab = lab().await;
+    let runtime = lab.runtime();
+    let volume = VolumeHandle("long-names".to_owned());
+    runtime.create_volume(&volume, "main", &Origin::Empty).await.unwrap();
+    for kind in [tar::EntryType::GNULongName, tar::EntryType::XHeader] {
+        let mut header = tar::Header::new_gnu();
+        header.set_path("././@LongLink").unwrap();
+        header.set_entry_type(kind);
+        header.set_size(4 << 30);
+        header.set_cksum();
+        let name = tokio::io::AsyncReadExt::take(tokio::io::repeat(b'x'), 4 << 30);
+        let archive = tokio::io::AsyncReadExt::chain(std::io::Cursor::new(header.as_bytes().to_vec()), name);
+        let error = runtime.stream_in(&volume, "", Box::pin(archive)).await.unwrap_err().to_string();
+        assert!(error.contains("longer than 512 MiB") || error.contains("takes more than 512 MiB"), "{error}");
+    }
+}

@@ -9,10 +9,13 @@ use sha2::{Digest, Sha256};
 
 use super::source::{Aws, Source};
 use crate::base::clock::{Clock, System};
-use crate::base::outgoing::Client;
+use crate::base::outgoing::{self, Client};
 use crate::base::secret::Secret;
 use crate::resource::registry::client::Notice;
 use crate::resource::registry::{Error, Registries, Result};
+
+/// No answer of AWS is longer.
+const LONGEST: usize = 1 << 20;
 
 /// Keys that sign requests.
 #[derive(Clone)]
@@ -105,7 +108,8 @@ async fn ask(
         |e: reqwest::Error| Error::Unreachable { host: host.clone(), reason: e.without_url().to_string() };
     let answer = answer.map_err(unreachable)?;
     let status = answer.status();
-    let text = answer.text().await.map_err(unreachable)?;
+    let bytes = outgoing::read(answer, LONGEST).await.map_err(|e| Error::Unusable(format!("{service}: {e}")))?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
     if status.is_success() {
         return Ok(text);
     }
