@@ -13,7 +13,8 @@ use tokio::io::AsyncRead;
 use tokio_util::io::{ReaderStream, StreamReader, SyncIoBridge};
 
 use crate::base::chance;
-use crate::base::error::Error;
+use crate::base::error::{Error, Kind};
+use crate::base::hold::Hold;
 use crate::base::id::{ArtifactId, TeamId};
 use crate::front::{Answer, App, Call, Failure, Permit, json};
 use crate::runtime::{self, Origin, TarStream, VolumeHandle};
@@ -51,6 +52,9 @@ pub async fn upload(permit: Permit, call: Call) -> Answer {
     if !matches!(platform, "" | "linux") {
         let text = format!("no worker for platform '{platform}': this server runs linux containers only");
         return Err(Failure::text(StatusCode::INTERNAL_SERVER_ERROR, text));
+    }
+    if let Some(why) = app.hold.why() {
+        return Err(full(&why).into());
     }
     let artifact = note(&app, team).await?;
     let volume = VolumeHandle(artifact.volume.clone());
@@ -95,8 +99,9 @@ async fn receive(
 ) -> Result<(), Failure> {
     app.runtime.create_volume(volume, team, &Origin::Empty).await?;
     let (reader, writer) = tokio::io::duplex(BUFFER);
+    let hold = app.hold.clone();
     let unpacking = tokio::task::spawn_blocking(move || {
-        let mut plain = decompressed(SyncIoBridge::new(body))?;
+        let mut plain = WhileRoom { from: decompressed(SyncIoBridge::new(body))?, hold };
         let mut to = SyncIoBridge::new(writer);
         std::io::copy(&mut plain, &mut to)?;
         to.shutdown()
@@ -104,12 +109,32 @@ async fn receive(
     let stored = app.runtime.stream_in(volume, "", Box::pin(reader)).await;
     // Where the archive is broken the decompressor knows why, and the runtime only that it ended early.
     match unpacking.await.map_err(Error::internal)? {
+        Err(e) if e.kind() == std::io::ErrorKind::StorageFull => Err(full(&e).into()),
         Err(e) if stored.is_ok() || e.kind() != std::io::ErrorKind::BrokenPipe => Err(broken(e)),
         _ => stored.map_err(|e| match e {
             runtime::Error::Failed(text) => Failure::text(StatusCode::INTERNAL_SERVER_ERROR, text),
             other => other.into(),
         }),
     }
+}
+
+/// What is uploaded may be long, and longer than it looks: it ends when the disk is nearly full.
+struct WhileRoom<R> {
+    from: R,
+    hold: Hold,
+}
+
+impl<R: Read> Read for WhileRoom<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self.hold.why() {
+            Some(why) => Err(std::io::Error::new(std::io::ErrorKind::StorageFull, why)),
+            None => self.from.read(buffer),
+        }
+    }
+}
+
+fn full(why: &impl std::fmt::Display) -> Error {
+    Error::new(Kind::Unavailable, format!("nothing can be uploaded now: {why}"))
 }
 
 fn broken(e: std::io::Error) -> Failure {
@@ -162,6 +187,16 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+
+    #[test]
+    fn what_is_read_ends_when_the_room_does() {
+        let hold = Hold::default();
+        let mut read = WhileRoom { from: std::io::repeat(1), hold: hold.clone() };
+        assert_eq!(read.read(&mut [0; 8]).unwrap(), 8);
+        hold.set(Some("Low disk space".to_owned()));
+        let error = read.read(&mut [0; 8]).unwrap_err();
+        assert_eq!((error.kind(), error.to_string().as_str()), (std::io::ErrorKind::StorageFull, "Low disk space"));
+    }
 
     #[test]
     fn the_first_bytes_name_the_compression() {

@@ -29,6 +29,8 @@ pub async fn stream(permit: Permit, call: Call) -> Answer {
         Some((Ok::<_, std::convert::Infallible>(bytes), at))
     });
     let body = body.take_until(call.app.shutdown.token().cancelled_owned());
+    // Who is cut off here is told why when they ask again.
+    let body = body.take_until(Box::pin(permit.lost(&call.app)));
     let mut response = Response::new(Body::from_stream(body));
     for (name, value) in [
         (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),

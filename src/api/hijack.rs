@@ -66,21 +66,32 @@ pub async fn enter(permit: Permit, mut call: Call) -> Answer {
         return Err(Failure::text(StatusCode::BAD_REQUEST, "Bad Request\n"));
     };
     let (app, container) = (call.app, ContainerHandle(container.handle));
-    Ok(upgrade.on_upgrade(move |socket| session(app, container, socket)).into_response())
+    let lost = permit.lost(&app);
+    let session = |mut socket: WebSocket| async move {
+        tokio::select! {
+            () = session(app, container, &mut socket) => {}
+            // The process's input goes with the session, which hangs up.
+            () = lost => {
+                let text = "you may no longer be in this container: your sign-in has ended, or your role has changed\n";
+                send(&mut socket, json!({ "error": text })).await.unwrap_or(());
+            }
+        }
+    };
+    Ok(upgrade.on_upgrade(session).into_response())
 }
 
-async fn session(app: App, container: ContainerHandle, mut socket: WebSocket) {
-    let process = match first(&mut socket).await {
+async fn session(app: App, container: ContainerHandle, socket: &mut WebSocket) {
+    let process = match first(socket).await {
         Some(spec) => spec,
         None => return,
     };
     keep(&app, &container).await;
     match app.runtime.exec(&container, &process).await {
         Ok(exec) => {
-            carry(&app, &container, exec, &mut socket).await;
+            carry(&app, &container, exec, socket).await;
             keep(&app, &container).await;
         }
-        Err(e) => send(&mut socket, json!({ "error": format!("{e}\n") })).await.unwrap_or(()),
+        Err(e) => send(socket, json!({ "error": format!("{e}\n") })).await.unwrap_or(()),
     }
 }
 

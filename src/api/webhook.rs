@@ -7,7 +7,7 @@ use subtle::ConstantTimeEq;
 use super::resource::{find, planner, start_check};
 use crate::base::error::{Error, Kind};
 use crate::base::secret::Secret;
-use crate::front::{Answer, App, Call, Failure, Permit};
+use crate::front::{Answer, App, Call, Failure, Permit, archived};
 use crate::pipeline::Config;
 use crate::secrets::{Asker, LookupError, Session};
 use crate::store::resource::Resource;
@@ -29,6 +29,9 @@ pub async fn webhook(permit: Permit, call: Call) -> Answer {
         expected.is_some_and(|t| !t.expose().is_empty() && t.expose().as_bytes().ct_eq(given.as_bytes()).into());
     if !known {
         return Err(Failure::unauthenticated());
+    }
+    if permit.pipeline()?.archived {
+        return Err(archived());
     }
     let id = resource.id;
     let plan = move |config: &Config| Some(planner(config).check(&resource.config, None, true, true));

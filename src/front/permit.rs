@@ -20,10 +20,14 @@ use crate::store::build::Audience;
 use crate::store::show::access::{BuildAccess, PipelineAccess, TeamAccess};
 use crate::store::token::Bearer;
 
+/// What goes on long after it was allowed is looked at again at least this often, and after any write; but not more often
+/// than the second, since a busy installation writes all the time.
+const LOOK: Duration = Duration::from_secs(60);
+const PAUSE: Duration = Duration::from_secs(2);
 /// How exactly it is known when a token was last used: a write for each of its requests would be too many.
 const USED: Duration = Duration::from_secs(300);
 
-/// What is refused for an archived pipeline.
+/// What is refused for an archived pipeline. Whoever calls a webhook is told only once they have shown its token.
 const NEEDS_LIVE_PIPELINE: &[Action] = &[
     Action::PausePipeline,
     Action::UnpausePipeline,
@@ -33,7 +37,6 @@ const NEEDS_LIVE_PIPELINE: &[Action] = &[
     Action::CheckResource,
     Action::CheckResourceType,
     Action::CheckPrototype,
-    Action::CheckResourceWebHook,
     Action::EnableResourceVersion,
     Action::DisableResourceVersion,
     Action::PinResourceVersion,
@@ -53,6 +56,20 @@ pub struct Permit {
     /// Teams on which the caller has a role.
     own: Vec<TeamId>,
     caller: Option<Caller>,
+    question: Question,
+}
+
+/// What the permission was asked with, for asking again.
+#[derive(Debug, Clone)]
+struct Question {
+    /// The digest of the caller's token.
+    token: Option<String>,
+    team: Option<String>,
+    pipeline: Option<String>,
+    vars: String,
+    build: Option<BuildId>,
+    origin: Origin,
+    lenient: bool,
 }
 
 /// The actions that a page may offer: buttons follow the same table, and what the operator has moved in it, as checks do.
@@ -87,6 +104,28 @@ pub enum Visible {
 }
 
 impl Permit {
+    /// Comes back as soon as the caller may no longer do this, or is no longer who they were: their token has ended, a
+    /// role was taken from them or given. For what goes on long after it was allowed.
+    pub fn lost(&self, app: &App) -> impl Future<Output = ()> + Send + use<> {
+        let (app, action, question) = (app.clone(), self.action, self.question.clone());
+        let before = (self.role, self.is_admin(), self.own.clone(), self.caller.map(|c| c.token));
+        async move {
+            let mut writes = app.store.writes();
+            loop {
+                tokio::time::sleep(PAUSE).await;
+                // Another process may have written, and tokens end by themselves.
+                let _ = tokio::time::timeout(LOOK, writes.changed()).await;
+                writes.borrow_and_update();
+                match ask(&app, action, question.clone()).await {
+                    Ok(now) if (now.role, now.is_admin(), now.own.clone(), now.caller.map(|c| c.token)) == before => {}
+                    // That the database does not answer says nothing about anybody.
+                    Err(failure) if failure.status.is_server_error() => {}
+                    _ => return,
+                }
+            }
+        }
+    }
+
     /// What was asked for.
     pub fn action(&self) -> Action {
         self.action
@@ -201,32 +240,42 @@ pub(super) async fn check(app: &App, request: Request<'_>, entry: &mut Entry) ->
         Token::Malformed if !request.lenient => return Err(Failure::unauthenticated()),
         Token::Malformed | Token::Absent => None,
     };
-    let team_name = path.get("team_name").cloned();
-    let pipeline_name = path.get("pipeline_name").cloned();
     let build = match path.get("build_id") {
         Some(text) => Some(text.parse::<BuildId>().map_err(|_| Failure::bare(StatusCode::BAD_REQUEST))?),
         None => None,
     };
-    let vars = if pipeline_name.is_some() { instance_vars(request.query)? } else { String::new() };
-    let (given, now) = (token.is_some(), app.clock.now());
-    let found = app
-        .store
-        .read(move |tx| {
-            let bearer = token.map(|t| tx.bearer(&t, now)).transpose()?.flatten();
-            find(tx, bearer, team_name.as_deref(), pipeline_name.as_deref(), &vars, build)
-        })
-        .await?;
-    if given && found.bearer.is_none() && !request.lenient {
-        return Err(Failure::unauthenticated());
-    }
+    let pipeline = path.get("pipeline_name").cloned();
+    let vars = if pipeline.is_some() { instance_vars(request.query)? } else { String::new() };
+    let (team, lenient) = (path.get("team_name").cloned(), request.lenient);
+    let question = Question { token, team, pipeline, vars, build, origin, lenient };
+    let found = look(app, &question).await?;
     if let Some(bearer) = &found.bearer {
         entry.by(&bearer.claims, bearer.is_service());
-        used(app, bearer, now).await;
+        used(app, bearer, app.clock.now()).await;
     }
     let owner = found.build.as_ref().map(|b| b.team.as_str()).or(path.get("team_name").map(String::as_str));
     let owner = found.teams.iter().find(|t| Some(t.name.as_str()) == owner);
     entry.to(owner.map(|t| (t.id, t.name.as_str())));
-    permit(app, action, path.get("team_name").map(String::as_str), found, origin)
+    permit(app, action, found, question)
+}
+
+/// Decides again what was decided before.
+async fn ask(app: &App, action: Action, question: Question) -> Result<Permit, Failure> {
+    permit(app, action, look(app, &question).await?, question)
+}
+
+/// Reads what the decision depends on. A token that is not valid is refused unless it counts as none.
+async fn look(app: &App, question: &Question) -> Result<Found, Failure> {
+    let (q, now) = (question.clone(), app.clock.now());
+    let found = app.store.read(move |tx| {
+        let bearer = q.token.map(|t| tx.bearer(&t, now)).transpose()?.flatten();
+        find(tx, bearer, q.team.as_deref(), q.pipeline.as_deref(), &q.vars, q.build)
+    });
+    let found = found.await?;
+    if question.token.is_some() && found.bearer.is_none() && !question.lenient {
+        return Err(Failure::unauthenticated());
+    }
+    Ok(found)
 }
 
 /// Notes now and then that a token is in use.
@@ -279,12 +328,17 @@ fn find(
     Ok(Found { bearer, teams, pipeline, build })
 }
 
+/// The answer of what needs a pipeline that is not archived.
+pub fn archived() -> Failure {
+    Failure::conflict("action not allowed for an archived pipeline")
+}
+
 fn has_role_on(who: Option<&Standing>, team: Option<&str>) -> bool {
     who.zip(team).is_some_and(|(standing, team)| standing.role_on(team).is_some())
 }
 
-fn permit(app: &App, action: Action, team_name: Option<&str>, found: Found, origin: Origin) -> Result<Permit, Failure> {
-    let access = action.row().access;
+fn permit(app: &App, action: Action, found: Found, question: Question) -> Result<Permit, Failure> {
+    let (access, team_name, origin) = (action.row().access, question.team.as_deref(), question.origin);
     let known = |b: &Bearer| Caller { token: b.token, since: b.since, is_service: b.is_service() };
     let caller = found.bearer.as_ref().map(known);
     let who = found.bearer.map(|bearer| standing(bearer, &found.teams, origin));
@@ -308,11 +362,12 @@ fn permit(app: &App, action: Action, team_name: Option<&str>, found: Found, orig
         Decision::Forbidden => return Err(Failure::forbidden()),
     };
     if found.pipeline.as_ref().is_some_and(|p| p.archived) && NEEDS_LIVE_PIPELINE.contains(&action) {
-        return Err(Failure::conflict("action not allowed for an archived pipeline"));
+        return Err(archived());
     }
     let owner = found.build.as_ref().map(|b| b.team.as_str()).or(team_name);
     let team = found.teams.iter().find(|t| Some(t.name.as_str()) == owner).map(|t| (t.id, t.name.clone()));
     let has_role = |t: &&TeamAccess| who.as_ref().is_some_and(|s| s.roles.contains_key(&t.name));
     let own = found.teams.iter().filter(has_role).map(|t| t.id).collect();
-    Ok(Permit { action, role, team, pipeline: found.pipeline, build: found.build.map(|b| b.id), own, who, caller })
+    let (pipeline, build) = (found.pipeline, found.build.map(|b| b.id));
+    Ok(Permit { action, role, team, pipeline, build, own, who, caller, question })
 }

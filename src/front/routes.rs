@@ -37,18 +37,30 @@ enum Kind {
     Page,
 }
 
+/// A page, or the target of a form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageRoute {
+    /// `Get` for a page, `Post` for a form's target.
+    pub method: Method,
+    /// Its path, with `{parameters}`.
+    pub path: String,
+    /// Who may do this may use it.
+    pub action: Action,
+}
+
 /// Collects handlers and makes the router.
 pub struct Routes {
     app: App,
     api: BTreeMap<Action, Handler>,
     paths: BTreeMap<String, MethodRouter>,
+    pages: Vec<PageRoute>,
     fallback: Option<Open>,
 }
 
 impl Routes {
     /// None yet.
     pub fn new(app: App) -> Routes {
-        Routes { app, api: BTreeMap::new(), paths: BTreeMap::new(), fallback: None }
+        Routes { app, api: BTreeMap::new(), paths: BTreeMap::new(), pages: Vec::new(), fallback: None }
     }
 
     /// The handler of an action of the table.
@@ -69,6 +81,7 @@ impl Routes {
         F: Fn(Permit, Call) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Answer> + Send + 'static,
     {
+        self.pages.push(PageRoute { method: Method::Get, path: path.to_owned(), action });
         self.add(path, MethodFilter::GET, action, Kind::Page, boxed(handler));
         self
     }
@@ -81,6 +94,7 @@ impl Routes {
         F: Fn(Permit, Call) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Answer> + Send + 'static,
     {
+        self.pages.push(PageRoute { method: Method::Post, path: path.to_owned(), action });
         self.add(path, MethodFilter::POST, action, Kind::Page, boxed(handler));
         self
     }
@@ -107,6 +121,11 @@ impl Routes {
     {
         self.fallback = Some(boxed_open(handler));
         self
+    }
+
+    /// All pages and targets of forms.
+    pub fn pages(&self) -> &[PageRoute] {
+        &self.pages
     }
 
     /// Actions of the table that have no handler.

@@ -157,7 +157,8 @@ pub async fn show(permit: Permit, call: Call) -> Answer {
 pub async fn follow(permit: Permit, call: Call) -> Answer {
     let (search, all) = (call.query.get("search").to_owned(), call.query.get("view") == "all");
     let (app, asked) = (call.app.clone(), Arc::new(Asked { permit, search, all }));
-    Ok(live::follow(call.app, call.query.get("seen").to_owned(), move || {
+    let whose = asked.clone();
+    Ok(live::follow(&whose.permit, call.app, call.query.get("seen").to_owned(), move || {
         let (app, asked) = (app.clone(), asked.clone());
         async move { render(&app, &asked).await }
     }))

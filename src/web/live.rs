@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
 
 use super::markup::Markup;
 use crate::base::version::digest;
-use crate::front::{App, Failure};
+use crate::front::{App, Failure, Permit};
 
 /// Between two looks at least this.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -34,13 +34,13 @@ pub fn mark(html: &str) -> String {
     digest(kept.as_bytes())[..16].to_owned()
 }
 
-/// The answer to a page that wants to be told of changes; `seen` is the mark of what it has.
-pub fn follow<F, Fut>(app: App, seen: String, render: F) -> Response
+/// The answer to a page that wants to be told of changes; `seen` is the mark of what it has. It ends with the permission.
+pub fn follow<F, Fut>(permit: &Permit, app: App, seen: String, render: F) -> Response
 where
     F: Fn() -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Markup, Failure>> + Send,
 {
-    let writes = app.store.writes();
+    let (writes, lost) = (app.store.writes(), Box::pin(permit.lost(&app)));
     let state = (app, seen, render, writes, Instant::now() + SESSION, false);
     let events = stream::unfold(state, |(app, mut seen, render, mut writes, end, mut waited)| async move {
         loop {
@@ -68,7 +68,7 @@ where
             }
         }
     });
-    Sse::new(events).keep_alive(KeepAlive::default()).into_response()
+    Sse::new(events.take_until(lost)).keep_alive(KeepAlive::default()).into_response()
 }
 
 async fn next_look(writes: &mut tokio::sync::watch::Receiver<u64>) {

@@ -160,7 +160,7 @@ pub async fn show(permit: Permit, call: Call) -> Answer {
 /// `GET …/resources/{resource}/live`
 pub async fn follow(permit: Permit, call: Call) -> Answer {
     let (app, asked) = (call.app.clone(), Arc::new(asked(&permit, &call)?));
-    Ok(live::follow(call.app, call.query.get("seen").to_owned(), move || {
+    Ok(live::follow(&permit, call.app, call.query.get("seen").to_owned(), move || {
         let (app, asked) = (app.clone(), asked.clone());
         async move { rendered(&Part { view: &view(&app, &asked).await? }) }
     }))

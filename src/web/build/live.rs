@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::response::IntoResponse;
 use axum::response::sse::{Event, KeepAlive, Sse};
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use serde_json::Value;
 
 use super::change::{Change, changes, settle};
@@ -28,12 +28,13 @@ pub async fn follow(permit: Permit, call: Call) -> Answer {
     let asked = Asked::of_build(&permit, &call)?;
     let last: Option<i64> = call.header("last-event-id").parse().ok();
     let from = last.or_else(|| call.query.get("from").parse().ok()).unwrap_or(0);
+    let lost = Box::pin(permit.lost(&call.app));
     let live = Live { app: call.app, asked, from, phase: Phase::Waiting(String::new()) };
     let events = stream::unfold(live, |mut live| async move {
         let event = live.next().await?;
         Some((Ok::<_, Infallible>(event), live))
     });
-    Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
+    Ok(Sse::new(events.take_until(lost)).keep_alive(KeepAlive::default()).into_response())
 }
 
 struct Live {

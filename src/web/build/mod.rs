@@ -305,7 +305,8 @@ fn arrange(rows: Rows, asked: &Asked, hidden: bool, now: Time) -> View {
         comment: if hidden { String::new() } else { build.comment.clone() },
         history: tabs(&place, &build, &history),
         all_builds: build.job_name.as_ref().map(|job| place.job(job)),
-        why,
+        // It names versions, pins and who paused what.
+        why: if hidden { Vec::new() } else { why },
         tree: Tree::default(),
         plan: plan.and_then(|text| plan::stored(&text).ok()).unwrap_or(Value::Null),
         status,

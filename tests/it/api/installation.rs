@@ -66,7 +66,7 @@ async fn the_client_is_this_program() {
 }
 
 /// A container of a task, as the engine would have made it.
-async fn container(world: &World, handle: &str, kind: &str) {
+pub async fn container(world: &World, handle: &str, kind: &str) {
     let row = Container {
         handle: handle.to_owned(),
         team_id: world.app().store.read(|tx| Ok(tx.find_team("alpha")?.unwrap().id)).await.unwrap(),

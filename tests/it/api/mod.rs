@@ -3,8 +3,10 @@
 mod builds;
 mod door;
 mod installation;
+mod lost;
 mod matrix;
 mod one_off;
+mod pages;
 mod pipelines;
 mod resources;
 mod sign_in;
