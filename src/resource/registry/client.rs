@@ -274,7 +274,7 @@ impl Registry {
                 Some(next)
                     if next.host() == url.host() && next != url && tags.len() < MOST_TAGS && bytes < MOST_TAG_BYTES =>
                 {
-                    url = next
+                    url = next;
                 }
                 _ => break,
             }
