@@ -12,6 +12,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::base::duration;
 use crate::front::{Answer, App, Call, Failure, Permit};
 use crate::runtime::{ContainerHandle, Exec, Exit, Input, Output, Process, Stream, WindowSize};
 
@@ -86,7 +87,12 @@ async fn session(app: App, container: ContainerHandle, socket: &mut WebSocket) {
         None => return,
     };
     keep(&app, &container).await;
-    match app.runtime.exec(&container, &process).await {
+    let exec = match app.runtime.exec(&container, &process).await {
+        // Steps of built-in types run there, and there it is known why nobody enters them.
+        Err(crate::runtime::Error::NotFound(_)) => app.natives.exec(&container, &process).await,
+        other => other,
+    };
+    match exec {
         Ok(exec) => {
             carry(&app, &container, exec, socket).await;
             keep(&app, &container).await;
@@ -126,6 +132,8 @@ async fn carry(app: &App, container: &ContainerHandle, exec: Exec, socket: &mut 
     let Exec { input, mut output } = exec;
     let mut input = Some(input);
     let mut renew = tokio::time::interval(RENEWED);
+    let patience = app.settings.hijack_idle;
+    let mut typed = tokio::time::Instant::now();
     loop {
         tokio::select! {
             told = output.recv() => {
@@ -138,12 +146,18 @@ async fn carry(app: &App, container: &ContainerHandle, exec: Exec, socket: &mut 
             said = socket.recv() => {
                 let Some(Ok(said)) = said else { return };
                 let Message::Text(text) = said else { continue };
+                typed = tokio::time::Instant::now();
                 let Ok(said) = serde_json::from_str::<Said>(&text) else {
                     let close = CloseFrame { code: UNSUPPORTED, reason: "malformed message".into() };
                     let _ = socket.send(Message::Close(Some(close))).await;
                     return;
                 };
                 pass_on(said, &mut input).await;
+            }
+            () = tokio::time::sleep_until(typed + patience), if !patience.is_zero() => {
+                let why = format!("idle timeout ({}) reached", duration::format(patience));
+                let _ = send(socket, json!({ "error": format!("{why}\n") })).await;
+                return;
             }
             _ = renew.tick() => keep(app, container).await,
             () = app.shutdown.asked() => return,

@@ -36,7 +36,7 @@ pub async fn info(_: Permit, call: Call) -> Answer {
             feature_flags: Features {
                 build_rerun: false,
                 cache_streamed_volumes: true,
-                global_resources: false,
+                global_resources: settings.global_resources,
                 resource_causality: true,
             },
             external_url: &settings.external_url,

@@ -45,6 +45,7 @@ pub fn routes(routes: Routes) -> Routes {
         .open(Method::Post, "/sky/login", submit)
         .open(Method::Get, "/sky/login/{connector}", begin)
         .open(Method::Get, "/sky/issuer/callback", finish)
+        .open(Method::Get, "/auth/{connector}/callback", legacy_callback)
         .open(Method::Get, "/sky/logout", logout)
         .open(Method::Post, "/sky/logout", logout_by_form)
         .open(Method::Get, "/fly_success", client)
@@ -231,6 +232,12 @@ async fn legacy_login(call: Call) -> Answer {
     }
     let back = query_escape(&format!("/fly_success?fly_port={port}")).replace("%3D", "=");
     redirect(StatusCode::FOUND, &format!("/sky/login?redirect_uri={}", back.replace("%2F", "/")))
+}
+
+/// The callback as providers know it that were told of it long ago.
+async fn legacy_callback(call: Call) -> Answer {
+    let query = call.parts.uri.query().map_or_else(String::new, |query| format!("?{query}"));
+    redirect(StatusCode::TEMPORARY_REDIRECT, &format!("/sky/issuer/callback{query}"))
 }
 
 async fn legacy_logout(_: Call) -> Answer {

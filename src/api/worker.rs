@@ -81,7 +81,7 @@ pub async fn change(permit: Permit, call: Call) -> Answer {
 
 /// What Concourse's own workers and their gateway ask for, and this server never answers.
 const OTHER_PROTOCOL: &str =
-    "workers of Concourse do not fit this server: start `whistlestop serve --roles worker` on their host instead";
+    "workers of Concourse do not fit this server: it runs steps itself, in Docker or in containers of its own making";
 
 /// `RegisterWorker`
 pub async fn register(_: Permit, _: Call) -> Answer {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::{ClientBuilder, Method, RequestBuilder, Url, redirect};
+use reqwest::{ClientBuilder, Method, NoProxy, Proxy, RequestBuilder, Url, redirect};
 
 use super::network;
 
@@ -39,10 +39,54 @@ pub enum NoAddress {
     },
 }
 
-/// Where tenants' requests may not go.
+/// Where tenants' requests may not go, and by which way they go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outgoing {
     denied: Arc<[IpNet]>,
+    proxies: Arc<Proxies>,
+}
+
+/// The proxies that requests pass; without any, those that the environment of the process names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Proxies {
+    /// For http.
+    pub http: Option<String>,
+    /// For https.
+    pub https: Option<String>,
+    /// Hosts that are reached directly, with commas between.
+    pub none: Option<String>,
+}
+
+impl Proxies {
+    /// An address of a proxy.
+    pub fn address(text: &str) -> Result<String, String> {
+        let wrong = |e: reqwest::Error| format!("{text:?} is no address of a proxy, such as http://proxy:3128: {e}");
+        Proxy::all(text).map(|_| text.to_owned()).map_err(wrong)
+    }
+
+    /// As programs look for them in their environment.
+    pub fn variables(&self) -> Vec<String> {
+        let named = [("http_proxy", &self.http), ("https_proxy", &self.https), ("no_proxy", &self.none)];
+        named.into_iter().filter_map(|(name, value)| Some(format!("{name}={}", value.as_ref()?))).collect()
+    }
+
+    fn add_to(&self, mut builder: ClientBuilder) -> reqwest::Result<ClientBuilder> {
+        let direct = self.none.as_deref().and_then(NoProxy::from_string);
+        let ways = [self.http.as_deref().map(Proxy::http), self.https.as_deref().map(Proxy::https)];
+        for way in ways.into_iter().flatten() {
+            builder = builder.proxy(way?.no_proxy(direct.clone()));
+        }
+        Ok(builder)
+    }
+
+    /// Whether the operator has named this host as a proxy, so that it may be reached wherever it is.
+    fn are_on(&self, host: &str) -> bool {
+        let host_of = |text: &String| {
+            let url = if text.contains("://") { Url::parse(text) } else { Url::parse(&format!("http://{text}")) };
+            url.ok().and_then(|url| url.host_str().map(str::to_owned))
+        };
+        [&self.http, &self.https].into_iter().flatten().filter_map(host_of).any(|proxy| proxy == host)
+    }
 }
 
 impl Default for Outgoing {
@@ -54,7 +98,12 @@ impl Default for Outgoing {
 impl Outgoing {
     /// Denying these.
     pub fn new(denied: Vec<IpNet>) -> Self {
-        Outgoing { denied: denied.into() }
+        Outgoing { denied: denied.into(), proxies: Arc::default() }
+    }
+
+    /// The same by way of these.
+    pub fn through(self, proxies: Proxies) -> Self {
+        Outgoing { proxies: Arc::new(proxies), ..self }
     }
 
     /// What is denied.
@@ -144,7 +193,8 @@ impl Outgoing {
         adapt: impl FnOnce(ClientBuilder) -> ClientBuilder,
         policy: redirect::Policy,
     ) -> reqwest::Result<Client> {
-        let builder = adapt(reqwest::Client::builder()).redirect(policy).dns_resolver(Arc::new(self.clone()));
+        let builder = self.proxies.add_to(adapt(reqwest::Client::builder()))?;
+        let builder = builder.redirect(policy).dns_resolver(Arc::new(self.clone()));
         Ok(Client { http: builder.build()?, rules: self.clone() })
     }
 }
@@ -166,7 +216,10 @@ impl Resolve for Outgoing {
         let (rules, host) = (self.clone(), name.as_str().to_owned());
         Box::pin(async move {
             let found = tokio::net::lookup_host((host.as_str(), 0)).await?;
-            let allowed = rules.allowed(&host, found)?;
+            let allowed = match rules.proxies.are_on(&host) {
+                true => found.collect(),
+                false => rules.allowed(&host, found)?,
+            };
             Ok(Box::new(allowed.into_iter()) as Addrs)
         })
     }
@@ -240,6 +293,33 @@ mod tests {
         for host in ["127.0.0.1:5000", "10.0.0.1", "[::1]", "[fd00:ec2::253]", "registry.example", "169.253.0.1"] {
             assert!(!denied(host), "{host}");
         }
+    }
+
+    #[tokio::test]
+    async fn requests_pass_the_proxy_wherever_it_is() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let asked = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut buffer = [0; 1024];
+            let n = stream.read(&mut buffer).await.unwrap();
+            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+            String::from_utf8_lossy(&buffer[..n]).into_owned()
+        });
+        let http = Some(format!("http://localhost:{port}"));
+        let proxies = Proxies { http, none: Some("direct.invalid".to_owned()), https: None };
+        assert_eq!(
+            proxies.variables(),
+            [format!("http_proxy=http://localhost:{port}"), "no_proxy=direct.invalid".into()]
+        );
+        let rules = Outgoing::new(["127.0.0.0/8", "::1"].map(|text| network::read(text).unwrap()).to_vec());
+        let client = rules.through(proxies).straight_client(|b| b).unwrap();
+        let ask = |host: &str| client.request(Method::GET, Url::parse(&format!("http://{host}/x")).unwrap()).unwrap();
+        assert!(ask("direct.invalid").send().await.is_err());
+        assert_eq!(ask("registry.invalid").send().await.unwrap().status(), 204);
+        assert!(asked.await.unwrap().starts_with("GET http://registry.invalid/x "));
+        assert!(Proxies::address("http://").is_err());
     }
 
     #[tokio::test]

@@ -26,7 +26,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the server: web, scheduler and worker in one process
+    /// Run the server: web, scheduler and worker in one process (also as `web` or `quickstart`)
+    #[command(aliases = ["web", "quickstart"])]
     Serve(Box<crate::server::Serve>),
     /// Run a server of its own on this machine, with a pipeline that goes green by itself
     Demo(Box<demo::Demo>),
@@ -69,6 +70,9 @@ impl Command {
     }
 }
 
+/// Commands that also know what becomes of Concourse's flags.
+const SERVING: &[&str] = &["serve", "web", "quickstart", "doctor"];
+
 /// Runs the program with these arguments and gives its exit status.
 pub fn main(mut args: Vec<OsString>) -> i32 {
     if args.first().is_some_and(|name| is_fly(Path::new(name))) {
@@ -82,6 +86,19 @@ pub fn main(mut args: Vec<OsString>) -> i32 {
         args[0] = [name.as_os_str(), "fly".as_ref()].join(" ".as_ref());
         return fly::main(args);
     }
+    let mut dropped = Vec::new();
+    if args.get(1).and_then(|word| word.to_str()).is_some_and(|word| SERVING.contains(&word)) {
+        match crate::server::foreign_flags::translate(&args.split_off(2), crate::server::config::is_own) {
+            Ok(translated) => {
+                args.extend(translated.args);
+                dropped = translated.dropped;
+            }
+            Err(error) => {
+                eprintln!("error: {error}");
+                return 2;
+            }
+        }
+    }
     let matches = match Cli::command().try_get_matches_from(args) {
         Ok(matches) => matches,
         Err(error) => {
@@ -92,7 +109,7 @@ pub fn main(mut args: Vec<OsString>) -> i32 {
     };
     let result = match matches.subcommand() {
         Some(("doctor", matches)) => doctor::run(matches),
-        Some(("serve", matches)) => serve::run(matches).map(|()| 0),
+        Some(("serve", matches)) => serve::run(matches, &dropped).map(|()| 0),
         Some(("demo", matches)) => demo::run(matches).map(|()| 0),
         _ => Cli::from_arg_matches(&matches).map_err(Into::into).and_then(|cli| cli.command.run()),
     };

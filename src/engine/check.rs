@@ -15,13 +15,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::Ledger;
-use super::{Pass, Shared, each_wake};
+use super::{Pass, Shared, each_wake, tally};
 use crate::base::clock::Time;
 use crate::base::id::ResourceId;
 use crate::base::shutdown::Shutdown;
 use crate::exec::{self, BuildEnv, Outcome, Scope};
 use crate::plan::Planner;
 use crate::schedule::due::due;
+use crate::schedule::rate::Rate;
 use crate::store::Result;
 use crate::store::build::Status;
 
@@ -36,6 +37,7 @@ pub async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
         shared: shared.clone(),
         under_way: Arc::default(),
         places: Arc::new(Semaphore::new(AT_ONCE)),
+        rate: Rate::new(shared.settings.checks_per_second),
         tasks: JoinSet::new(),
     };
     each_wake(pass, &shared, wake, PERIOD, shutdown).await;
@@ -45,6 +47,8 @@ struct Check {
     shared: Arc<Shared>,
     under_way: Arc<Mutex<HashSet<ResourceId>>>,
     places: Arc<Semaphore>,
+    /// Of checks that nobody has asked for.
+    rate: Option<Rate>,
     tasks: JoinSet<()>,
 }
 
@@ -62,11 +66,22 @@ impl Pass for Check {
         let now = self.shared.clock.now();
         let watches = self.shared.store.read(|tx| tx.watches()).await?;
         let decision = due(now, &watches, &self.shared.intervals());
+        let requested: HashSet<ResourceId> = watches.iter().filter(|w| w.requested).map(|w| w.resource).collect();
+        let mut next = decision.next.map(|next| next.since(now).max(Duration::from_millis(10)));
         for resource in decision.now {
-            if !self.under_way.lock().unwrap_or_else(PoisonError::into_inner).insert(resource) {
+            if self.under_way.lock().unwrap_or_else(PoisonError::into_inner).contains(&resource) {
                 continue;
             }
-            let requested = watches.iter().any(|w| w.resource == resource && w.requested);
+            let requested = requested.contains(&resource);
+            if !requested {
+                if let Some(Err(wait)) = self.rate.as_mut().map(|rate| rate.take(now)) {
+                    next = Some(next.map_or(wait, |next| next.min(wait)));
+                    // Those that were asked for stand before all others.
+                    break;
+                }
+                metrics::counter!("concourse_lidar_checks_enqueued_total").increment(1);
+            }
+            self.under_way.lock().unwrap_or_else(PoisonError::into_inner).insert(resource);
             let (shared, under_way, places) = (self.shared.clone(), self.under_way.clone(), self.places.clone());
             self.tasks.spawn(async move {
                 let _place = places.acquire_owned().await;
@@ -78,7 +93,7 @@ impl Pass for Check {
                 shared.wakes.check.ring();
             });
         }
-        Ok(decision.next.map(|next| next.since(now).max(Duration::from_millis(10))))
+        Ok(next)
     }
 }
 
@@ -108,8 +123,9 @@ async fn start_asked(shared: &Arc<Shared>, held: bool) -> Result<()> {
                 }
             })
             .await?;
-        let name = if one_off { "concourse_builds_started_total" } else { "concourse_builds_check_started_total" };
-        metrics::counter!(name).increment(1);
+        if begun {
+            tally::begun(!one_off);
+        }
         shared.feed.changed(build.id);
         started |= begun;
     }
@@ -141,21 +157,23 @@ async fn check(shared: &Arc<Shared>, id: ResourceId, asked: bool) -> Result<()> 
         pipeline: pipeline.name.clone(),
         instance_vars: pipeline.reference().vars_text(),
         external_url: shared.settings.external_url.clone(),
+        proxies: shared.settings.proxies.clone(),
         ..BuildEnv::default()
     };
     let plan = Planner::new(&config, Default::default(), false).check(&row.config, None, asked, !row.check_deeply);
     let world = Arc::new(Ledger::loose(shared.clone(), env));
     let scope = Scope::new(world.clone(), world.redactor(), CancellationToken::new());
-    metrics::counter!("concourse_lidar_checks_started_total").increment(1);
+    tally::begun(true);
+    let running = tally::Running::check();
     let outcome = exec::run(&plan, &scope).await;
+    drop(running);
     world.clear().await;
-    let (status, error) = match &outcome {
-        Outcome::Errored(text) => ("errored", text.as_str()),
-        Outcome::Succeeded => ("success", ""),
-        _ => ("failure", ""),
+    tally::check_ended(tally::status(&outcome));
+    let error = match outcome {
+        Outcome::Errored(text) => text,
+        _ => String::new(),
     };
-    metrics::counter!("concourse_lidar_checks_finished_total", "status" => status).increment(1);
-    ended(shared, (id, now), requested, error.to_owned(), asked).await
+    ended(shared, (id, now), requested, error, asked).await
 }
 
 /// Writes down that a check of a resource that began at that time has ended, and lets builds that waited for it go on.

@@ -8,8 +8,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::OwnedMutexGuard;
 
-use super::Shared;
 use super::feed::Log;
+use super::{Shared, Timeouts, tally};
 use crate::base::clock::Time;
 use crate::base::id::{ArtifactId, BuildId, JobId, PipelineId, ScopeId, TeamId};
 use crate::base::secret::Redactor;
@@ -17,10 +17,10 @@ use crate::base::version::{MetadataField, Version, digest};
 use crate::event::{Event, Origin};
 use crate::exec::{
     BuildEnv, Bundle, CachedFetch, CheckScope, Checked, ContainerNote, KeptCache, LeafResult, NativeHost, Outcome,
-    VolumeNote,
+    RunningPlace, VolumeNote,
 };
 use crate::exec::{Target, World, WorldError};
-use crate::pipeline::Config;
+use crate::pipeline::{Config, Object};
 use crate::plan::PlanId;
 use crate::resource::base_type::BaseType;
 use crate::resource::registry::Registries;
@@ -48,6 +48,8 @@ pub struct Ledger {
     loose: Mutex<HashMap<PlanId, LeafResult>>,
     /// Containers of a build without a row.
     containers: Mutex<Vec<ContainerHandle>>,
+    /// The end of what a check without a row has said: nobody can read it elsewhere.
+    said: Mutex<String>,
     session: Session,
     /// What must not leave this build or check.
     redactor: Redactor,
@@ -73,6 +75,7 @@ impl Ledger {
             created_by: text(&build.created_by),
             started: build.started_at,
             external_url: shared.settings.external_url.clone(),
+            proxies: shared.settings.proxies.clone(),
         };
         Ledger { row: Some((build.id, log)), ..Ledger::loose(shared, env) }
     }
@@ -89,7 +92,7 @@ impl Ledger {
             build: (env.build_id != 0).then_some(BuildId(env.build_id)),
         });
         let (loose, containers, redactor) = (Mutex::default(), Mutex::default(), Redactor::new());
-        Ledger { shared, env, row: None, loose, containers, session, redactor }
+        Ledger { shared, env, row: None, loose, containers, said: Mutex::default(), session, redactor }
     }
 
     /// What hides this build's secrets.
@@ -131,6 +134,36 @@ impl Ledger {
     }
 }
 
+/// How much of what a check says is kept where it has no log.
+const SAID: usize = 16 * 1024;
+
+/// Adds to the end of what was said, and lets go of its beginning.
+fn keep_end(said: &mut String, more: &str) {
+    said.push_str(more);
+    if said.len() > 2 * SAID {
+        said.drain(..said.ceil_char_boundary(said.len() - SAID));
+    }
+}
+
+/// Without the colours that are for a terminal.
+fn plain(text: &str) -> String {
+    let mut pieces = text.split("\u{1b}[");
+    let first = pieces.next().unwrap_or_default().to_owned();
+    pieces.fold(first, |all, piece| {
+        all + piece.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';').get(1..).unwrap_or("")
+    })
+}
+
+/// Why a check failed, and what its script has said about it.
+fn with_said(why: String, said: &str) -> String {
+    let said = &said[said.ceil_char_boundary(said.len().saturating_sub(SAID))..];
+    // A type of our own says last why it failed.
+    let said = plain(said);
+    let said = said.trim_end();
+    let said = said.strip_suffix(why.trim_end()).unwrap_or(said).trim_end();
+    if said.is_empty() { why } else { format!("{why}\n{said}") }
+}
+
 #[async_trait]
 impl World for Ledger {
     fn build(&self) -> &BuildEnv {
@@ -151,7 +184,10 @@ impl World for Ledger {
     async fn output(&self, origin: &Origin, text: String, end: u64) -> Result<()> {
         match &self.row {
             Some((_, log)) => Ok(log.output(origin, text, end).await?),
-            None => Ok(()),
+            None => {
+                keep_end(&mut self.said.lock().unwrap_or_else(PoisonError::into_inner), &text);
+                Ok(())
+            }
         }
     }
 
@@ -246,6 +282,25 @@ impl World for Ledger {
         Box::new(self.shared.turns.take(self.team()).await)
     }
 
+    async fn running_place(&self, container: &ContainerHandle) -> Result<RunningPlace> {
+        let Some(tasks) = &self.shared.tasks else { return Ok(RunningPlace::Now(Box::new(()))) };
+        let handle = container.0.clone();
+        // It runs since before a restart: it is not to wait for those that do not.
+        if self.shared.store.read(move |tx| tx.container(&handle)).await?.is_some() {
+            return Ok(RunningPlace::Now(Box::new(tasks.join())));
+        }
+        if let Some(turn) = tasks.try_take() {
+            return Ok(RunningPlace::Now(Box::new(turn)));
+        }
+        let (tasks, team) = (tasks.clone(), self.team());
+        let waiting = tally::Waiting::task(&self.env, &self.shared.settings.worker_tags);
+        Ok(RunningPlace::Later(Box::pin(async move {
+            let turn = tasks.take(team).await;
+            drop(waiting);
+            Box::new(turn) as Box<dyn Send + Sync>
+        })))
+    }
+
     async fn note_container(&self, note: ContainerNote) -> Result<()> {
         if self.row.is_none() {
             self.containers.lock().unwrap_or_else(PoisonError::into_inner).push(note.handle.clone());
@@ -332,6 +387,9 @@ impl World for Ledger {
 
     async fn begin_check(&self, scope: ScopeId) -> Result<()> {
         let (now, loose) = (self.now(), self.row.is_none());
+        metrics::counter!("concourse_lidar_checks_started_total").increment(1);
+        // What was said before was about the type's image.
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let write = self.shared.store.write(move |tx| {
             tx.check_started(scope, now)?;
             if loose { tx.number_check(scope) } else { Ok(()) }
@@ -341,7 +399,10 @@ impl World for Ledger {
 
     async fn end_check(&self, scope: ScopeId, answer: std::result::Result<Vec<Version>, String>) -> Result<()> {
         let now = self.now();
-        let answer = answer.map_err(|text| self.redactor.redact(&text));
+        let status = if answer.is_ok() { "success" } else { "error" };
+        metrics::counter!("concourse_lidar_checks_finished_total", "status" => status).increment(1);
+        let said = std::mem::take(&mut *self.said.lock().unwrap_or_else(PoisonError::into_inner));
+        let answer = answer.map_err(|text| with_said(self.redactor.redact(&text), &said));
         let saved = self
             .shared
             .store
@@ -372,6 +433,21 @@ impl World for Ledger {
         let own = |b: &crate::resource::bundle::Bundle| b.name == kind && b.unique_version_history;
         let unique = native::find(kind).is_some_and(|n| n.unique_history()) || self.shared.bundles.iter().any(own);
         self.shared.settings.share_histories && !unique
+    }
+
+    fn usual_timeout(&self, kind: &str) -> Option<Duration> {
+        let Timeouts { check, get, put, task } = self.shared.settings.timeouts;
+        let usual = match kind {
+            "check" => check,
+            "get" => get,
+            "put" => put,
+            _ => task,
+        };
+        (!usual.is_zero()).then_some(usual)
+    }
+
+    fn base_defaults(&self, kind: &str) -> Option<&Object> {
+        self.shared.settings.defaults.get(kind)
     }
 
     fn default_interval(&self, resource: bool) -> Duration {
@@ -435,6 +511,9 @@ impl World for Ledger {
                 Ok(row)
             })
             .await?;
+        if row.is_some() {
+            metrics::counter!("concourse_caches_get_step_cache_hits").increment(1);
+        }
         let json = |e: serde_json::Error| WorldError(e.to_string());
         row.map(|row| {
             let image: Option<EngineImage> =
@@ -472,12 +551,13 @@ impl World for Ledger {
     async fn keep_task_cache(&self, step: &str, cache: &KeptCache<'_>) -> Result<bool> {
         let Some(job) = self.job() else { return Ok(false) };
         let now = self.now();
+        let ttl = if cache.ttl.is_zero() { self.shared.settings.task_cache_ttl } else { cache.ttl };
         let cache = TaskCache {
             job,
             step: step.to_owned(),
             path: cache.path.to_owned(),
             volume: cache.volume.0.clone(),
-            ttl: i64::try_from(cache.ttl.as_millis()).unwrap_or(0),
+            ttl: i64::try_from(ttl.as_millis()).unwrap_or(0),
         };
         self.shared.store.write(move |tx| tx.keep_task_cache(&cache, now)).await?;
         Ok(true)
@@ -569,5 +649,26 @@ impl World for Ledger {
             secrets.ahead(&self.session, &plan).await;
         }
         secrets.values(&self.session, wanted).await.map_err(|e| WorldError(e.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_what_was_said_stands_below_the_reason() {
+        let mut said = String::new();
+        for n in 0..5000 {
+            keep_end(&mut said, &format!("zeile ä {n}\n"));
+            assert!(said.len() <= 2 * SAID + 20);
+        }
+        let text = with_said("check failed: exit status 1".to_owned(), &said);
+        assert!(text.starts_with("check failed: exit status 1\n") && text.ends_with("\nzeile ä 4999"), "{text}");
+        assert!(text.len() <= SAID + 40, "{}", text.len());
+        assert_eq!(with_said("no route".into(), "looking\nno route\n"), "no route\nlooking");
+        assert_eq!(with_said("no route".into(), "no route\n"), "no route");
+        assert_eq!(with_said("no route".into(), ""), "no route");
+        assert_eq!(with_said("no".into(), "\u{1b}[1;31mred\u{1b}[0m é\n"), "no\nred é");
     }
 }

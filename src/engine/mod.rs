@@ -12,9 +12,11 @@ pub mod retention;
 pub mod schedule;
 #[cfg(test)]
 mod simulation;
+mod tally;
 pub mod track;
 mod turns;
 
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,6 +30,7 @@ use crate::base::hold::Hold;
 use crate::base::shutdown::Shutdown;
 use crate::base::wake::Wake;
 use crate::exec::{Bundle, NativeHost};
+use crate::pipeline::Object;
 use crate::resource::base_type::BaseTypes;
 use crate::resource::bundle;
 use crate::resource::registry::Registries;
@@ -64,6 +67,19 @@ impl Wakes {
     }
 }
 
+/// How long steps may take that do not say it themselves; zero for no bound.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Timeouts {
+    /// Checks.
+    pub check: Duration,
+    /// Gets.
+    pub get: Duration,
+    /// Puts.
+    pub put: Duration,
+    /// Tasks.
+    pub task: Duration,
+}
+
 /// What the operator has set.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -77,12 +93,22 @@ pub struct Settings {
     pub allow_local_git: bool,
     /// Steps may run on the host's own files.
     pub allow_host_rootfs: bool,
+    /// Variables of steps that name the operator's proxies.
+    pub proxies: Vec<String>,
     /// Where requests to registries may go.
     pub registries: Registries,
     /// Images of types that nobody has declared.
     pub base_types: BaseTypes,
     /// Clones of native checks and unpacked bundles.
     pub cache_dir: PathBuf,
+    /// How many checks that nobody has asked for begin within a second; 0 and less for no bound.
+    pub checks_per_second: i64,
+    /// How long steps may take that do not say it.
+    pub timeouts: Timeouts,
+    /// How long caches of tasks are kept that do not say it; zero for ever.
+    pub task_cache_ttl: Duration,
+    /// What sources of base types hold beneath what resources say.
+    pub defaults: BTreeMap<String, Object>,
     /// How often resources are checked (Concourse: 1m).
     pub check_interval: Duration,
     /// How often resources with a webhook are.
@@ -93,6 +119,8 @@ pub struct Settings {
     pub retention: Retention,
     /// Which disk must have room.
     pub watch: disk::Watch,
+    /// Tasks that run at once; 0 for no bound.
+    pub most_tasks: usize,
     /// Containers being started at once.
     pub starts: usize,
     /// Resources of equal type and source share one history within a team.
@@ -132,6 +160,8 @@ pub struct Shared {
     parts: Parts,
     locks: Locks,
     turns: Turns,
+    /// Leave to run tasks, where the operator bounds them.
+    tasks: Option<Turns>,
     /// Jobs with a build that has ended since the retention pass looked: only a hint.
     ended: std::sync::Mutex<std::collections::BTreeSet<crate::base::id::JobId>>,
 }
@@ -147,7 +177,8 @@ impl Shared {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Arc<Shared> {
         let turns = Turns::new(parts.settings.starts);
-        Arc::new(Shared { parts, locks: Locks::default(), turns, ended: Default::default() })
+        let tasks = (parts.settings.most_tasks > 0).then(|| Turns::new(parts.settings.most_tasks));
+        Arc::new(Shared { parts, locks: Locks::default(), turns, tasks, ended: Default::default() })
     }
 
     /// How often things are checked.

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::Ledger;
-use super::{Pass, Shared, each_wake};
+use super::{Pass, Shared, each_wake, tally};
 use crate::base::id::BuildId;
 use crate::base::shutdown::Shutdown;
 use crate::event::{Event, Origin};
@@ -98,6 +98,7 @@ async fn run_build(shared: &Arc<Shared>, id: BuildId, stop: &CancellationToken) 
     if build.status != Status::Started {
         return Ok(());
     }
+    let _running = tally::is_check(&build).then(tally::Running::check);
     let log = shared.feed.open(id).await?;
     let outcome = match plan::stored::<Plan>(&plan) {
         Ok(plan) => {
@@ -112,12 +113,7 @@ async fn run_build(shared: &Arc<Shared>, id: BuildId, stop: &CancellationToken) 
             Outcome::Errored(text)
         }
     };
-    let status = match outcome {
-        Outcome::Succeeded => Status::Succeeded,
-        Outcome::Failed => Status::Failed,
-        Outcome::Errored(_) | Outcome::TimedOut => Status::Errored,
-        Outcome::Aborted => Status::Aborted,
-    };
+    let status = tally::status(&outcome);
     if let Some(resource) = build.resource_id {
         after_check(shared, &build, resource).await?;
     }
@@ -155,7 +151,7 @@ async fn end(shared: &Arc<Shared>, id: BuildId, status: Status) -> crate::store:
     if finished.changed
         && let Some(build) = build
     {
-        count(&build);
+        tally::ended(&build);
         shared.ended.lock().unwrap_or_else(PoisonError::into_inner).extend(build.job_id);
     }
     shared.wakes.schedule.ring();
@@ -167,27 +163,4 @@ async fn end(shared: &Arc<Shared>, id: BuildId, status: Status) -> crate::store:
 /// Where the disk is full, gives up what is kept for the end of builds; false if that would not help.
 async fn make_room(shared: &Shared, error: &crate::store::Error) -> bool {
     matches!(error, crate::store::Error::DiskFull) && shared.store.give_way().await
-}
-
-/// Metrics, under the names that Concourse gives them.
-fn count(build: &Build) {
-    let status = build.status.as_str();
-    if build.job_id.is_none() && build.name == "check" {
-        metrics::counter!("concourse_builds_check_finished_total").increment(1);
-        metrics::counter!(format!("concourse_builds_check_{status}_total")).increment(1);
-        return;
-    }
-    metrics::counter!("concourse_builds_finished_total").increment(1);
-    metrics::counter!(format!("concourse_builds_{status}_total")).increment(1);
-    let label = |text: &Option<String>| text.clone().unwrap_or_default();
-    let (team, pipeline, job) = (build.team_name.clone(), label(&build.pipeline_name), label(&build.job_name));
-    metrics::counter!(
-        "concourse_builds_finished",
-        "team" => team.clone(), "pipeline" => pipeline.clone(), "job" => job.clone(), "status" => status
-    )
-    .increment(1);
-    if let (Some(started), Some(ended)) = (build.started_at, build.ended_at) {
-        metrics::histogram!("concourse_builds_duration_seconds", "team" => team, "pipeline" => pipeline, "job" => job)
-            .record(ended.since(started).as_secs_f64());
-    }
 }

@@ -1,4 +1,5 @@
-//! Leave to start containers, given to teams in turn: two hundred builds of one team do not delay another's first.
+//! Leave to start containers, and to run tasks, given to teams in turn: two hundred builds of one team do not delay
+//! another's first.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,21 +9,25 @@ use crate::base::id::TeamId;
 use crate::schedule::turn;
 
 struct Queue {
-    free: usize,
+    /// Below zero where more go on than there are places, after a restart with fewer.
+    free: isize,
     waiting: turn::Turns<TeamId, oneshot::Sender<Turn>>,
 }
 
-/// So many starts at once; more wait. Clones share it.
+/// So many at once; more wait. Clones share it.
 #[derive(Clone)]
 pub struct Turns(Arc<Mutex<Queue>>);
 
-/// Leave to start one container, until dropped.
+/// Leave for one, until dropped.
 pub struct Turn(Option<Turns>);
 
 impl Turns {
     /// At most `places` at once. More starts than about twice the cores only make each of them slower.
     pub fn new(places: usize) -> Turns {
-        Turns(Arc::new(Mutex::new(Queue { free: places.max(1), waiting: turn::Turns::new() })))
+        Turns(Arc::new(Mutex::new(Queue {
+            free: isize::try_from(places.max(1)).unwrap_or(isize::MAX),
+            waiting: turn::Turns::new(),
+        })))
     }
 
     /// Waits for `team`'s turn.
@@ -41,8 +46,27 @@ impl Turns {
         waiting.await.unwrap_or(Turn(None))
     }
 
+    /// A turn, if there is one without waiting.
+    pub fn try_take(&self) -> Option<Turn> {
+        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (queue.free > 0).then(|| {
+            queue.free -= 1;
+            Turn(Some(self.clone()))
+        })
+    }
+
+    /// A turn for who goes on already, whether a place is free or not.
+    pub fn join(&self) -> Turn {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).free -= 1;
+        Turn(Some(self.clone()))
+    }
+
     fn give_back(&self) {
         let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if queue.free < 0 {
+            queue.free += 1;
+            return;
+        }
         while let Some((_, next)) = queue.waiting.pop() {
             match next.send(Turn(Some(self.clone()))) {
                 Ok(()) => return,
@@ -85,6 +109,18 @@ mod tests {
             served.push(order.recv().await.unwrap());
         }
         assert_eq!(served, [1, 2, 3, 1, 1, 1]);
+    }
+
+    #[tokio::test]
+    async fn who_goes_on_already_is_counted_but_does_not_wait() {
+        let turns = Turns::new(1);
+        let (first, second) = (turns.join(), turns.join());
+        assert!(turns.try_take().is_none());
+        drop(first);
+        assert!(turns.try_take().is_none());
+        drop(second);
+        let third = turns.try_take();
+        assert!(third.is_some() && turns.try_take().is_none());
     }
 
     #[tokio::test]

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::composite::left;
+use super::composite::left_of;
 use super::outcome::{LeafResult, Outcome, Stop};
 use super::scope::Scope;
 use super::script::{Call, LogPump, Scripts};
-use super::source::{filled_for_key, scope_key};
+use super::source::{filled_for_key, scope_key, with_base};
 use super::world::{CheckScope, Checked};
 use super::{image, placement, registry};
 use crate::base::clock::Time;
@@ -22,17 +22,19 @@ use crate::plan::{CheckPlan, Plan};
 use crate::resource::contained::parse_check;
 use crate::resource::{Env, Mirror, Native, Request, Script};
 
-/// Where nothing else is said a check may take this long (`--global-resource-check-timeout`).
-const TIMEOUT: Duration = Duration::from_secs(3600);
+/// A check may take this long where the operator sets no bound.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// Runs the step.
 pub async fn run(plan: &Plan, check: &CheckPlan, scope: &Scope) -> Result<LeafResult, Stop> {
     let (world, origin) = (&scope.world, Origin::step(&plan.id.0));
     world.emit(&origin, Event::InitializeCheck { name: check.name.clone() }).await?;
-    let (source, lasting) = filled_for_key(&check.source, scope).await.map_err(|stop| match stop {
-        Stop::Error(text) => Stop::Error(format!("resource config creds evaluation: {text}")),
-        other => other,
-    })?;
+    let (source, lasting) = filled_for_key(&with_base(&check.source, &check.kind, &check.image, scope), scope)
+        .await
+        .map_err(|stop| match stop {
+            Stop::Error(text) => Stop::Error(format!("resource config creds evaluation: {text}")),
+            other => other,
+        })?;
     let served = registry::kind(&check.kind, &check.image, scope).await?;
     let scripts = match served {
         Some(_) => None,
@@ -63,7 +65,7 @@ pub async fn run(plan: &Plan, check: &CheckPlan, scope: &Scope) -> Result<LeafRe
     let from = check.from.clone().or_else(|| history.from.clone());
     let request = Request { source, params: None, version: from };
     world.begin_check(history.id).await?;
-    let left = left(&plan.id, check.timeout.as_deref(), scope).await?.unwrap_or(TIMEOUT);
+    let left = left_of("check", &plan.id, check.timeout.as_deref(), scope).await?.unwrap_or(FOREVER);
     let question = Question { plan, name: &check.name, request, key: &key, left };
     let answer = match (placement::allowed("linux", &check.tags, &world.worker_tags()), served) {
         (Err(stop), _) => Err(stop),

@@ -132,8 +132,8 @@ pub async fn retry(tries: &[Plan], scope: &Scope) -> Outcome {
 
 /// `timeout` around a composite: what takes too long fails.
 pub async fn timeout(plan: &Plan, bound: &TimeoutPlan, scope: &Scope) -> Outcome {
-    let left = match left(&plan.id, Some(&bound.duration), scope).await {
-        Ok(left) => left.unwrap_or_default(),
+    let left = match left(&plan.id, &bound.duration, scope).await {
+        Ok(left) => left,
         Err(stop) => {
             let text = stop.text();
             scope.tell_error(&plan.id, &text).await;
@@ -157,12 +157,30 @@ pub async fn timeout(plan: &Plan, bound: &TimeoutPlan, scope: &Scope) -> Outcome
     }
 }
 
+/// What is left to a step of that kind since this was first asked for its node: of `bound`, a Go duration, or of what is
+/// usual.
+pub async fn left_of(
+    kind: &str,
+    plan: &crate::plan::PlanId,
+    bound: Option<&str>,
+    scope: &Scope,
+) -> Result<Option<Duration>, Stop> {
+    match (bound, scope.world.usual_timeout(kind)) {
+        (Some(bound), _) => left(plan, bound, scope).await.map(Some),
+        (None, Some(usual)) => left_until(plan, usual, scope).await.map(Some),
+        (None, None) => Ok(None),
+    }
+}
+
 /// What is left of `bound`, a Go duration, since this was first asked for the node.
-pub async fn left(plan: &crate::plan::PlanId, bound: Option<&str>, scope: &Scope) -> Result<Option<Duration>, Stop> {
-    let Some(text) = bound else { return Ok(None) };
-    let whole = duration::parse(text).map_err(|e| Stop::Error(format!("parse timeout: {e}")))?;
+pub async fn left(plan: &crate::plan::PlanId, bound: &str, scope: &Scope) -> Result<Duration, Stop> {
+    let whole = duration::parse(bound).map_err(|e| Stop::Error(format!("parse timeout: {e}")))?;
+    left_until(plan, whole, scope).await
+}
+
+async fn left_until(plan: &crate::plan::PlanId, whole: Duration, scope: &Scope) -> Result<Duration, Stop> {
     let began = scope.world.began(plan).await?;
-    Ok(Some(whole.saturating_sub(scope.world.now().since(began))))
+    Ok(whole.saturating_sub(scope.world.now().since(began)))
 }
 
 /// `on_success`: the outcome is the hook's.

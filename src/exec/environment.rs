@@ -33,12 +33,14 @@ pub struct BuildEnv {
     pub started: Option<Time>,
     /// The server's address.
     pub external_url: String,
+    /// `http_proxy=…` and the like, as the operator has set them.
+    pub proxies: Vec<String>,
 }
 
 impl BuildEnv {
-    /// For tasks: only where the server is.
+    /// For tasks: only where the server is, and how the network is reached.
     pub fn for_task(&self) -> Vec<String> {
-        vec![format!("ATC_EXTERNAL_URL={}", self.external_url)]
+        [&self.proxies[..], &[format!("ATC_EXTERNAL_URL={}", self.external_url)]].concat()
     }
 
     /// For check, get and put; what is empty is left out. `status` inside the hook of that name, `created_by` where the
@@ -77,7 +79,8 @@ impl BuildEnv {
             ("BUILD_STATUS", status.unwrap_or_default().to_owned()),
             ("BUILD_CREATED_BY", if created_by { self.created_by.clone() } else { String::new() }),
         ];
-        pairs.into_iter().filter(|(_, v)| !v.is_empty()).map(|(k, v)| format!("{k}={v}")).collect()
+        let told = pairs.into_iter().filter(|(_, v)| !v.is_empty()).map(|(k, v)| format!("{k}={v}"));
+        self.proxies.iter().cloned().chain(told).collect()
     }
 }
 
@@ -119,6 +122,13 @@ mod tests {
                 "BUILD_STATUS=failed"
             ]
         );
+    }
+
+    #[test]
+    fn everybody_is_told_of_the_proxies() {
+        let env = BuildEnv { proxies: vec!["no_proxy=a,b".into()], external_url: "x".into(), ..BuildEnv::default() };
+        assert_eq!(env.for_task(), ["no_proxy=a,b", "ATC_EXTERNAL_URL=x"]);
+        assert_eq!(env.for_resource(None, false), ["no_proxy=a,b", "ATC_EXTERNAL_URL=x"]);
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! `get`: fetches one version of a resource, or finds it fetched already.
 
 use super::artifact::Artifact;
-use super::composite::left;
+use super::composite::left_of;
 use super::environment::BuildEnv;
 use super::outcome::{LeafResult, Outcome, Stop};
 use super::scope::Scope;
 use super::script::{Call, Scripts, make_volume};
-use super::source::{cache_key, filled_for_key};
+use super::source::{cache_key, filled_for_key, with_base};
 use super::world::{CachedFetch, VolumeNote};
 use super::{image, placement, registry};
 use crate::base::stream::Stream;
@@ -22,7 +22,7 @@ pub async fn run(plan: &Plan, get: &GetPlan, scope: &Scope) -> Result<LeafResult
     let (world, origin) = (&scope.world, Origin::step(&plan.id.0));
     world.emit(&origin, Event::InitializeGet).await?;
     let version = wanted(get, scope).await?;
-    let (source, lasting) = filled_for_key(&get.source, scope).await?;
+    let (source, lasting) = filled_for_key(&with_base(&get.source, &get.kind, &get.image, scope), scope).await?;
     let (params, lasting_params) = match &get.params {
         Some(params) => {
             let (params, lasting) = filled_for_key(params, scope).await?;
@@ -57,7 +57,7 @@ pub async fn run(plan: &Plan, get: &GetPlan, scope: &Scope) -> Result<LeafResult
     let request = Request { source, params, version: Some(version) };
     let fetched = match (served, scripts) {
         (Some(kind), _) => {
-            let left = left(&plan.id, get.timeout.as_deref(), scope).await?;
+            let left = left_of("get", &plan.id, get.timeout.as_deref(), scope).await?;
             world.emit(&origin, Event::SelectedWorker(world.worker())).await?;
             Ok(registry::get(kind, plan, &get.name, &request, left, scope).await?)
         }
@@ -109,7 +109,7 @@ async fn fetch(
     let note = resource_volume(&plan.id, &get.name, scope);
     let volume = make_volume(scope, &*runtime, note).await?;
     let dir = directory(Script::In);
-    let left = left(&plan.id, get.timeout.as_deref(), scope).await?;
+    let left = left_of("get", &plan.id, get.timeout.as_deref(), scope).await?;
     let answer = scripts
         .run(
             Call {

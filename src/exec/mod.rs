@@ -33,8 +33,8 @@ pub use outcome::{LeafResult, Outcome};
 pub use scope::Scope;
 pub use source::scope_key;
 pub use world::{
-    Bundle, CachedFetch, CheckScope, Checked, ContainerNote, KeptCache, NativeHost, Target, VolumeNote, World,
-    WorldError,
+    Bundle, CachedFetch, CheckScope, Checked, ContainerNote, KeptCache, NativeHost, RunningPlace, Target, VolumeNote,
+    World, WorldError,
 };
 
 use futures_util::future::BoxFuture;

@@ -6,13 +6,13 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::artifact::Artifact;
-use super::composite::left;
+use super::composite::left_of;
 use super::image;
 use super::outcome::{LeafResult, Outcome, Stop};
 use super::placement;
 use super::scope::Scope;
 use super::script::{Call, Scripts, make_volume};
-use super::source::{filled, filled_params};
+use super::source::{filled, filled_params, with_base};
 use super::world::VolumeNote;
 use crate::event::{Event, Origin};
 use crate::pipeline::Object;
@@ -26,13 +26,13 @@ pub async fn run(plan: &Plan, put: &PutPlan, scope: &Scope) -> Result<LeafResult
     let (world, origin) = (&scope.world, Origin::step(&plan.id.0));
     world.emit(&origin, Event::InitializePut).await?;
     placement::allowed("linux", &put.tags, &world.worker_tags())?;
-    let source = filled(&put.source, scope).await?;
+    let source = filled(&with_base(&put.source, &put.kind, &put.image, scope), scope).await?;
     let params = filled_params(put.params.as_ref(), scope).await?;
     let inputs = chosen(&put.inputs, put.params.as_ref(), &scope.artifacts.all())?;
     let (scripts, _) = image::of_type(&plan.id, &put.image, scope).await?;
     let mounts = mounts(plan, &inputs, &scripts, scope).await?;
     let dir = directory(Script::Out);
-    let left = left(&plan.id, put.timeout.as_deref(), scope).await?;
+    let left = left_of("put", &plan.id, put.timeout.as_deref(), scope).await?;
     let answer = scripts
         .run(
             Call {

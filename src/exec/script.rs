@@ -118,7 +118,7 @@ impl Scripts {
                 let process = Process {
                     path: scope.world.natives().program(),
                     args: child::arguments(native.name(), call.script, dir, &settings),
-                    env: call.env.clone(),
+                    env: with_inherited(&call.env),
                     dir: dir.to_owned(),
                     stdin: call.request.payload(call.script),
                     ..Process::default()
@@ -147,6 +147,14 @@ impl Scripts {
             process,
         }
     }
+}
+
+/// With what a native type needs of the server's own environment to reach the network, in its child as in its checks.
+fn with_inherited(env: &[String]) -> Vec<String> {
+    let set = |name: &str| env.iter().any(|pair| pair.split_once('=').is_some_and(|(known, _)| known == name));
+    let inherited = child::INHERITED.iter().filter(|name| !set(name));
+    let inherited = inherited.filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?)));
+    inherited.chain(env.iter().cloned()).collect()
 }
 
 async fn listen(watched: &mut Watched<'_>, plan: &PlanId, scope: &Scope) -> Result<Answer, Stop> {

@@ -1,5 +1,7 @@
 //! Configuration with its variables filled in, and the keys that tell one version history or fetch from another.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use super::local::{Known, is_local};
@@ -7,7 +9,20 @@ use super::outcome::Stop;
 use super::scope::Scope;
 use crate::base::version::{Version, canonical_json, digest};
 use crate::pipeline::Object;
+use crate::plan::TypeImage;
 use crate::vars::{self, Lookup, Missing, Reference, Values};
+
+/// A source over what the operator has set for its base type; a custom type brings defaults of its own.
+pub fn with_base<'s>(source: &'s Object, kind: &str, image: &TypeImage, scope: &Scope) -> Cow<'s, Object> {
+    match scope.world.base_defaults(kind).filter(|_| image.get.is_none()) {
+        None => Cow::Borrowed(source),
+        Some(defaults) => {
+            let mut whole = defaults.clone();
+            whole.extend(source.clone());
+            Cow::Owned(whole)
+        }
+    }
+}
 
 /// `object` with every `((variable))` filled in; one that is not known is an error that names it.
 pub async fn filled(object: &Object, scope: &Scope) -> Result<Object, Stop> {

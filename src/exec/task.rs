@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use super::abort::{Watched, status};
 use super::artifact::Artifact;
-use super::composite::left;
+use super::composite::left_of;
 use super::image::{self, Rootfs};
 use super::outcome::{LeafResult, Outcome, Stop};
 use super::placement;
 use super::scope::Scope;
 use super::script::{LogPump, make_volume};
 use super::task_config;
-use super::world::{ContainerNote, KeptCache, VolumeNote};
+use super::world::{ContainerNote, KeptCache, RunningPlace, VolumeNote};
 use crate::base::duration;
 use crate::base::stream::Stream;
 use crate::base::version::digest;
@@ -47,7 +47,8 @@ pub async fn run(plan: &Plan, task: &TaskPlan, scope: &Scope) -> Result<LeafResu
     placement::allowed(&config.platform, &task.tags, &world.worker_tags())?;
     let mounts = places.mounts(task, scope).await?;
     let spec = places.spec(task, &config, (image, mounts), scope)?;
-    let left = left(&plan.id, task.timeout.as_deref(), scope).await?;
+    let _running = running(plan, scope).await?;
+    let left = left_of("task", &plan.id, task.timeout.as_deref(), scope).await?;
     let exit = process(plan, task, &config, &spec, left, scope).await;
     // Outputs are there for later steps also when the task has failed.
     let artifacts = places.artifacts();
@@ -66,6 +67,19 @@ pub async fn run(plan: &Plan, task: &TaskPlan, scope: &Scope) -> Result<LeafResu
             scope.tell_error(&plan.id, &text).await;
             Ok(LeafResult { artifacts, ..LeafResult::of(stop.outcome(text)) })
         }
+    }
+}
+
+/// Leave to run, for which a task may have to wait.
+async fn running(plan: &Plan, scope: &Scope) -> Result<Box<dyn Send + Sync>, Stop> {
+    let later = match scope.world.running_place(&scope.container(&plan.id)).await? {
+        RunningPlace::Now(place) => return Ok(place),
+        RunningPlace::Later(place) => place,
+    };
+    scope.world.emit(&Origin::step(&plan.id.0), Event::WaitingForWorker).await?;
+    tokio::select! {
+        place = later => Ok(place),
+        why = scope.stop.asked() => Err(why),
     }
 }
 

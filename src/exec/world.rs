@@ -11,7 +11,7 @@ use crate::base::clock::Time;
 use crate::base::id::{ArtifactId, ScopeId, TeamId};
 use crate::base::version::{MetadataField, Version};
 use crate::event::{Event, Origin};
-use crate::pipeline::Config;
+use crate::pipeline::{Config, Object};
 use crate::plan::PlanId;
 use crate::resource::base_type::BaseType;
 use crate::resource::registry::Registries;
@@ -150,6 +150,11 @@ pub trait World: Send + Sync {
     /// Leave to start one more container; teams that wait are served in turn. Given back when it has started.
     async fn place(&self) -> Box<dyn Send + Sync>;
 
+    /// Leave for a task to run in this container, given back when it has ended.
+    async fn running_place(&self, _container: &ContainerHandle) -> Result<RunningPlace> {
+        Ok(RunningPlace::Now(Box::new(())))
+    }
+
     /// Writes a container down before it is made.
     async fn note_container(&self, note: ContainerNote) -> Result<()>;
 
@@ -174,6 +179,16 @@ pub trait World: Send + Sync {
     /// Whether resources of that type with equal sources share one version history within their team.
     fn shares_history(&self, _kind: &str) -> bool {
         false
+    }
+
+    /// How long a step (`check`, `get`, `put`, `task`) may take that does not say it itself.
+    fn usual_timeout(&self, _kind: &str) -> Option<std::time::Duration> {
+        None
+    }
+
+    /// What the sources of a base type hold beneath what a resource says.
+    fn base_defaults(&self, _kind: &str) -> Option<&Object> {
+        None
     }
 
     /// How long a check is trusted where nothing else is said.
@@ -224,6 +239,14 @@ pub trait World: Send + Sync {
     /// Values of variables that are not the build's own. Those that nobody knows are left out; a source that is not
     /// there or cannot answer is an error.
     async fn values(&self, wanted: &[Reference]) -> Result<Values>;
+}
+
+/// Leave for a task to run.
+pub enum RunningPlace {
+    /// It may.
+    Now(Box<dyn Send + Sync>),
+    /// It waits for others to end.
+    Later(futures_util::future::BoxFuture<'static, Box<dyn Send + Sync>>),
 }
 
 /// A directory that a task keeps for its next run.

@@ -39,6 +39,12 @@ pub struct Settings {
     pub resource_types: Vec<BuiltIn>,
     /// How long a container stays after somebody was in it.
     pub hijack_grace: std::time::Duration,
+    /// When a session in a container ends because nothing is typed; zero for never.
+    pub hijack_idle: std::time::Duration,
+    /// Who may show pages in a frame.
+    pub frames: Frames,
+    /// Resources of equal type and source share one history within a team.
+    pub global_resources: bool,
     /// When this process started.
     pub started: Time,
     /// Roles that were moved.
@@ -51,6 +57,18 @@ pub struct Settings {
     pub named_teams: Vec<&'static str>,
     /// Archives of the client for other platforms.
     pub cli_artifacts_dir: Option<std::path::PathBuf>,
+}
+
+/// Who may show our pages in a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Frames {
+    /// Nobody.
+    #[default]
+    None,
+    /// This server's own pages.
+    Own,
+    /// Everybody.
+    All,
 }
 
 /// A resource type that pipelines can use without naming an image.
@@ -78,6 +96,8 @@ pub struct AppParts {
     pub wakes: Wakes,
     /// Where steps run.
     pub runtime: Arc<dyn Runtime>,
+    /// Where native types run; the same where steps run in containers of our own making.
+    pub natives: Arc<dyn Runtime>,
     /// Who may sign in, and how.
     pub login: Login,
     /// Who did what.

@@ -1,23 +1,22 @@
 //! In front of every route: who may come in at all, the way to the encrypted port, and the headers each answer carries.
 
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::origin::{Origin, within};
-use super::{App, Failure, redirect};
+use super::{App, Failure, Frames, redirect};
 use crate::base::error::{Error, Kind};
 
 /// Set unless the handler has chosen its own. Pages have a policy of their own; anything else is data and loads nothing.
-const ALWAYS: [(&str, &str); 8] = [
+const ALWAYS: [(&str, &str); 7] = [
     ("cache-control", "no-store, private"),
     ("content-security-policy", "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
     ("cross-origin-opener-policy", "same-origin"),
     ("referrer-policy", "same-origin"),
     ("x-content-type-options", "nosniff"),
     ("x-download-options", "noopen"),
-    ("x-frame-options", "deny"),
     ("x-xss-protection", "1; mode=block"),
 ];
 /// Asked by load balancers, which speak plain HTTP.
@@ -36,6 +35,7 @@ pub async fn pass(State(app): State<App>, mut request: Request, next: Next) -> R
     for (name, value) in ALWAYS {
         response.headers_mut().entry(HeaderName::from_static(name)).or_insert(HeaderValue::from_static(value));
     }
+    frame(response.headers_mut(), app.settings.frames);
     if let Ok(version) = HeaderValue::from_str(&app.settings.concourse_version) {
         response.headers_mut().insert("x-concourse-version", version);
     }
@@ -45,6 +45,23 @@ pub async fn pass(State(app): State<App>, mut request: Request, next: Next) -> R
         response.headers_mut().entry(header::STRICT_TRANSPORT_SECURITY).or_insert(hsts);
     }
     response
+}
+
+/// Says who may show it in a frame, in both ways that browsers understand.
+fn frame(headers: &mut HeaderMap, frames: Frames) {
+    let (old, new) = match frames {
+        Frames::None => (Some("deny"), "'none'"),
+        Frames::Own => (Some("sameorigin"), "'self'"),
+        Frames::All => (None, "*"),
+    };
+    if let Some(old) = old {
+        headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static(old));
+    }
+    let policy = headers.get(header::CONTENT_SECURITY_POLICY).and_then(|policy| policy.to_str().ok());
+    let policy = policy.map(|policy| policy.replace("frame-ancestors 'none'", &format!("frame-ancestors {new}")));
+    if let Some(policy) = policy.and_then(|policy| HeaderValue::from_str(&policy).ok()) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
 }
 
 fn turned_away(app: &App, origin: &Origin, request: &Request) -> Option<Response> {

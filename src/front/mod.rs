@@ -21,7 +21,7 @@ pub mod trail;
 mod way_back;
 
 pub use answer::{Answer, Failure, empty, html, json, redirect, text};
-pub use app::{App, AppParts, BuiltIn, LogLevel, Settings};
+pub use app::{App, AppParts, BuiltIn, Frames, LogLevel, Settings};
 pub use call::{Call, Query, percent_decode, query_escape};
 pub use instance::instance_vars;
 pub use origin::{Networks, Origin, Peer};

@@ -21,6 +21,21 @@ use crate::base::network;
 use crate::base::outgoing::Outgoing;
 use crate::base::version::Version;
 
+/// The variables of the server that native types need to reach the network.
+pub const INHERITED: [&str; 11] = [
+    "http_proxy",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "no_proxy",
+    "NO_PROXY",
+    "all_proxy",
+    "ALL_PROXY",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "GIT_SSL_CAINFO",
+    "GIT_SSL_CAPATH",
+];
+
 /// The hidden command's name.
 pub const COMMAND: &str = "resource";
 

@@ -13,6 +13,7 @@ pub mod memory;
 pub(crate) mod model;
 #[cfg(test)]
 mod naive;
+pub mod rate;
 pub mod resolve;
 pub mod retention;
 pub mod turn;

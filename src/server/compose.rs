@@ -24,6 +24,7 @@ use crate::engine::feed::Feed;
 use crate::engine::{self, Wakes};
 use crate::front::{App, AppParts, BuiltIn, Routes, Settings};
 use crate::login::{Login, LoginParts};
+use crate::pipeline::Object;
 use crate::resource::base_type::BaseTypes;
 use crate::resource::bundle::{self, Bundle};
 use crate::resource::native;
@@ -61,7 +62,7 @@ impl World {
     /// Opens the state directory and serves. Returns when requests are answered.
     pub async fn start(serve: Serve, seams: Seams) -> anyhow::Result<World> {
         let log_level = log::start(serve.log_format, &serve.log_level).map_err(anyhow::Error::msg)?;
-        let recorder = metrics::start();
+        let recorder = metrics::start(&serve.metrics_attribute);
         let locks = take_roles(&serve)?;
         let store = Store::open(&serve.state_dir)
             .with_context(|| format!("cannot open the database in {}", serve.state_dir.display()))?;
@@ -94,6 +95,7 @@ impl World {
             clock: seams.clock,
             wakes: Wakes::default(),
             runtime: runtimes.containers.clone(),
+            natives: runtimes.natives.runtime(),
             login,
             pages: Box::new(crate::web::Drawn),
             log_level,
@@ -265,6 +267,9 @@ fn settings(
         worker_tags: serve.tag.clone(),
         resource_types: built_in(bundles, &BaseTypes::new(&serve.base_resource_type)),
         started,
+        hijack_idle: serve.network.intercept_idle_timeout,
+        frames: serve.network.x_frame_options,
+        global_resources: serve.enable_global_resources,
         hijack_grace: serve.containment.gc_hijack_grace_period,
         rbac: serve.config_rbac.as_deref().map(rbac).transpose()?.unwrap_or_default(),
         intervals: intervals(serve),
@@ -315,8 +320,19 @@ fn engine_settings(serve: &Serve, external_url: &str) -> anyhow::Result<engine::
         allow_local_git: serve.allow_local_git,
         allow_host_rootfs: serve.allow_host_rootfs,
         registries: Registries { outgoing: outgoing(serve), mirror: serve.registry_mirror.as_deref().map(Into::into) },
+        proxies: serve.containment.proxies().variables(),
         base_types: BaseTypes::new(&serve.base_resource_type),
         cache_dir: std::path::absolute(serve.state_dir.join("cache"))?,
+        most_tasks: serve.max_active_tasks_per_worker,
+        checks_per_second: serve.max_checks_per_second,
+        timeouts: engine::Timeouts {
+            check: serve.global_resource_check_timeout,
+            get: serve.default_get_timeout,
+            put: serve.default_put_timeout,
+            task: serve.default_task_timeout,
+        },
+        task_cache_ttl: serve.default_task_cache_ttl,
+        defaults: serve.base_resource_type_defaults.as_deref().map(defaults).transpose()?.unwrap_or_default(),
         check_interval: intervals(serve).usual,
         webhook_interval: intervals(serve).webhook,
         type_check_interval: serve.resource_type_checking_interval.max(serve.resource_checking_interval),
@@ -340,9 +356,16 @@ fn engine_settings(serve: &Serve, external_url: &str) -> anyhow::Result<engine::
     })
 }
 
-/// Requests for pipelines are denied the networks that their steps are.
+/// Requests for pipelines are denied the networks that their steps are, and pass the same proxies.
 fn outgoing(serve: &Serve) -> Outgoing {
-    Outgoing::new(serve.containment.deny_networks.clone())
+    Outgoing::new(serve.containment.deny_networks.clone()).through(serve.containment.proxies())
+}
+
+fn defaults(path: &Path) -> anyhow::Result<BTreeMap<String, Object>> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let defaults: Option<BTreeMap<String, Object>> = serde_yaml::from_str(&text)
+        .with_context(|| format!("{} is not a map of resource types to sources", path.display()))?;
+    Ok(defaults.unwrap_or_default())
 }
 
 fn rbac(path: &Path) -> anyhow::Result<Rbac> {
@@ -362,6 +385,10 @@ async fn prepare(store: &Store, login: &Login, serve: &Serve) -> anyhow::Result<
 
 async fn notices(serve: &Serve, login: &Login) -> Vec<String> {
     let mut notices = serve.containment.notices(serve.runtime != RuntimeChoice::Embedded);
+    notices.extend(serve.notice.iter().cloned());
+    if serve.runtime == RuntimeChoice::OfConcourse {
+        notices.push("there is no containerd, guardian or houdini here: --runtime is taken as auto".into());
+    }
     if !login.has_local_users().await && login.choices().is_empty() {
         notices.push(
             "nobody can sign in yet; add a user with `whistlestop user add NAME`, and start again with \
@@ -369,7 +396,7 @@ async fn notices(serve: &Serve, login: &Login) -> Vec<String> {
                 .into(),
         );
     }
-    for owner in &serve.main_team.main_team_local_user {
+    for owner in serve.main_team.main_team_local_user.iter().filter(|name| !name.trim().is_empty()) {
         if !login.is_local_user(owner).await {
             notices.push(format!("{owner} owns the team main but cannot sign in; run `whistlestop user add {owner}`"));
         }
@@ -377,11 +404,7 @@ async fn notices(serve: &Serve, login: &Login) -> Vec<String> {
     notices
 }
 
-async fn serve_metrics(
-    app: &App,
-    address: SocketAddr,
-    recorder: metrics_exporter_prometheus::PrometheusHandle,
-) -> anyhow::Result<SocketAddr> {
+async fn serve_metrics(app: &App, address: SocketAddr, recorder: metrics::Recorder) -> anyhow::Result<SocketAddr> {
     let listener = listen::bind(address, "--prometheus-bind-port").await?;
     let address = listener.local_addr()?;
     let served = app.clone();

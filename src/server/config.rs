@@ -2,16 +2,18 @@
 //!
 //! Flags are named as Concourse names them where they mean the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, ValueEnum};
 
 use super::containment::Containment;
+use super::foreign_flags;
 use super::main_team::MainTeamFlags;
 use super::nearest::nearest;
 use super::network::NetworkFlags;
@@ -29,6 +31,9 @@ pub enum RuntimeChoice {
     Docker,
     /// Containers of our own making.
     Embedded,
+    /// What Concourse's workers have: as `auto`, with a notice.
+    #[value(name = "containerd", aliases = ["guardian", "houdini"], hide = true)]
+    OfConcourse,
 }
 
 /// What this process does.
@@ -69,6 +74,7 @@ pub enum LogFormat {
 /// Concourse has also as CONCOURSE_…), or in the YAML file named by --config. Flags win over the environment, which
 /// wins over the file.
 #[derive(Debug, Clone, Args)]
+#[command(args_override_self = true)]
 pub struct Serve {
     /// Settings as YAML: the names of these flags without dashes in front, and their values
     #[arg(long, value_name = "FILE")]
@@ -137,6 +143,29 @@ pub struct Serve {
     /// How often the image of a resource type is checked unless it says otherwise
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = crate::base::duration::parse)]
     pub resource_type_checking_interval: Duration,
+    /// How long a check may take unless the resource says otherwise; 0 for no bound
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = crate::base::duration::parse)]
+    pub global_resource_check_timeout: Duration,
+    /// How many checks that nobody has asked for begin within a second; 0 and -1 for no bound but the intervals (Concourse
+    /// spreads checks over the interval with 0, which here follows from when each was last checked)
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    pub max_checks_per_second: i64,
+    /// Tasks that run at once, at most; others wait and teams are served in turn. 0 for no bound (in Concourse it has an
+    /// effect only with --container-placement-strategy limit-active-tasks)
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub max_active_tasks_per_worker: usize,
+    /// How long a get step may take unless it says otherwise; 0 for no bound
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = crate::base::duration::parse)]
+    pub default_get_timeout: Duration,
+    /// How long a put step may take unless it says otherwise; 0 for no bound
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = crate::base::duration::parse)]
+    pub default_put_timeout: Duration,
+    /// How long a task may take unless it says otherwise; 0 for no bound
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = crate::base::duration::parse)]
+    pub default_task_timeout: Duration,
+    /// How long a task's cache is kept after its last use unless the task says otherwise; 0 for ever
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = crate::base::duration::parse)]
+    pub default_task_cache_ttl: Duration,
     /// Let resources of equal type and source share one version history within their team
     #[arg(long)]
     pub enable_global_resources: bool,
@@ -161,6 +190,9 @@ pub struct Serve {
     /// The image of a resource type that pipelines need not declare; without an image there is none; may be repeated
     #[arg(long, value_name = "NAME=IMAGE")]
     pub base_resource_type: Vec<crate::resource::base_type::Change>,
+    /// A YAML file of what the sources of built-in and base resource types hold beneath what resources say: type → source
+    #[arg(long, value_name = "FILE")]
+    pub base_resource_type_defaults: Option<PathBuf>,
     /// A registry that is asked before Docker Hub: a host, or an address with http:// or https://
     #[arg(long, value_name = "HOST")]
     pub registry_mirror: Option<String>,
@@ -185,6 +217,9 @@ pub struct Serve {
     /// Port of the metrics listener; without it there is none
     #[arg(long, value_name = "PORT")]
     pub prometheus_bind_port: Option<u16>,
+    /// A label of every metric; may be repeated
+    #[arg(long, value_name = "NAME:VALUE", value_parser = super::metrics::attribute)]
+    pub metrics_attribute: Vec<(String, String)>,
     /// Walls around steps, and what is kept of them
     #[command(flatten)]
     pub containment: Containment,
@@ -194,6 +229,9 @@ pub struct Serve {
     /// Where secrets come from
     #[command(flatten)]
     pub secrets: super::secrets::SecretsFlags,
+    /// What is told at the start about flags and variables of Concourse's
+    #[arg(skip)]
+    pub notice: Option<String>,
 }
 
 /// A version of three numbers, which is what the client compares.
@@ -304,7 +342,7 @@ impl Serve {
     }
 
     /// Completes what the command line said (`matches` of a command that flattens [`Serve`]) from the environment and
-    /// the file.
+    /// the file. A variable that is empty counts as not set.
     pub fn complete(matches: &ArgMatches, env: impl Fn(&str) -> Option<String>) -> Result<Serve, ConfigError> {
         let mut arguments = Vec::new();
         let mut open = BTreeMap::new();
@@ -312,28 +350,27 @@ impl Serve {
         for arg in command.get_arguments() {
             let (Some(long), id) = (arg.get_long(), arg.get_id().as_str()) else { continue };
             if matches.value_source(id) == Some(ValueSource::CommandLine) {
-                push_raw(&mut arguments, arg, long, matches);
+                push_raw(&mut arguments, arg, long, matches)?;
             } else {
                 open.insert(long.to_owned(), arg);
             }
         }
-        let names = ["WHISTLESTOP_", "CONCOURSE_"];
         let from_env = |long: &str| {
-            let upper = long.to_uppercase().replace('-', "_");
-            names.iter().find_map(|prefix| env(&format!("{prefix}{upper}")))
+            variables(long).find_map(|name| env(&name).filter(|value| !value.is_empty()).map(|value| (name, value)))
         };
-        let file = matches.get_one::<PathBuf>("config").cloned().or_else(|| from_env("config").map(PathBuf::from));
+        let file = matches.get_one::<PathBuf>("config").cloned();
+        let file = file.or_else(|| from_env("config").map(|(_, path)| PathBuf::from(path)));
         let mut file = file.map(|path| read_file(&path, &command)).transpose()?.unwrap_or_default();
         for (long, arg) in open {
-            let values = match from_env(&long) {
-                Some(text) if matches!(arg.get_action(), ArgAction::Append) => {
-                    text.split(',').map(str::to_owned).collect()
+            let (place, values) = match from_env(&long) {
+                Some((name, text)) if matches!(arg.get_action(), ArgAction::Append) => {
+                    (name, text.split(',').filter(|item| !item.is_empty()).map(str::to_owned).collect())
                 }
-                Some(text) => vec![text],
-                None => file.remove(&long).unwrap_or_default(),
+                Some((name, text)) => (name, vec![text]),
+                None => (long.clone(), file.remove(&long).unwrap_or_default()),
             };
             for value in values {
-                push(&mut arguments, arg, &long, value.into());
+                push(&mut arguments, arg, &long, (value.into(), place.as_str()))?;
             }
         }
         let parsed = Alone::command().try_get_matches_from(arguments);
@@ -342,26 +379,60 @@ impl Serve {
     }
 }
 
-fn push_raw(arguments: &mut Vec<OsString>, arg: &clap::Arg, long: &str, matches: &ArgMatches) {
-    if !arg.get_action().takes_values() {
-        arguments.push(format!("--{long}").into());
-        return;
-    }
-    for value in matches.get_raw(arg.get_id().as_str()).into_iter().flatten() {
-        push(arguments, arg, long, value.to_owned());
-    }
+/// The variables that a flag may be given by, the first first.
+fn variables(long: &str) -> impl Iterator<Item = String> + use<> {
+    let upper = |name: &str| name.to_uppercase().replace('-', "_");
+    // Those that every program of a host behind a proxy has; so does Concourse's worker.
+    let bare = matches!(long, "http-proxy" | "https-proxy" | "no-proxy").then(|| long.replace('-', "_"));
+    let own = [format!("WHISTLESTOP_{}", upper(long)), format!("CONCOURSE_{}", upper(long))];
+    let others = foreign_flags::also_called(long).map(move |name| format!("CONCOURSE_{}", upper(&name)));
+    own.into_iter().chain(others).chain(bare)
 }
 
-fn push(arguments: &mut Vec<OsString>, arg: &clap::Arg, long: &str, value: OsString) {
+/// Whether a server has a flag of this name.
+pub fn is_own(name: &str) -> bool {
+    static NAMES: OnceLock<BTreeSet<String>> = OnceLock::new();
+    let names = || Alone::command().get_arguments().filter_map(|arg| arg.get_long().map(str::to_owned)).collect();
+    NAMES.get_or_init(names).contains(name)
+}
+
+fn push_raw(arguments: &mut Vec<OsString>, arg: &clap::Arg, long: &str, from: &ArgMatches) -> Result<(), ConfigError> {
     if !arg.get_action().takes_values() {
-        if value.to_str().is_some_and(|v| matches!(v.to_lowercase().as_str(), "true" | "1" | "yes" | "on")) {
-            arguments.push(format!("--{long}").into());
-        }
-        return;
+        arguments.push(format!("--{long}").into());
+        return Ok(());
+    }
+    let mut values = from.get_raw(arg.get_id().as_str()).into_iter().flatten();
+    values.try_for_each(|value| push(arguments, arg, long, (value.to_owned(), long)))
+}
+
+/// Adds one value that came from `place`.
+fn push(
+    arguments: &mut Vec<OsString>,
+    arg: &clap::Arg,
+    long: &str,
+    (value, place): (OsString, &str),
+) -> Result<(), ConfigError> {
+    if !arg.get_action().takes_values() {
+        let text = value.to_string_lossy();
+        let on = truth(&text).ok_or_else(|| {
+            ConfigError::Value(format!("{place} is {text:?}, which is neither yes nor no: write true or false"))
+        })?;
+        arguments.extend(on.then(|| format!("--{long}").into()));
+        return Ok(());
     }
     let mut whole = OsString::from(format!("--{long}="));
     whole.push(value);
     arguments.push(whole);
+    Ok(())
+}
+
+/// The words that Go, and so Concourse, reads as yes or no.
+pub(super) fn truth(word: &str) -> Option<bool> {
+    match word {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
+        _ => None,
+    }
 }
 
 /// Reads the file: every key must be a setting.
@@ -438,6 +509,70 @@ mod tests {
         assert_eq!(serve.main_team.main_team_local_user, ["x", "y"]);
         let serve = complete(&["--add-local-user", "a:1,2"], &[]).unwrap();
         assert_eq!(serve.add_local_user.len(), 1);
+    }
+
+    #[test]
+    fn an_empty_variable_is_not_set() {
+        let (_dir, path) = file("cluster-name: file\n");
+        let empty = [("WHISTLESTOP_BIND_PORT", ""), ("CONCOURSE_BIND_PORT", "2"), ("CONCOURSE_CLUSTER_NAME", "")];
+        let more =
+            [("CONCOURSE_COOKIE_SECURE", ""), ("CONCOURSE_MAIN_TEAM_LOCAL_USER", ",a,"), ("CONCOURSE_CONFIG", "")];
+        let serve = complete(&["--config", &path], &[&empty[..], &more].concat()).unwrap();
+        assert_eq!((serve.bind_port, serve.cluster_name.as_deref(), serve.cookie_secure), (2, Some("file"), false));
+        assert_eq!(serve.main_team.main_team_local_user, ["a"]);
+        assert_eq!(complete(&[], &more).unwrap().config, None);
+    }
+
+    #[test]
+    fn yes_and_no_are_go_s_words() {
+        for (word, on) in [("1", true), ("T", true), ("True", true), ("0", false), ("f", false), ("FALSE", false)] {
+            assert_eq!(complete(&[], &[("CONCOURSE_COOKIE_SECURE", word)]).unwrap().cookie_secure, on, "{word}");
+        }
+        for word in ["yes", "on", "tRUE", "2"] {
+            let error = complete(&[], &[("CONCOURSE_COOKIE_SECURE", word)]).unwrap_err();
+            assert!(error.contains("CONCOURSE_COOKIE_SECURE") && error.contains(word), "{error}");
+        }
+        let (_dir, path) = file("cookie-secure: maybe\n");
+        assert!(complete(&["--config", &path], &[]).unwrap_err().starts_with("cookie-secure is"));
+    }
+
+    #[test]
+    fn of_a_flag_given_twice_the_last_wins() {
+        let words = ["--bind-port=1", "--tag=a", "--cookie-secure", "--bind-port=2", "--tag=b", "--cookie-secure"];
+        let serve = complete(&words, &[]).unwrap();
+        assert_eq!((serve.bind_port, serve.tag, serve.cookie_secure), (2, vec!["a".into(), "b".into()], true));
+    }
+
+    #[test]
+    fn what_concourse_calls_otherwise_is_read() {
+        let env = [
+            ("CONCOURSE_CONTAINERD_DNS_SERVER", "9.9.9.9"),
+            ("CONCOURSE_WORKER_CONTAINERD_NETWORK_POOL", "10.9.0.0/16"),
+            ("CONCOURSE_CONTAINERD_ALLOW_HOST_ACCESS", "true"),
+            ("CONCOURSE_CONTAINERD_ADDITIONAL_HOSTS", "10.1.2.3 db"),
+            ("CONCOURSE_RUNTIME", "guardian"),
+            ("http_proxy", "http://proxy:3128"),
+        ];
+        let serve = complete(&[], &env).unwrap();
+        assert_eq!(serve.containment.dns_server, ["9.9.9.9".parse::<IpAddr>().unwrap()]);
+        assert_eq!(serve.containment.network_pool.to_string(), "10.9.0.0/16");
+        assert!(serve.containment.allow_host_access && serve.containment.extra_host[0].name == "db");
+        assert_eq!(serve.runtime, RuntimeChoice::OfConcourse);
+        assert_eq!(serve.containment.http_proxy.as_deref(), Some("http://proxy:3128"));
+        let serve = complete(&["--runtime", "docker"], &env).unwrap();
+        assert_eq!(serve.runtime, RuntimeChoice::Docker);
+    }
+
+    #[test]
+    fn the_cache_of_secrets_is_on_with_and_without_a_word() {
+        for (words, on) in [
+            (&["--secret-cache-enabled", "--bind-port=1"][..], true),
+            (&["--secret-cache-enabled=false"], false),
+            (&[], true),
+        ] {
+            assert_eq!(complete(words, &[]).unwrap().secrets.secret_cache_enabled, on, "{words:?}");
+        }
+        assert!(!complete(&[], &[("CONCOURSE_SECRET_CACHE_ENABLED", "false")]).unwrap().secrets.secret_cache_enabled);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use crate::base::duration;
 use crate::base::network::{METADATA, open_metadata};
+use crate::base::outgoing::Proxies;
 use crate::engine::Retention;
 use crate::pipeline::parse_memory;
 use crate::runtime::Limits;
@@ -106,6 +107,15 @@ pub struct Containment {
     /// Let steps reach whatever listens on this host's addresses, and not only this server
     #[arg(long)]
     pub allow_host_access: bool,
+    /// Proxy for http that steps and built-in resource types are told of
+    #[arg(long, value_name = "URL", value_parser = Proxies::address)]
+    pub http_proxy: Option<String>,
+    /// Proxy for https that steps and built-in resource types are told of
+    #[arg(long, value_name = "URL", value_parser = Proxies::address)]
+    pub https_proxy: Option<String>,
+    /// Hosts that steps and built-in resource types reach without the proxies, with commas between
+    #[arg(long, value_name = "HOSTS")]
+    pub no_proxy: Option<String>,
     /// The Docker network of all steps, in place of one for each team and without walls of ours around it
     #[arg(long, value_name = "NAME")]
     pub docker_network: Option<String>,
@@ -209,6 +219,11 @@ impl Containment {
             ));
         }
         notices
+    }
+
+    /// For requests and for programs in steps.
+    pub fn proxies(&self) -> Proxies {
+        Proxies { http: self.http_proxy.clone(), https: self.https_proxy.clone(), none: self.no_proxy.clone() }
     }
 
     /// For the collector.

@@ -43,7 +43,8 @@ impl MainTeamFlags {
     /// Who is in the team main; none to leave it as it is.
     pub fn auth(&self) -> anyhow::Result<Option<TeamAuth>> {
         let of = |connector: &str, names: &[String]| -> Vec<String> {
-            names.iter().map(|n| format!("{connector}:{}", n.to_lowercase())).collect()
+            let named = names.iter().filter(|n| !n.trim().is_empty());
+            named.map(|n| format!("{connector}:{}", n.to_lowercase())).collect()
         };
         let users = [
             of("local", &self.main_team_local_user),
@@ -100,6 +101,8 @@ mod tests {
     #[test]
     fn flags_make_owners_and_a_file_makes_roles() {
         assert_eq!(MainTeamFlags::default().auth().unwrap(), None);
+        let empty = MainTeamFlags { main_team_local_user: vec![String::new()], ..MainTeamFlags::default() };
+        assert_eq!(empty.auth().unwrap(), None);
         let flags = MainTeamFlags {
             main_team_local_user: vec!["Ann".into()],
             main_team_github_team: vec!["Org:Dev".into()],

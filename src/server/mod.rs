@@ -4,6 +4,7 @@ pub mod compose;
 pub mod config;
 pub mod containment;
 pub mod doctor;
+pub mod foreign_flags;
 pub mod listen;
 pub mod lock;
 pub mod log;

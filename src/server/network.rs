@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use ipnet::IpNet;
 
-use crate::front::Networks;
 use crate::front::origin::network;
+use crate::front::{Frames, Networks};
 
 /// What browsers are told when the external URL is https.
 const HSTS: &str = "max-age=31536000";
@@ -26,12 +26,27 @@ pub struct NetworkFlags {
     /// Value of the Strict-Transport-Security header, '' for none [default: max-age=31536000 if the external URL is https]
     #[arg(long, value_name = "VALUE")]
     pub strict_transport_security: Option<String>,
+    /// Whether other sites may show pages in a frame: deny, sameorigin, or '' for all (content-security-policy says the same)
+    #[arg(long, value_name = "VALUE", default_value = "deny", value_parser = frames)]
+    pub x_frame_options: Frames,
+    /// End a session of `fly hijack` when nothing was typed for so long; 0 for never
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = crate::base::duration::parse)]
+    pub intercept_idle_timeout: std::time::Duration,
     /// A proxy, or network of proxies, whose X-Forwarded-For and X-Forwarded-Proto are believed; may be repeated
     #[arg(long, value_name = "NETWORK", value_parser = network)]
     pub trusted_proxy: Vec<IpNet>,
     /// Only clients of this network may use the server; may be repeated
     #[arg(long, value_name = "NETWORK", value_parser = network)]
     pub allow_network: Vec<IpNet>,
+}
+
+fn frames(word: &str) -> Result<Frames, String> {
+    match word.to_lowercase().as_str() {
+        "deny" => Ok(Frames::None),
+        "sameorigin" => Ok(Frames::Own),
+        "" => Ok(Frames::All),
+        _ => Err(format!("'{word}' is neither deny nor sameorigin nor empty, which is all that browsers know")),
+    }
 }
 
 impl NetworkFlags {

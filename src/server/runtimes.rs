@@ -72,7 +72,7 @@ pub async fn choose(serve: &Serve, store: &Store, port: Option<u16>) -> anyhow::
     let in_docker = match serve.runtime {
         RuntimeChoice::Embedded => false,
         RuntimeChoice::Docker => docker.ping().await.context("--runtime docker").map(|()| true)?,
-        RuntimeChoice::Auto => match docker.ping().await {
+        RuntimeChoice::Auto | RuntimeChoice::OfConcourse => match docker.ping().await {
             Ok(()) => true,
             Err(error) => {
                 tracing::info!(%error, "no Docker here: steps run in containers of our own making");

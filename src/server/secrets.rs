@@ -105,6 +105,7 @@ pub struct SecretsFlags {
     pub old_secrets_key: Option<Secret<String>>,
     /// Remember secrets for a while
     #[arg(long, value_name = "BOOL", default_value_t = true, action = clap::ArgAction::Set)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = truth)]
     pub secret_cache_enabled: bool,
     /// For how long
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = crate::base::duration::parse)]
@@ -118,6 +119,9 @@ pub struct SecretsFlags {
     /// Pause between two of these
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = crate::base::duration::parse)]
     pub secret_retry_interval: Duration,
+    /// Issuer of the identity tokens of pipelines, where others find their keys [default: the external URL]
+    #[arg(long, value_name = "URL")]
+    pub oidc_issuer_url: Option<String>,
     /// Let members read secrets back (`secrets get`); the encrypted store never gives one back
     #[arg(long)]
     pub allow_secrets_get: bool,
@@ -127,6 +131,10 @@ pub struct SecretsFlags {
     /// Address from which builds reach out, for ((readonly_egress_ips)); may be repeated
     #[arg(long, value_name = "IP")]
     pub egress_ip: Vec<String>,
+}
+
+fn truth(word: &str) -> Result<bool, &'static str> {
+    super::config::truth(word).ok_or("write true or false")
 }
 
 impl SecretsFlags {
@@ -178,7 +186,10 @@ impl SecretsFlags {
             nearer,
             platform: Platform::new(settings, store.clone(), keys.clone(), clock.clone(), team_template),
             pool: Pool::new(Lent { ssm: aws, cache, retry, rules: tenants }, clock.clone()),
-            issuer: Issuer::new(store.clone(), keys.clone(), clock.clone(), url),
+            issuer: {
+                let issuer = self.oidc_issuer_url.as_deref().map_or(url, |url| url.trim_end_matches('/'));
+                Issuer::new(store.clone(), keys.clone(), clock.clone(), issuer)
+            },
             local,
             keys,
             store: store.clone(),

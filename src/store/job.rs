@@ -2,6 +2,7 @@
 
 use rusqlite::{OptionalExtension, Row, params};
 
+use super::build::Status;
 use super::column::Json;
 use super::{ReadTx, Result, WriteTx};
 use crate::base::clock::Time;
@@ -112,7 +113,35 @@ pub struct JobOutputRow {
     pub resource_name: String,
 }
 
+/// How the latest build of a job ended that is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LatestStatus {
+    /// Job.
+    pub job: String,
+    /// Its pipeline.
+    pub pipeline: String,
+    /// Its team.
+    pub team: String,
+    /// Status.
+    pub status: Status,
+}
+
 impl ReadTx<'_> {
+    /// How the latest build of every job ended; instances of a pipeline count as one.
+    pub fn latest_statuses(&self) -> Result<Vec<LatestStatus>> {
+        let mut query = self.prepare_cached(
+            "select j.name, p.name, t.name, b.status, max(b.id)
+             from jobs j join builds b on b.id = j.latest_completed_build_id
+             join pipelines p on p.id = j.pipeline_id join teams t on t.id = p.team_id
+             where j.active = 1 and p.archived = 0
+             group by 1, 2, 3",
+        )?;
+        let rows = query.query_map([], |r| {
+            Ok(LatestStatus { job: r.get(0)?, pipeline: r.get(1)?, team: r.get(2)?, status: r.get(3)? })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
     /// The job of that id.
     pub fn job(&self, id: JobId) -> Result<Option<Job>> {
         let mut query = self.prepare_cached(&format!("{COLUMNS} where j.id = ?"))?;

@@ -46,6 +46,8 @@ pub struct World {
     pub clock: Arc<Manual>,
     /// Runs nothing.
     pub runtime: Arc<Fake>,
+    /// Where native types run, if elsewhere.
+    natives: Option<Arc<Fake>>,
     directory: tempfile::TempDir,
 }
 
@@ -55,12 +57,21 @@ impl World {
         World::with(&[]).await
     }
 
+    /// Where native types run elsewhere than other steps, as beside Docker.
+    pub async fn beside(natives: Arc<Fake>) -> World {
+        let (clock, runtime) = (Arc::new(Manual::new(NOW)), Arc::new(Fake::new()));
+        let directory = tempfile::tempdir().unwrap();
+        let mut world = World { server: None, clock, runtime, natives: Some(natives), directory };
+        world.start(&[]).await;
+        world
+    }
+
     /// With further flags.
     pub async fn with(flags: &[&str]) -> World {
         let clock = Arc::new(Manual::new(NOW));
         let runtime = Arc::new(Fake::new());
         let directory = tempfile::tempdir().unwrap();
-        let mut world = World { server: None, clock, runtime, directory };
+        let mut world = World { server: None, clock, runtime, natives: None, directory };
         world.start(flags).await;
         world
     }
@@ -76,8 +87,11 @@ impl World {
         args.extend(flags);
         let serve = Serve::from_args(args).unwrap();
         let containers: Arc<dyn Runtime> = self.runtime.clone();
-        let runtimes =
-            Runtimes { natives: Arc::new(FakeNatives(containers.clone())), containers, isolation: Arc::default() };
+        let natives: Arc<dyn Runtime> = match &self.natives {
+            Some(natives) => natives.clone(),
+            None => containers.clone(),
+        };
+        let runtimes = Runtimes { natives: Arc::new(FakeNatives(natives)), containers, isolation: Arc::default() };
         let seams = Seams { clock: self.clock.clone(), runtime: Some(runtimes) };
         self.server = Some(Server::start(serve, seams).await.unwrap());
     }

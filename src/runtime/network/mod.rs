@@ -72,7 +72,9 @@ impl FromStr for HostEntry {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || format!("'{text}' is not NAME:ADDRESS, such as db.internal:10.1.2.3");
-        let (name, address) = text.split_once([':', '=']).ok_or_else(wrong)?;
+        // Or as a line of the file itself, which is how Concourse has it.
+        let as_line = text.split_once(' ').map(|(address, name)| (name.trim(), address));
+        let (name, address) = as_line.or_else(|| text.split_once([':', '='])).ok_or_else(wrong)?;
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
         if name.is_empty() || !name.chars().all(plain) {
             return Err(wrong());

@@ -117,6 +117,42 @@ async fn strangers_do_not_fill_the_disk_with_the_audit() {
 }
 
 #[tokio::test]
+async fn an_operator_says_who_may_frame_pages_and_that_histories_are_shared() {
+    for (word, old, new) in [
+        ("deny", Some("deny"), "frame-ancestors 'none'"),
+        ("SAMEORIGIN", Some("sameorigin"), "frame-ancestors 'self'"),
+        ("", None, "frame-ancestors *"),
+    ] {
+        let flag = format!("--x-frame-options={word}");
+        let world = World::with(&[&flag, "--enable-global-resources"]).await;
+        for path in ["/sky/login", "/api/v1/info"] {
+            let answer = world.anonymous().get(path).await;
+            assert_eq!(answer.headers().get("x-frame-options").map(|v| v.to_str().unwrap()), old, "{word} {path}");
+            assert!(answer.headers()["content-security-policy"].to_str().unwrap().ends_with(new), "{word} {path}");
+        }
+        let info = world.anonymous().json("/api/v1/info").await;
+        assert_eq!(info["feature_flags"]["global_resources"], true);
+    }
+    assert_eq!(World::new().await.anonymous().json("/api/v1/info").await["feature_flags"]["global_resources"], false);
+}
+
+#[tokio::test]
+async fn the_callback_that_providers_were_told_of_long_ago_still_leads_on() {
+    let world = World::new().await;
+    let answer = world.anonymous().get("/auth/github/callback?code=a%2Fb&state=c").await;
+    assert_eq!(answer.status(), 307);
+    assert_eq!(answer.headers()["location"], "/sky/issuer/callback?code=a%2Fb&state=c");
+}
+
+#[tokio::test]
+async fn identity_tokens_have_the_issuer_that_is_set() {
+    let world = World::with(&["--oidc-issuer-url", "https://tokens.example.com/ci/"]).await;
+    let about = world.anonymous().json("/.well-known/openid-configuration").await;
+    assert_eq!(about["issuer"], "https://tokens.example.com/ci");
+    assert_eq!(about["jwks_uri"], "https://tokens.example.com/ci/.well-known/jwks.json");
+}
+
+#[tokio::test]
 async fn metrics_are_on_a_listener_of_their_own() {
     let world = World::with(&["--prometheus-bind-port", "0"]).await;
     let address = world.server().metrics_address().unwrap();

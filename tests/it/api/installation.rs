@@ -1,5 +1,6 @@
 //! What concerns the whole installation, and containers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -8,6 +9,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use whistlestop::base::clock::Time;
 use whistlestop::front::Routes;
+use whistlestop::runtime::fake::Fake;
 use whistlestop::runtime::{ContainerHandle, ContainerSpec, Image, Limits, Process, Runtime};
 use whistlestop::store::container::Container;
 
@@ -66,7 +68,7 @@ async fn the_client_is_this_program() {
 }
 
 /// A container of a task, as the engine would have made it.
-pub async fn container(world: &World, handle: &str, kind: &str) {
+pub async fn container(world: &World, runtime: &Fake, handle: &str, kind: &str) {
     let row = Container {
         handle: handle.to_owned(),
         team_id: world.app().store.read(|tx| Ok(tx.find_team("alpha")?.unwrap().id)).await.unwrap(),
@@ -92,7 +94,29 @@ pub async fn container(world: &World, handle: &str, kind: &str) {
         limits: Limits::default(),
         process: Process::default(),
     };
-    world.runtime.start(&ContainerHandle(handle.to_owned()), &spec).await.unwrap();
+    runtime.start(&ContainerHandle(handle.to_owned()), &spec).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_step_beside_the_engine_is_asked_where_it_ran() {
+    let natives = Arc::new(Fake::new());
+    let world = World::beside(natives.clone()).await;
+    world.team("alpha", "ann").await;
+    let token = world.sign_in("ann").await.token.unwrap();
+    container(&world, &natives, "c1", "get").await;
+    let spec = json!({"path": "cat", "args": [], "tty": null});
+    let heard = hijack(&world, &token, "c1", &[spec, json!({"stdin": "aGVsbG8K"}), json!({"closed": true})]).await;
+    assert_eq!(heard[..2], [json!({"stdout": "aGVsbG8K"}), json!({"exit_status": 0})]);
+}
+
+#[tokio::test]
+async fn who_types_nothing_for_long_is_let_go() {
+    let world = World::with(&["--intercept-idle-timeout", "50ms"]).await;
+    world.team("alpha", "ann").await;
+    let token = world.sign_in("ann").await.token.unwrap();
+    container(&world, &world.runtime, "c1", "task").await;
+    let heard = hijack(&world, &token, "c1", &[json!({"path": "cat", "args": [], "tty": null})]).await;
+    assert_eq!(heard[0], json!({"error": "idle timeout (50ms) reached\n"}));
 }
 
 async fn hijack(world: &World, token: &str, handle: &str, messages: &[Value]) -> Vec<Value> {
@@ -117,8 +141,8 @@ async fn hijack(world: &World, token: &str, handle: &str, messages: &[Value]) ->
 #[tokio::test]
 async fn a_container_is_entered_over_a_websocket() {
     let (world, ann) = kitchen().await;
-    container(&world, "c1", "task").await;
-    container(&world, "c2", "check").await;
+    container(&world, &world.runtime, "c1", "task").await;
+    container(&world, &world.runtime, "c2", "check").await;
     let token = ann.token.clone().unwrap();
     let spec = json!({"path": "cat", "args": [], "tty": null});
     let heard = hijack(&world, &token, "c1", &[spec, json!({"stdin": "aGVsbG8K"}), json!({"closed": true})]).await;

@@ -49,7 +49,7 @@ async fn whoever_loses_role_or_token_hears_no_more_of_a_build() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_loses_their_role_is_put_out_of_the_container() {
     let (world, ann) = kitchen().await;
-    container(&world, "c1", "task").await;
+    container(&world, &world.runtime, "c1", "task").await;
     let path = world.url("/api/v1/teams/alpha/containers/c1/hijack").replace("http://", "ws://");
     let mut request = path.into_client_request().unwrap();
     let bearer = format!("Bearer {}", ann.token.clone().unwrap());

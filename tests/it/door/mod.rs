@@ -3,6 +3,7 @@
 mod browser;
 mod chaos;
 mod chromium;
+mod concourse;
 mod crowd;
 mod demo;
 mod doctor;

@@ -5,6 +5,7 @@ mod dynamic;
 mod going_on;
 mod hooks;
 mod keeping;
+mod operator;
 mod steps;
 mod variables;
 

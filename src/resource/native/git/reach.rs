@@ -1,6 +1,9 @@
 //! Where a source may lead git: each host that it names is looked at before git runs, by the rules that all requests
 //! for tenants keep (`--deny-networks`).
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
 use super::address::{Address, Transport};
 use super::settings::Setting;
 use super::source::Source;
@@ -10,9 +13,14 @@ use crate::resource::Failure;
 /// Variables that name a proxy for git and what it runs.
 pub const PROXIES: [&str; 5] = ["http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
 
+/// A variable by the operator's flags, which the build brings, or by the server's own environment.
+pub fn set(name: &str, build: &BTreeMap<String, String>) -> Option<OsString> {
+    build.get(name).map(OsString::from).or_else(|| std::env::var_os(name))
+}
+
 /// Whether the operator has everything go by a proxy: that finds the hosts then, and must keep the rules itself.
-pub fn has_proxy() -> bool {
-    PROXIES.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
+pub fn has_proxy(build: &BTreeMap<String, String>) -> bool {
+    PROXIES.iter().any(|name| set(name, build).is_some_and(|value| !value.is_empty()))
 }
 
 /// The hosts that go past the operator's proxy, without those that are denied.

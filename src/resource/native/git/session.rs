@@ -52,7 +52,7 @@ const LFS: &str = "\
 ";
 
 /// The variables of the server that git needs to trust others.
-const INHERITED: [&str; 4] = ["SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO", "GIT_SSL_CAPATH"];
+const TRUST: [&str; 4] = ["SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO", "GIT_SSL_CAPATH"];
 /// Those that name what goes past them.
 const DIRECT: [&str; 2] = ["no_proxy", "NO_PROXY"];
 
@@ -158,7 +158,7 @@ impl<'x, 'a> Session<'x, 'a> {
         if program("git-lfs").is_some() {
             config.push_str(LFS);
         }
-        if !self.env.registries.outgoing.denied().is_empty() && !reach::has_proxy() {
+        if !self.env.registries.outgoing.denied().is_empty() && !reach::has_proxy(self.env.build) {
             let relay = Relay::open(self.env.registries.outgoing.clone())?;
             config.push_str(&format!("[http]\n\tproxy = {}\n", relay.proxy()));
             self.relay = Some(relay);
@@ -179,11 +179,13 @@ impl<'x, 'a> Session<'x, 'a> {
             ("GIT_EDITOR".into(), "true".into()),
             ("GIT_SSH_VARIANT".into(), "ssh".into()),
         ];
-        vars.extend(INHERITED.iter().filter_map(|name| Some(((*name).into(), std::env::var_os(name)?))));
+        let build = self.env.build;
+        let set = |name: &str| reach::set(name, build);
+        vars.extend(TRUST.iter().filter_map(|name| Some(((*name).into(), set(name)?))));
         if self.relay.is_none() {
-            vars.extend(reach::PROXIES.iter().filter_map(|name| Some(((*name).into(), std::env::var_os(name)?))));
+            vars.extend(reach::PROXIES.iter().filter_map(|name| Some(((*name).into(), set(name)?))));
             let rules = &self.env.registries.outgoing;
-            let direct = DIRECT.iter().filter_map(|name| Some((*name, std::env::var(name).ok()?)));
+            let direct = DIRECT.iter().filter_map(|name| Some((*name, set(name)?.into_string().ok()?)));
             vars.extend(direct.map(|(name, hosts)| (name.into(), reach::direct(&hosts, rules).into())));
         }
         if source.skip_ssl_verification {
