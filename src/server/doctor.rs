@@ -213,7 +213,16 @@ fn engine(facts: &EngineFacts, walls: Finding) -> Vec<Finding> {
             Level::Note,
             "root in a step is the host's root with fourteen capabilities",
             "resources that ask /proc/self/uid_map take every step for privileged",
-            "run the engine rootless or with userns-remap",
+            "run the engine rootless",
+        ));
+    }
+    if has("userns") && !has("rootless") {
+        findings.push(Finding::less(
+            "Docker's users",
+            Level::Note,
+            "remapped (--userns-remap)",
+            "images that come out of steps, or from --resource-types, may be refused by the engine",
+            "run the engine rootless instead",
         ));
     }
     findings.push(match facts.bounds {
