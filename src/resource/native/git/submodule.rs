@@ -15,19 +15,43 @@ struct Submodule {
     url: String,
 }
 
+/// Submodules within submodules, at most.
+const DEEPEST: usize = 64;
+
 /// Fetches the submodules that are asked for.
 pub fn update(session: &mut Session<'_, '_>, source: &Source, params: &Params, dir: &Path) -> Result<(), Failure> {
+    level(session, (source, params), &params.submodules, dir, 0)
+}
+
+/// Those of one repository, then theirs. Not left to git, which would look at no address before it goes there.
+fn level(
+    session: &mut Session<'_, '_>,
+    (source, params): (&Source, &Params),
+    which: &Submodules,
+    dir: &Path,
+    depth: usize,
+) -> Result<(), Failure> {
+    if depth > DEEPEST {
+        return Err(Failure::Failed(format!("submodules nest deeper than {DEEPEST} levels")));
+    }
+    let mut all = Vec::new();
     for submodule in list(session, dir)? {
-        if !wanted(&params.submodules, &submodule.path)? {
-            continue;
+        if wanted(which, &submodule.path)? {
+            session.may_reach(&submodule.url)?;
+            all.push(submodule);
         }
-        if dir.join(&submodule.path).symlink_metadata().is_err() {
+    }
+    for submodule in all {
+        let below = dir.join(&submodule.path);
+        if below.symlink_metadata().is_err() {
             session.say(&format!("\x1b[31mwarning: skipping missing submodule: {}\x1b[0m", submodule.path))?;
             continue;
         }
-        session.may_reach(&submodule.url)?;
         let vars = vars(session, source, &submodule.url)?;
         fetch(session, params, dir, &submodule.path, vars)?;
+        if params.submodule_recursive && below.join(".git").exists() {
+            level(session, (source, params), &Submodules::All, &below, depth + 1)?;
+        }
     }
     Ok(())
 }
@@ -83,7 +107,6 @@ fn fetch(
         // A shallow submodule may have to ask for a commit that is not the newest of its branch.
         args.push(if depth > 0 { format!("--depth={depth}") } else { "--no-fetch".into() });
         args.extend(params.submodule_remote.then(|| "--remote".into()));
-        args.extend(params.submodule_recursive.then(|| "--recursive".into()));
         args.extend(["--".into(), path.to_owned()]);
         args
     };

@@ -106,3 +106,47 @@ fn a_denied_host_sees_no_connection_however_git_is_led_there() {
         assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock, "{source}");
     }
 }
+
+#[test]
+fn a_submodule_of_a_submodule_leads_to_no_denied_host_and_is_fetched_otherwise() {
+    let world = World::new();
+    let listener = TcpListener::bind("127.0.0.9:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let there = format!("git://127.0.0.9:{}/r", listener.local_addr().unwrap().port());
+    let uri = |name: &str| format!("file://{}", world.path(name).display());
+    for name in ["inner", "outer"] {
+        world.git(".", &["init", "--quiet", "--bare", "-b", "main", &format!("{name}.git")]);
+        world.git(".", &["clone", "--quiet", &format!("{name}.git"), name]);
+        world.commit_in(name, "f", name);
+        if name == "outer" {
+            world.git(name, &["submodule", "--quiet", "add", &uri("inner.git"), "deep"]);
+            world.commit_in(name, "g", "with a submodule");
+        }
+        world.git(name, &["push", "--quiet", "origin", "HEAD"]);
+    }
+    world.git("work", &["submodule", "--quiet", "add", &uri("outer.git"), "sub"]);
+    let good = world.commit("f", "with submodules");
+    let get = |commit: &str| {
+        let number = fs::read_dir(world.dir.path()).unwrap().count();
+        let dir = world.path(&format!("got-{number}"));
+        fs::create_dir(&dir).unwrap();
+        let request = Request { source: world.source(&json!({})), params: None, version: Some(version(commit)) };
+        let registries =
+            Registries { outgoing: Outgoing::new(vec![network::read("127.0.0.9").unwrap()]), mirror: None };
+        let (answer, log) = world.with(|env| {
+            env.registries = registries;
+            Git.get(&request, &dir, env)
+        });
+        answer.map(|_| dir).map_err(|failure| format!("{failure}\n{log}"))
+    };
+    assert_eq!(fs::read_to_string(get(&good).unwrap().join("sub/deep/f")).unwrap(), "inner\n");
+    // The same, but the inner one is elsewhere.
+    world.git("outer", &["config", "--file", ".gitmodules", "submodule.deep.url", &there]);
+    world.commit_in("outer", "f", "elsewhere");
+    world.git("outer", &["push", "--quiet", "origin", "HEAD"]);
+    world.git("work/sub", &["pull", "--quiet", "origin", "main"]);
+    let bad = world.commit("f", "led elsewhere");
+    let error = get(&bad).unwrap_err();
+    assert!(error.contains("a submodule: 127.0.0.9 is not allowed") && error.contains("--deny-networks"), "{error}");
+    assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
+}
