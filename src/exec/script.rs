@@ -118,7 +118,7 @@ impl Scripts {
                 let process = Process {
                     path: scope.world.natives().program(),
                     args: child::arguments(native.name(), call.script, dir, &settings),
-                    env: with_inherited(&call.env),
+                    env: with_inherited(&call.env, |name| std::env::var(name).ok()),
                     dir: dir.to_owned(),
                     stdin: call.request.payload(call.script),
                     ..Process::default()
@@ -150,10 +150,10 @@ impl Scripts {
 }
 
 /// With what a native type needs of the server's own environment to reach the network, in its child as in its checks.
-fn with_inherited(env: &[String]) -> Vec<String> {
+fn with_inherited(env: &[String], server: impl Fn(&str) -> Option<String>) -> Vec<String> {
     let set = |name: &str| env.iter().any(|pair| pair.split_once('=').is_some_and(|(known, _)| known == name));
     let inherited = child::INHERITED.iter().filter(|name| !set(name));
-    let inherited = inherited.filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?)));
+    let inherited = inherited.filter_map(|name| Some(format!("{name}={}", server(name)?)));
     inherited.chain(env.iter().cloned()).collect()
 }
 
@@ -248,5 +248,23 @@ impl<'a> LogPump<'a> {
             true => Ok(()),
             false => Ok(self.scope.world.output(&self.origin, text, end).await?),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_native_child_reaches_the_network_as_the_server_does() {
+        let server = |name: &str| match name {
+            "SSL_CERT_FILE" => Some("/etc/own.pem".to_owned()),
+            "http_proxy" => Some("http://of-the-server".to_owned()),
+            "AWS_SECRET_ACCESS_KEY" => Some("hush".to_owned()),
+            _ => None,
+        };
+        let of_build = ["http_proxy=http://by-flag".to_owned(), "BUILD_ID=7".to_owned()];
+        let env = with_inherited(&of_build, server);
+        assert_eq!(env, ["SSL_CERT_FILE=/etc/own.pem", "http_proxy=http://by-flag", "BUILD_ID=7"]);
     }
 }
