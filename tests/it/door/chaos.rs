@@ -178,8 +178,12 @@ async fn whatever_is_killed_in_docker_every_build_ends_and_nothing_is_left() {
     }
     let build = world.trigger("p", "j").await;
     assert_eq!(world.finish(build).await, "succeeded", "{}\n{}", world.watch(build).await, world.log());
-    until("the collector is done", PATIENCE, async || docker(&engine, &["ps", "-aq"]).await.is_empty().then_some(()))
-        .await;
+    // That of a check that was killed stays for visitors, for minutes.
+    until("the collector is done", PATIENCE, async || {
+        let checks = docker(&engine, &["ps", "-aq", "--filter", "label=type=check"]).await;
+        docker(&engine, &["ps", "-aq"]).await.iter().all(|container| checks.contains(container)).then_some(())
+    })
+    .await;
     world.kill().await;
     let mut command = binary();
     command.args(["doctor", "--json", "--runtime", "docker", "--state-dir"]).arg(world.state());
