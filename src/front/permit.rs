@@ -12,6 +12,7 @@ use super::{App, Failure, Origin, Query, instance_vars};
 use crate::audit::Entry;
 use crate::auth::action::TABLE;
 use crate::auth::{Access, Action, Decision, Object, Role, Standing, decide};
+use crate::base::chance;
 use crate::base::clock::Time;
 use crate::base::id::{BuildId, TeamId};
 use crate::base::version::digest;
@@ -112,9 +113,11 @@ impl Permit {
         async move {
             let mut writes = app.store.writes();
             loop {
-                tokio::time::sleep(PAUSE).await;
                 // Another process may have written, and tokens end by themselves.
                 let _ = tokio::time::timeout(LOOK, writes.changed()).await;
+                // A thousand who follow one log must not all look at once, and keep it from everybody meanwhile.
+                let [part] = chance::bytes::<1>();
+                tokio::time::sleep(PAUSE.mul_f64(0.5 + f64::from(part) / 512.0)).await;
                 writes.borrow_and_update();
                 match ask(&app, action, question.clone()).await {
                     Ok(now) if (now.role, now.is_admin(), now.own.clone(), now.caller.map(|c| c.token)) == before => {}
