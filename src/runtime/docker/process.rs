@@ -13,7 +13,7 @@ use bollard::query_parameters::{
 };
 use futures_util::StreamExt;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc};
 
 use super::archive::Archive;
 use super::attachment::{self, Beginning, Next, Raw, Reader};
@@ -295,32 +295,28 @@ impl Processes {
             AttachContainerOptions { stream: true, stdin: true, stdout: true, stderr: true, ..Default::default() };
         let attachment = client.attach_container(name, Some(options)).await?;
         let (mut stdin, told) = (attachment.input, frame::launch(&spec.process));
-        let (ready, begin) = oneshot::channel::<()>();
-        tokio::spawn(async move {
-            // A start that fails drops the other end.
-            if begin.await.is_err() {
-                return;
-            }
+        let tell = async move {
             // The engine takes it when PID 1 reads; a failure shows in the output's end.
             if stdin.write_all(&told).await.is_ok() {
                 let _ = stdin.flush().await;
             }
             let _ = stdin.shutdown().await;
-        });
-        let mut ready = Some(ready);
-        if !spec.hermetic {
-            ready.take().map(|ready| ready.send(()));
-        }
-        {
+        };
+        let start = async {
             // The semaphore is never closed, so this cannot fail.
             let _permit = self.starts.acquire().await;
-            client.start_container(name, None::<StartContainerOptions>).await?;
-        }
-        if let Some(ready) = ready {
+            client.start_container(name, None::<StartContainerOptions>).await
+        };
+        if spec.hermetic {
+            start.await?;
+            // Before PID 1 knows what to run.
             if let Err(error) = lead_nowhere(client, name).await {
                 tracing::debug!(%error, name, "what a hermetic step sends is refused and not dropped");
             }
-            ready.send(()).ok();
+            tokio::spawn(tell);
+        } else {
+            tokio::spawn(tell);
+            start.await?;
         }
         Ok(self.follow(name, Reader::new(attachment.output, 0, Beginning::BeforeStart)))
     }

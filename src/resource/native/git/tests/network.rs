@@ -41,24 +41,18 @@ fn request(client: &mut TcpStream) -> String {
 }
 
 fn check(world: &World, denied: &[&str], source: Value) -> Result<Vec<Version>, String> {
-    let (mut log, build) = (Vec::new(), BTreeMap::new());
     let denied = denied.iter().map(|text| network::read(text).unwrap()).collect();
-    let mut env = Env {
-        log: &mut log,
-        cache: None,
-        allow_local: false,
-        cancelled: &|| false,
-        build: &build,
-        now: Time(0),
-        privileged: false,
-        mirror: Mirror::Nothing,
-        registries: Registries { outgoing: Outgoing::new(denied), mirror: None },
-    };
     let mut source = world.source(&source);
     // Then the newest commit is all that is asked for.
     source.insert("disable_ci_skip".to_owned(), json!(true));
     let request = Request { source, ..Request::default() };
-    Git.check(&request, &mut env).map_err(|failure| failure.to_string())
+    let (answer, _) = world.with(|env| {
+        env.cache = None;
+        env.allow_local = false;
+        env.registries = Registries { outgoing: Outgoing::new(denied), mirror: None };
+        Git.check(&request, env)
+    });
+    answer.map_err(|failure| failure.to_string())
 }
 
 #[test]
