@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use super::blueprint::{Blueprint, Bounds};
@@ -18,6 +19,8 @@ type Setting = (&'static str, Option<String>);
 /// The cgroups of one container.
 #[derive(Default)]
 pub struct Groups {
+    /// The group of the second version, which its processes are born in.
+    pub cradle: Option<OwnedFd>,
     /// The files its processes join them by.
     pub join: Vec<File>,
     /// Counts of what was ended for want of memory.
@@ -38,8 +41,14 @@ pub fn make(dir: &Path, blueprint: &Blueprint) -> Groups {
     }
     let list: Vec<String> = made.iter().map(|(group, _)| group.display().to_string()).collect();
     fs::write(dir.join(MADE), list.join("\n")).ok();
-    let open = |group: &PathBuf| File::options().write(true).open(group.join("cgroup.procs")).ok();
+    let unified = is_unified(Path::new(MOUNT));
+    // A process of one thread may join a group of the first version as a thread: with `cgroup.procs` the kernel waits
+    // until no process anywhere forks or ends, which takes some ten milliseconds.
+    let file = if unified { "cgroup.procs" } else { "tasks" };
+    let open = |group: &PathBuf| File::options().write(true).open(group.join(file)).ok();
+    let cradle = made.first().filter(|_| unified).and_then(|(group, _)| File::open(group).ok());
     Groups {
+        cradle: cradle.map(OwnedFd::from),
         join: made.iter().filter_map(|(group, _)| open(group)).collect(),
         memory: bounds.limits.memory.and_then(|_| made.iter().find_map(|(group, _)| MemoryEvents::of(group))),
         seen: made,
@@ -72,8 +81,12 @@ pub fn below(parent: &str) -> Vec<PathBuf> {
     places.iter().flat_map(children).filter(|path| path.is_dir()).collect()
 }
 
+fn is_unified(root: &Path) -> bool {
+    root.join("cgroup.controllers").exists()
+}
+
 fn groups(root: &Path, name: &str, bounds: &Bounds) -> Vec<(PathBuf, PathBuf)> {
-    if root.join("cgroup.controllers").exists() {
+    if is_unified(root) {
         return unified(root, name, bounds).map(|group| (group, PathBuf::new())).into_iter().collect();
     }
     let memory = bounds.limits.memory.map(|m| m.to_string());

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns, unshare};
@@ -18,6 +18,7 @@ use seccompiler::{
 };
 
 use crate::runtime::Privilege;
+use crate::runtime::supervisor::process::Confine;
 
 /// AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD NET_BIND_SERVICE NET_RAW SETFCAP SETGID SETPCAP SETUID
 /// SYS_CHROOT.
@@ -30,7 +31,9 @@ pub struct Confinement {
     pub user_namespace: Option<OwnedFd>,
     /// Mounts that belong to that user namespace, for those who may mount.
     pub mounts: Option<OwnedFd>,
-    /// Open `cgroup.procs` files.
+    /// The cgroup its processes are born in, where the host has one for all.
+    pub cradle: Option<OwnedFd>,
+    /// Files by which a process joins its cgroups.
     pub cgroups: Vec<File>,
     /// `None` for privileged containers.
     pub filter: Option<BpfProgram>,
@@ -53,12 +56,17 @@ pub fn capabilities(privilege: Privilege) -> Option<u64> {
     }
 }
 
-impl Confinement {
+impl Confine for Confinement {
+    fn cradle(&self) -> Option<BorrowedFd<'_>> {
+        self.cradle.as_ref().map(AsFd::as_fd)
+    }
+
     /// Applies it to the calling process, which must be about to run the program.
-    pub fn enter(&self) -> io::Result<()> {
-        for group in &self.cgroups {
-            let mut group = group;
-            group.write_all(b"0")?;
+    fn enter(&self, born_in_cradle: bool) -> io::Result<()> {
+        if !born_in_cradle {
+            for mut group in &self.cgroups {
+                group.write_all(b"0")?;
+            }
         }
         set_oom_score("0");
         if let Some(namespace) = &self.user_namespace {
@@ -81,7 +89,9 @@ impl Confinement {
         }
         self.capabilities.map_or(Ok(()), limit_capabilities)
     }
+}
 
+impl Confinement {
     fn limit_processes(&self) {
         let Some(most) = self.processes else { return };
         let resource = nix::sys::resource::Resource::RLIMIT_NPROC;

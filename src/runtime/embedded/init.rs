@@ -203,6 +203,7 @@ fn first_process(blueprint: &Blueprint, outside: Outside<'_>) -> io::Result<io::
     let confinement = Confinement {
         user_namespace,
         mounts,
+        cradle: groups.cradle,
         cgroups: groups.join,
         filter: if all { None } else { Some(confine::filter(with_mounts)?) },
         capabilities: confine::capabilities(blueprint.privilege),
@@ -219,7 +220,7 @@ fn first_process(blueprint: &Blueprint, outside: Outside<'_>) -> io::Result<io::
         spool,
         record,
         listener,
-        confine: &|| confinement.enter(),
+        confine: &confinement,
         most_output: blueprint.bounds.output,
         memory: groups.memory,
     };

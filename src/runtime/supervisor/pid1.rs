@@ -19,6 +19,7 @@ use std::path::Path;
 
 use super::frame::Frame;
 use super::memory::MemoryEvents;
+use super::process::Free;
 use super::serve::{Supervisor, block_signals, close_to_others, create_record};
 use super::spool::Spool;
 use crate::runtime::Process;
@@ -68,7 +69,7 @@ fn supervise(process: &Process, most_output: Option<u64>) -> io::Result<io::Erro
     super::process::set_nonblocking(&stdout)?;
     let signals = block_signals()?;
     let memory = MemoryEvents::inside();
-    let supervisor = Supervisor { spool, record, listener, confine: &|| Ok(()), most_output, memory };
+    let supervisor = Supervisor { spool, record, listener, confine: &Free, most_output, memory };
     Ok(supervisor.run(process, signals, Some(stdout)))
 }
 

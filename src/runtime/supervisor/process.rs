@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal};
@@ -34,8 +34,54 @@ pub struct Running {
 pub struct Surroundings<'a> {
     /// Whether a missing working directory is made.
     pub make_dir: bool,
-    /// Runs in the child, as root of the container, before its user is taken on: cgroups, namespaces, capabilities.
-    pub confine: &'a dyn Fn() -> io::Result<()>,
+    /// What confines the child.
+    pub confine: &'a dyn Confine,
+}
+
+/// Cgroups, namespaces and capabilities of a process.
+pub trait Confine {
+    /// The one cgroup it is to be born in, where there is but one. Going there later costs some ten milliseconds.
+    fn cradle(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// Runs in the child, as root of the container, before its user is taken on.
+    fn enter(&self, born_in_cradle: bool) -> io::Result<()>;
+}
+
+/// Confines nothing: the engine has done it.
+pub struct Free;
+
+impl Confine for Free {
+    fn enter(&self, _: bool) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The kernel's; libc's constant is too narrow for it.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
+/// Forks, into a cgroup if one is given and the kernel can; the child learns whether it was born there.
+fn fork(cradle: Option<BorrowedFd<'_>>) -> nix::Result<(ForkResult, bool)> {
+    if let Some(group) = cradle {
+        // SAFETY: all zeroes is a value of this plain structure.
+        let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+        args.flags = CLONE_INTO_CGROUP;
+        args.exit_signal = libc::SIGCHLD as u64;
+        args.cgroup = group.as_raw_fd() as u64;
+        // SAFETY: without a stack and without shared memory it is a fork; this process has one thread.
+        match unsafe { libc::syscall(libc::SYS_clone3, &args, size_of::<libc::clone_args>()) } {
+            0 => return Ok((ForkResult::Child, true)),
+            pid if pid > 0 => {
+                let child = Pid::from_raw(i32::try_from(pid).map_err(|_| nix::Error::EOVERFLOW)?);
+                return Ok((ForkResult::Parent { child }, true));
+            }
+            // An old kernel, or a group that is full, which one may enter all the same.
+            _ => {}
+        }
+    }
+    // SAFETY: this process has one thread, so the child's copy of every lock is free.
+    unsafe { nix::unistd::fork() }.map(|result| (result, false))
 }
 
 /// Starts `process`; the error says why that cannot be.
@@ -51,10 +97,11 @@ pub fn start(process: &Process, surroundings: &Surroundings<'_>) -> Result<Runni
     }
     let (near, far) = connect(process.tty, account.uid).map_err(|e| failed("cannot open its terminal or pipes", &e))?;
     let (mut report, child_report) = pipe().map_err(|e| failed("cannot open a pipe", &e))?;
-    // SAFETY: this process has one thread, so the child's copy of every lock is free.
-    match unsafe { nix::unistd::fork() }.map_err(|e| failed("cannot fork", &e.into()))? {
+    let (made, born) = fork(surroundings.confine.cradle()).map_err(|e| failed("cannot fork", &e.into()))?;
+    match made {
         ForkResult::Child => {
-            let error = match child(process, dir, &account, &far, surroundings) {
+            let confine = || surroundings.confine.enter(born);
+            let error = match child(process, dir, &account, &far, &confine) {
                 Ok(never) => match never {},
                 Err(e) => e,
             };
@@ -165,7 +212,7 @@ fn child(
     dir: &str,
     account: &Account,
     far: &Far,
-    surroundings: &Surroundings<'_>,
+    confine: &dyn Fn() -> io::Result<()>,
 ) -> Result<Infallible, Exit> {
     let fail = |what: &str| {
         let what = what.to_owned();
@@ -185,7 +232,7 @@ fn child(
         unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) };
     }
     umask(Mode::from_bits_truncate(0o022));
-    (surroundings.confine)().map_err(|e| failed("cannot confine it", &e))?;
+    confine().map_err(|e| failed("cannot confine it", &e))?;
     become_user(account)?;
     std::env::set_current_dir(dir).map_err(|e| {
         let message = format!("chdir to cwd ({dir:?}) set in config.json failed: {}", program::reason(&e));
@@ -263,6 +310,49 @@ fn exec(path: &str, process: &Process, env: &[String]) -> Result<Infallible, Exi
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A mount that ends with the test.
+    struct Mounted(tempfile::TempDir);
+
+    impl Drop for Mounted {
+        fn drop(&mut self) {
+            nix::mount::umount2(self.0.path(), nix::mount::MntFlags::MNT_DETACH).ok();
+        }
+    }
+
+    #[test]
+    fn a_process_is_born_in_its_cgroup() {
+        let mounted = Mounted(tempfile::tempdir().unwrap());
+        let place = mounted.0.path();
+        let none = None::<&str>;
+        if let Err(error) = nix::mount::mount(none, place, Some("cgroup2"), nix::mount::MsFlags::empty(), none) {
+            return println!("skipped: cgroups of the second version cannot be mounted here ({error})");
+        }
+        let group = place.join(format!("whistlestop-test-{}", std::process::id()));
+        fs::create_dir(&group).unwrap();
+        let cradle = OwnedFd::from(fs::File::open(&group).unwrap());
+        let (mut read, write) = pipe().unwrap();
+        // The child makes no call that could wait for a lock of the other tests' threads.
+        let (made, born) = fork(Some(cradle.as_fd())).unwrap();
+        let ForkResult::Parent { child } = made else {
+            let mut text = [0u8; 4096];
+            // SAFETY: plain system calls on memory of its own.
+            unsafe {
+                let file = libc::open(c"/proc/self/cgroup".as_ptr(), libc::O_RDONLY);
+                let length = libc::read(file, text.as_mut_ptr().cast(), text.len());
+                libc::write(write.as_raw_fd(), text.as_ptr().cast(), usize::try_from(length).unwrap_or_default());
+                libc::_exit(i32::from(!born))
+            }
+        };
+        drop(write);
+        let mut text = String::new();
+        read.read_to_string(&mut text).unwrap();
+        let status = nix::sys::wait::waitpid(child, None).unwrap();
+        fs::remove_dir(&group).unwrap();
+        let name = group.file_name().unwrap().to_str().unwrap();
+        assert!(born && text.contains(&format!("0::/{name}")), "{text}");
+        assert_eq!(status, nix::sys::wait::WaitStatus::Exited(child, 0));
+    }
 
     #[test]
     fn only_a_steps_own_directory_is_made() {

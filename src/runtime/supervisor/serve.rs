@@ -21,7 +21,7 @@ use super::client::{Client, Role};
 use super::descendants;
 use super::frame::Frame;
 use super::memory::MemoryEvents;
-use super::process::{self, Surroundings};
+use super::process::{self, Confine, Surroundings};
 use super::pump::{CHUNK, Pump};
 use super::spool::Spool;
 use crate::runtime::{Exit, Process, Stream};
@@ -37,8 +37,8 @@ pub struct Supervisor<'a> {
     pub record: File,
     /// Where requests arrive.
     pub listener: UnixListener,
-    /// Run in each new process: see [`Surroundings::confine`].
-    pub confine: &'a dyn Fn() -> io::Result<()>,
+    /// What confines each new process.
+    pub confine: &'a dyn Confine,
     /// Bytes that the first process may write; it is ended beyond.
     pub most_output: Option<u64>,
     /// Counts of what the kernel ended for want of memory.
