@@ -19,7 +19,8 @@ use crate::store::container::Kept;
 
 /// Concourse: 30 s.
 const PERIOD: Duration = Duration::from_secs(30);
-/// Volumes are this old before they can go, and containers of checks once there is a later one.
+/// Volumes are this old before they can go, and containers of checks once there is a later one; builds, before the
+/// containers that they leave are tidied.
 const SETTLED: Duration = Duration::from_secs(60);
 /// The last container of a check stays this long (Concourse: five minutes to an hour).
 const LAST_CHECK: Duration = Duration::from_secs(300);
@@ -87,10 +88,12 @@ impl Pass for Collect {
 }
 
 impl Collect {
-    /// Gives back the space of what finished builds wrote: it is in their logs. Their containers stay for visitors.
+    /// Gives back the space of what finished builds wrote: it is in their logs. Their containers stay for visitors. Those
+    /// of builds that have just ended are left alone: most are about to go whole, and asking one costs Docker a process.
     async fn forget_outputs(&mut self) -> crate::store::Result<()> {
-        let kept: HashSet<String> =
-            self.shared.store.read(|tx| tx.containers_of_finished_builds()).await?.into_iter().collect();
+        let end = before(self.shared.clock.now(), SETTLED);
+        let kept = self.shared.store.read(move |tx| tx.containers_of_builds_ended_before(end)).await?;
+        let kept: HashSet<String> = kept.into_iter().collect();
         self.forgotten.retain(|handle| kept.contains(handle));
         for handle in kept {
             if self.forgotten.contains(&handle) {

@@ -121,13 +121,13 @@ impl ReadTx<'_> {
         Ok(query.query_map(times, |r| r.get(0))?.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Those that are still there although their build has ended.
-    pub fn containers_of_finished_builds(&self) -> Result<Vec<String>> {
+    /// Those that are still there although their build ended before a time.
+    pub fn containers_of_builds_ended_before(&self, end: Time) -> Result<Vec<String>> {
         let mut query = self.prepare_cached(
             "select c.handle from containers c join builds b on b.id = c.build_id
-             where b.status not in ('pending', 'started')",
+             where b.status not in ('pending', 'started') and b.ended_at < ?",
         )?;
-        Ok(query.query_map([], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?)
+        Ok(query.query_map([end], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?)
     }
 }
 
@@ -234,6 +234,8 @@ mod tests {
         ended("again", "failed", Some(Status::Aborted));
         assert_eq!(removable(&store, 20), ["failed", "good"], "a later build has ended");
         assert_eq!(removable(&store, 2000), ["aborted", "again", "errored", "failed", "good"]);
+        let quiet = |end| store.read_blocking(move |tx| tx.containers_of_builds_ended_before(Time(end))).unwrap().len();
+        assert_eq!((quiet(10), quiet(11)), (0, 5), "those of builds that have just ended are left alone");
     }
 
     #[test]
