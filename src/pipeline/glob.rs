@@ -117,10 +117,31 @@ fn member(rest: &mut &[char]) -> Option<char> {
     }
 }
 
-/// A glob of a group; none where it cannot be read.
-pub fn group(pattern: &str) -> Option<GlobMatcher> {
-    let glob = GlobBuilder::new(pattern).backslash_escape(true).empty_alternates(true).build().ok()?;
-    Some(glob.compile_matcher())
+/// What a group takes: most of its entries name one job, and a matcher for those is not worth making.
+pub enum Group<'p> {
+    /// The job of this name.
+    Name(&'p str),
+    /// All that match.
+    Glob(Box<GlobMatcher>),
+}
+
+impl Group<'_> {
+    /// None where the glob cannot be read.
+    pub fn new(pattern: &str) -> Option<Group<'_>> {
+        if !pattern.contains(['*', '?', '[', ']', '{', '}', '\\']) {
+            return Some(Group::Name(pattern));
+        }
+        let glob = GlobBuilder::new(pattern).backslash_escape(true).empty_alternates(true).build().ok()?;
+        Some(Group::Glob(Box::new(glob.compile_matcher())))
+    }
+
+    /// Whether it takes the job of this name.
+    pub fn is_match(&self, name: &str) -> bool {
+        match self {
+            Group::Name(own) => *own == name,
+            Group::Glob(glob) => glob.is_match(name),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -154,10 +175,11 @@ mod tests {
 
     #[test]
     fn groups_know_alternatives() {
-        let matches = |pattern: &str, name: &str| group(pattern).map(|g| g.is_match(name));
+        let matches = |pattern: &str, name: &str| Group::new(pattern).map(|g| g.is_match(name));
         assert_eq!(matches("{a,b}-*", "b-x"), Some(true));
         assert_eq!(matches("a*", "a/b"), Some(true));
         assert_eq!(matches("[!a]", "a"), Some(false));
         assert_eq!(matches("[a", "a"), None);
+        assert_eq!((matches("a,b", "a,b"), matches("a", "ab")), (Some(true), Some(false)));
     }
 }

@@ -21,9 +21,7 @@ pub struct Group {
 impl Group {
     /// Whether a job of this name is in it.
     pub fn holds(&self, job: &str) -> bool {
-        // Most name one job: only what can match others is worth making a matcher of.
-        let wide = |pattern: &String| pattern.contains(['*', '?', '[', '{', '\\']);
-        let matches = |pattern: &String| wide(pattern) && glob::group(pattern).is_some_and(|g| g.is_match(job));
+        let matches = |pattern: &String| glob::Group::new(pattern).is_some_and(|glob| glob.is_match(job));
         self.jobs.iter().any(|pattern| pattern == job || matches(pattern))
     }
 }

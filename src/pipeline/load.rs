@@ -115,7 +115,7 @@ impl Again {
 fn holds_merge(value: &Value) -> bool {
     match value {
         Value::Array(items) => items.iter().any(holds_merge),
-        Value::Object(map) => map.contains_key("<<") || map.values().any(holds_merge),
+        Value::Object(map) => map.iter().any(|(key, value)| key == "<<" || holds_merge(value)),
         _ => false,
     }
 }

@@ -17,7 +17,7 @@ pub(super) fn groups(config: &Config, findings: &mut Findings) {
         findings.name(&entry);
         *times.entry(&group.name).or_default() += 1;
         for pattern in &group.jobs {
-            let Some(matcher) = glob::group(pattern) else {
+            let Some(matcher) = glob::Group::new(pattern) else {
                 let message = format!("invalid glob expression '{pattern}' for group '{}'", group.name);
                 findings.refuse(Problem::new(section, &entry.at_key("jobs"), message));
                 continue;

@@ -157,7 +157,7 @@ impl Composer<'_> {
         }
         match event {
             Event::Scalar { anchor, tag, value, plain, unquoted } => {
-                if let (true, Some(close)) = (unquoted && value.contains('?'), self.flow.last().copied().flatten()) {
+                if let Some(close) = self.flow.last().copied().flatten().filter(|_| unquoted && value.contains('?')) {
                     return Err(question(close, mark));
                 }
                 Ok(self.add(Kind::Scalar { value, tag, plain }, mark, anchor))

@@ -124,7 +124,7 @@ unsafe fn copied(event: &unsafe_sys::yaml_event_t) -> Event {
                 Event::Scalar {
                     anchor: text(scalar.anchor),
                     tag: text(scalar.tag).unwrap_or_default(),
-                    value: String::from_utf8_lossy(value).into_owned(),
+                    value: owned(value),
                     plain: scalar.plain_implicit,
                     unquoted: scalar.style == unsafe_sys::YAML_PLAIN_SCALAR_STYLE,
                 }
@@ -141,6 +141,11 @@ unsafe fn copied(event: &unsafe_sys::yaml_event_t) -> Event {
             _ => Event::End,
         }
     }
+}
+
+/// The library has looked at the encoding already, so the slow way is for what cannot be.
+fn owned(text: &[u8]) -> String {
+    std::str::from_utf8(text).map_or_else(|_| String::from_utf8_lossy(text).into_owned(), str::to_owned)
 }
 
 /// Copies a text of C's.

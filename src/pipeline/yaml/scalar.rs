@@ -59,8 +59,16 @@ fn binary(text: &str) -> Result<String, String> {
         .map_err(|_| "!!binary value contains invalid base64 data".to_owned())
 }
 
+/// Whether a plain word without a tag is sure to mean itself: no number begins so, and no other word is that long.
+pub fn is_word(text: &str) -> bool {
+    text.len() > 5 && text.as_bytes()[0].is_ascii_alphabetic()
+}
+
 /// What a plain word without a tag means.
 pub fn untagged(text: &str) -> Scalar {
+    if is_word(text) {
+        return Scalar::Plain(text.into());
+    }
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Scalar::Plain(Value::Null),
         "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => {
@@ -168,6 +176,14 @@ mod tests {
             assert_eq!(untagged(text), Scalar::Plain(text.into()), "{text}");
         }
         assert_eq!(untagged("18446744073709551615"), Scalar::Plain(u64::MAX.into()));
+    }
+
+    #[test]
+    fn words_mean_themselves() {
+        for text in ["branch", "falsey", "FALSE1", "nullnull"] {
+            assert!(is_word(text) && untagged(text) == Scalar::Plain(text.into()), "{text}");
+        }
+        assert!(["false", "null", "yes", "123456", ".infinite", "-12345", ""].iter().all(|text| !is_word(text)));
     }
 
     #[test]

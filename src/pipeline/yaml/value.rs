@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::document::{DEPTH, Document, Kind, Mark, Node, NodeId, YamlError};
-use super::scalar::{Scalar, key, resolve, untagged};
+use super::scalar::{Scalar, is_word, key, resolve, untagged};
 use crate::pipeline::quote::quoted;
 use crate::vars::number;
 
@@ -152,13 +152,16 @@ impl Reader<'_> {
         if self.depth_of_aliases > 0 {
             self.through_aliases += 1;
         }
+        if self.through_aliases <= 100 || self.decoded <= 1000 {
+            return Ok(());
+        }
         let allowed = match self.decoded {
             0..=400_000 => 0.99,
             4_000_000.. => 0.10,
             n => 0.99 - 0.89 * ((n - 400_000) as f64 / 3_600_000.0),
         };
         let share = self.through_aliases as f64 / self.decoded as f64;
-        if self.through_aliases > 100 && self.decoded > 1000 && share > allowed {
+        if share > allowed {
             return self.fail(id, "document contains excessive aliasing");
         }
         Ok(())
@@ -222,6 +225,16 @@ impl Reader<'_> {
         }
     }
 
+    /// The text of a scalar as a key; none for null.
+    fn key(&self, id: NodeId) -> Result<Option<String>, YamlError> {
+        match &self.document.nodes[id].kind {
+            // Most keys, without asking what else they may mean.
+            Kind::Scalar { value, tag, plain: true } if tag.is_empty() && is_word(value) => Ok(Some(value.clone())),
+            Kind::Scalar { value, tag, plain: false } if tag.is_empty() => Ok(Some(value.clone())),
+            _ => Ok(key(&self.scalar(id)?)),
+        }
+    }
+
     fn mapping(&mut self, id: NodeId, entries: &mut Vec<(String, Value)>) -> Result<(), YamlError> {
         let document = self.document;
         let Kind::Mapping(pairs) = &document.nodes[id].kind else { return Ok(()) };
@@ -237,7 +250,7 @@ impl Reader<'_> {
                 let key = self.value(target)?;
                 return self.fail(k, format!("invalid map key: {}", go_syntax(&key)));
             }
-            let name = key(&self.scalar(target)?);
+            let name = self.key(target)?;
             let value = self.value(v)?;
             match name {
                 Some(name) => entries.push((name, value)),
@@ -288,7 +301,11 @@ fn sorted(mut entries: Vec<(String, Value)>) -> Map<String, Value> {
             same
         });
     }
-    entries.into_iter().collect()
+    let mut map = Map::with_capacity(entries.len());
+    for (key, value) in entries {
+        map.insert(key, value);
+    }
+    map
 }
 
 /// A value in Go's `%#v` notation.
