@@ -11,6 +11,7 @@ use crate::base::outgoing::Proxies;
 use crate::engine::Retention;
 use crate::pipeline::parse_memory;
 use crate::runtime::Limits;
+use crate::runtime::docker;
 use crate::runtime::isolation::{Isolation, PrivilegedMode};
 use crate::runtime::network::{HostEntry, Mode, Policy, parse_net};
 
@@ -119,6 +120,9 @@ pub struct Containment {
     /// The Docker network of all steps, in place of one for each team and without walls of ours around it
     #[arg(long, value_name = "NAME")]
     pub docker_network: Option<String>,
+    /// Networks kept ready for unprivileged steps in Docker, at most: a team's steps have them one after another
+    #[arg(long, value_name = "N", default_value_t = docker::LEASES)]
+    pub docker_leases: usize,
     /// What privileged steps get
     #[arg(long, value_enum, default_value_t)]
     pub privileged_mode: Privileged,

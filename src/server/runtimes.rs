@@ -57,6 +57,7 @@ impl Both {
         };
         let docker = Docker::connect(docker::Options {
             network: serve.containment.docker_network.clone(),
+            leases: serve.containment.docker_leases,
             isolation: serve.containment.isolation(port),
             ..docker::Options::new(installation)
         });

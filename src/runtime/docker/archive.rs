@@ -153,7 +153,7 @@ impl Archive {
     }
 
     /// A container needs an image, even one that is never started: this one is empty.
-    async fn empty_image(&self) -> Result<String> {
+    pub async fn empty_image(&self) -> Result<String> {
         let mut known = self.empty_image.lock().await;
         if let Some(image) = known.as_ref() {
             return Ok(image.clone());

@@ -53,6 +53,8 @@ pub struct Surroundings<'a> {
     pub binary: String,
     /// The network of a container that may have one; the engine's default where `None`.
     pub network: Option<String>,
+    /// The container whose network namespace it joins instead, which has the hosts and name servers that go with it.
+    pub lease: Option<String>,
     /// What privileged means on this engine.
     pub privilege: Privilege,
     /// The operator's word.
@@ -63,7 +65,7 @@ pub struct Surroundings<'a> {
 pub fn body(handle: &ContainerHandle, spec: &ContainerSpec, around: Surroundings<'_>) -> ContainerCreateBody {
     let labels = around.naming.labels(&spec.team, &handle.0, &spec.labels);
     ContainerCreateBody {
-        hostname: Some(handle.0.clone()),
+        hostname: around.lease.is_none().then(|| handle.0.clone()),
         user: Some("0:0".to_string()),
         working_dir: Some("/".to_string()),
         image: Some(around.image.clone()),
@@ -83,7 +85,9 @@ pub fn body(handle: &ContainerHandle, spec: &ContainerSpec, around: Surroundings
 }
 
 fn host_config(spec: &ContainerSpec, around: Surroundings<'_>) -> HostConfig {
-    let network = if spec.hermetic { Some("none".to_string()) } else { around.network.clone() };
+    let lease = around.lease.as_ref().map(|name| format!("container:{name}"));
+    let network = if spec.hermetic { Some("none".to_string()) } else { lease.or_else(|| around.network.clone()) };
+    let own_network = around.lease.is_none();
     let (isolation, limits) = (around.isolation, around.isolation.limits(spec));
     let signed = |number: Option<u64>| number.and_then(|number| i64::try_from(number).ok());
     let memory = signed(limits.memory);
@@ -101,8 +105,8 @@ fn host_config(spec: &ContainerSpec, around: Surroundings<'_>) -> HostConfig {
         ulimits: signed(isolation.open_files).map(|most| {
             vec![ResourcesUlimits { name: Some("nofile".to_string()), soft: Some(most), hard: Some(most) }]
         }),
-        dns: (!policy.dns.is_empty()).then(|| policy.dns.iter().map(ToString::to_string).collect()),
-        extra_hosts: (!policy.hosts.is_empty() && !spec.hermetic)
+        dns: (own_network && !policy.dns.is_empty()).then(|| policy.dns.iter().map(ToString::to_string).collect()),
+        extra_hosts: (own_network && !policy.hosts.is_empty() && !spec.hermetic)
             .then(|| policy.hosts.iter().map(|h| format!("{}:{}", h.name, h.address)).collect()),
         security_opt: isolation.no_new_privileges.then(|| vec!["no-new-privileges".to_string()]),
         ..Default::default()
@@ -142,7 +146,7 @@ fn fuse() -> Option<Vec<DeviceMapping>> {
 }
 
 fn mounts(spec: &ContainerSpec, around: &Surroundings<'_>) -> Vec<EngineMount> {
-    let mut mounts = vec![volume_mount(Some(around.binary.clone()), SUPERVISOR_DIRECTORY, true)];
+    let mut mounts = vec![supervisor_mount(around.binary.clone())];
     // A volume of the container's own: `/scratch` must not lie on the overlay, for those who mount one there.
     if spec.privileged && !spec.mounts.iter().any(|mount| mount.path == "/scratch") {
         mounts.push(volume_mount(None, "/scratch", false));
@@ -151,6 +155,11 @@ fn mounts(spec: &ContainerSpec, around: &Surroundings<'_>) -> Vec<EngineMount> {
     mounts.extend(steps.map(|(mount, name)| volume_mount(Some(name.clone()), &mount.path, mount.read_only)));
     mounts.sort_by(|a, b| a.target.cmp(&b.target));
     mounts
+}
+
+/// The volume with our binary, in its place.
+pub fn supervisor_mount(volume: String) -> EngineMount {
+    volume_mount(Some(volume), SUPERVISOR_DIRECTORY, true)
 }
 
 fn volume_mount(source: Option<String>, target: &str, read_only: bool) -> EngineMount {
@@ -208,7 +217,7 @@ mod tests {
         }
     }
 
-    fn made(spec: &ContainerSpec, privilege: Privilege) -> ContainerCreateBody {
+    fn made_with(spec: &ContainerSpec, privilege: Privilege, lease: Option<&str>) -> ContainerCreateBody {
         let naming = Naming::new("i");
         let volumes = spec.mounts.iter().map(|mount| format!("ws-{}", mount.volume)).collect();
         let around = Surroundings {
@@ -217,10 +226,15 @@ mod tests {
             volumes,
             binary: "binary".into(),
             network: Some("ci".into()),
+            lease: lease.map(str::to_owned),
             privilege,
             isolation: &Isolation::default(),
         };
         body(&ContainerHandle("c1".into()), spec, around)
+    }
+
+    fn made(spec: &ContainerSpec, privilege: Privilege) -> ContainerCreateBody {
+        made_with(spec, privilege, None)
     }
 
     #[test]
@@ -254,6 +268,14 @@ mod tests {
         let config = made(&spec, Privilege::Full).host_config.unwrap();
         assert_eq!(config.network_mode.unwrap(), "none");
         assert_eq!((config.cpu_shares, config.memory, config.memory_swap), (Some(512), Some(1 << 20), Some(1 << 20)));
+    }
+
+    #[test]
+    fn who_joins_a_network_has_no_name_or_hosts_of_its_own() {
+        let body = made_with(&spec(&[]), Privilege::Full, Some("waiting"));
+        let config = body.host_config.unwrap();
+        assert_eq!((config.network_mode.unwrap().as_str(), body.hostname), ("container:waiting", None));
+        assert_eq!((config.dns, config.extra_hosts), (None, None));
     }
 
     #[test]

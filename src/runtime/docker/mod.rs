@@ -10,6 +10,8 @@ mod attachment;
 mod binary;
 mod connection;
 mod container;
+mod hostname;
+mod lease;
 mod naming;
 mod network;
 mod process;
@@ -33,6 +35,7 @@ pub use self::strays::EngineFacts;
 use self::archive::Archive;
 use self::binary::Binary;
 use self::connection::Connection;
+use self::lease::Leases;
 use self::naming::Naming;
 use self::network::Networks;
 use self::process::Processes;
@@ -43,6 +46,9 @@ use super::{
     Attached, ContainerHandle, ContainerSpec, EngineImages, Exec, Isolation, Listing, Origin, Process, Result, Runtime,
     TarStream, VolumeHandle,
 };
+
+/// Usually at most so many network namespaces wait or are lent.
+pub const LEASES: usize = 8;
 
 /// How to reach an engine and what to do there.
 #[derive(Debug, Clone)]
@@ -58,6 +64,8 @@ pub struct Options {
     /// Containers that start at the same time, at most; twice the processors where `None`. More only wait for each
     /// other in the engine.
     pub starts: Option<usize>,
+    /// Network namespaces that wait or are lent to steps, at most; see [`lease`]. Each step has one of its own at 0.
+    pub leases: usize,
     /// The operator's word on networks, rights and bounds.
     pub isolation: Isolation,
 }
@@ -71,6 +79,7 @@ impl Options {
             network: None,
             binary: None,
             starts: None,
+            leases: LEASES,
             isolation: Isolation::default(),
         }
     }
@@ -86,6 +95,7 @@ pub struct Docker {
     processes: Arc<Processes>,
     registry: Arc<Registry>,
     networks: Arc<Networks>,
+    leases: Arc<Leases>,
     swept: Arc<OnceCell<()>>,
 }
 
@@ -98,10 +108,12 @@ impl Docker {
         let volumes = Arc::new(Volumes::new(connection.clone(), naming.clone(), archive.clone()));
         let rootfs = Arc::new(Rootfs::new(connection.clone(), naming.clone(), archive.clone(), volumes.clone()));
         let path = options.binary.unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
-        let binary = Binary::new(connection.clone(), naming.clone(), archive.clone(), path);
+        let binary = Arc::new(Binary::new(connection.clone(), naming.clone(), archive.clone(), path));
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let policy = options.isolation.network.clone();
-        let networks = Arc::new(Networks::new(connection.clone(), naming.clone(), options.network, policy));
+        let networks = Arc::new(Networks::new(connection.clone(), naming.clone(), options.network, policy.clone()));
+        let engine = (connection.clone(), naming.clone());
+        let leases = Leases::new(engine, archive.clone(), binary.clone(), networks.clone(), policy, options.leases);
         let processes = Arc::new(Processes {
             connection: connection.clone(),
             naming: naming.clone(),
@@ -110,13 +122,14 @@ impl Docker {
             rootfs: rootfs.clone(),
             binary,
             networks: networks.clone(),
+            leases: leases.clone(),
             isolation: options.isolation,
             starts: Semaphore::new(options.starts.unwrap_or(2 * cores).max(1)),
             privileged_refused: false.into(),
             turns: turn::Turns::default(),
         });
         let registry = Arc::new(Registry::new(connection.clone(), naming));
-        Docker { connection, archive, volumes, rootfs, processes, registry, networks, swept: Arc::default() }
+        Docker { connection, archive, volumes, rootfs, processes, registry, networks, leases, swept: Arc::default() }
     }
 
     /// The network that all steps share by the operator's word, around which there are no walls of ours.
@@ -210,6 +223,7 @@ impl Runtime for Docker {
     }
 
     async fn close(&self) {
+        self.leases.close().await;
         self.networks.close().await;
     }
 

@@ -75,6 +75,11 @@ impl Naming {
         format!("ws-{}-binary.{digest}", self.short)
     }
 
+    /// Of a container that holds a network for steps.
+    pub fn lease(&self, what: &str) -> String {
+        format!("ws-{}.lease-{what}", self.short)
+    }
+
     /// Of a team's network.
     pub fn network(&self, team: &str) -> String {
         format!("ws-{}-team-{}", self.short, fingerprint(team.as_bytes(), 8))

@@ -20,6 +20,8 @@ use super::attachment::{self, Beginning, Next, Raw, Reader};
 use super::binary::Binary;
 use super::connection::Connection;
 use super::container::{self, Privilege, Surroundings};
+use super::hostname;
+use super::lease::{Leases, Lent};
 use super::naming::{HANDLE, Naming};
 use super::network::Networks;
 use super::remains;
@@ -29,15 +31,19 @@ use super::volume::Volumes;
 use crate::runtime::network::link;
 use crate::runtime::supervisor::frame::{self, Frame};
 use crate::runtime::supervisor::pid1;
-use crate::runtime::{Attached, ContainerHandle, ContainerSpec, Error, Exec, Input, Isolation, Process, Result};
+use crate::runtime::{self, Attached, ContainerHandle, ContainerSpec, Error, Exec, Input, Isolation, Process, Result};
 
-/// Lets what a container without a network sends be lost, as Concourse does, where the engine and its host allow it.
-async fn lead_nowhere(client: &bollard::Docker, name: &str) -> std::result::Result<(), String> {
+/// Does something to a container from outside, where the engine is on this host: with its process and its id.
+async fn from_outside(
+    client: &bollard::Docker,
+    name: &str,
+    work: impl FnOnce(i64, &str) -> std::io::Result<()> + Send + 'static,
+) -> std::result::Result<(), String> {
     let told = client.inspect_container(name, None::<InspectContainerOptions>).await.map_err(|e| e.to_string())?;
     let (Some(id), Some(pid)) = (told.id, told.state.and_then(|state| state.pid).filter(|pid| *pid > 0)) else {
         return Err("the container has no process".to_owned());
     };
-    let done = tokio::task::spawn_blocking(move || link::lead_nowhere_of(pid, &id)).await;
+    let done = tokio::task::spawn_blocking(move || work(pid, &id)).await;
     done.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
 }
 
@@ -55,8 +61,9 @@ pub struct Processes {
     pub(super) archive: Arc<Archive>,
     pub(super) volumes: Arc<Volumes>,
     pub(super) rootfs: Arc<Rootfs>,
-    pub(super) binary: Binary,
+    pub(super) binary: Arc<Binary>,
     pub(super) networks: Arc<Networks>,
+    pub(super) leases: Arc<Leases>,
     pub(super) isolation: Isolation,
     /// Hands out starts in the order they were asked for.
     pub(super) starts: Semaphore,
@@ -175,6 +182,7 @@ impl Processes {
     /// Asks a finished container to give back the space of its output.
     pub async fn forget_output(&self, handle: &ContainerHandle) -> Result<()> {
         let name = self.naming.container(handle)?;
+        self.leases.keep(&name);
         if !matches!(self.settled(handle, &name).await?, Found::Running) {
             return Ok(());
         }
@@ -213,9 +221,18 @@ impl Processes {
     async fn attempt(self: &Arc<Self>, name: &str, handle: &ContainerHandle, spec: &ContainerSpec) -> Result<Attempt> {
         let client = self.connection.client().await?;
         let privilege = self.privilege();
-        let body = self.body(handle, spec, privilege).await?;
+        let lent = if borrows(spec, &self.isolation) { self.leases.take(&spec.team, name).await } else { None };
+        let lease = lent.as_ref().map(|lent| lent.name.clone());
+        let body = match self.body(handle, spec, privilege, lease.clone()).await {
+            Ok(body) => body,
+            Err(error) => {
+                self.give_back(lent, name);
+                return Err(error);
+            }
+        };
         let options = CreateContainerOptions { name: Some(name.to_string()), ..Default::default() };
         if let Err(error) = client.create_container(Some(options), body).await {
+            self.give_back(lent, name);
             if is_conflict(&error) {
                 return Ok(Attempt::Exists);
             }
@@ -228,12 +245,17 @@ impl Processes {
                 other => Err(other),
             };
         }
-        match self.launch(&client, name, spec).await {
+        match self.launch(&client, name, (handle, spec), lease.is_some()).await {
             Ok(attached) => Ok(Attempt::Done(attached)),
             Err(error) => {
                 let failure = self.connection.failure("start the step's container", &error);
                 self.delete(name).await?;
                 let text = failure.to_string();
+                if lease.is_some_and(|lease| text.contains(&lease) || text.contains("non running container")) {
+                    // It ended, with the engine for one; so may have others.
+                    self.leases.look().await?;
+                    return Ok(Attempt::Again);
+                }
                 if spec.privileged && privilege == Privilege::Full && cannot_give_all(&text) {
                     tracing::info!(
                         reason = text,
@@ -262,6 +284,13 @@ impl Processes {
         self.isolation.withheld(spec).or_else(by_engine)
     }
 
+    /// What was lent for an attempt that came to nothing, unless the container had it before.
+    fn give_back(&self, lent: Option<Lent>, name: &str) {
+        if lent.is_some_and(|lent| lent.fresh) {
+            self.leases.give_back(name);
+        }
+    }
+
     fn privilege(&self) -> Privilege {
         if self.privileged_refused.load(Ordering::Relaxed) { Privilege::AllTheEngineHas } else { Privilege::Full }
     }
@@ -271,6 +300,7 @@ impl Processes {
         handle: &ContainerHandle,
         spec: &ContainerSpec,
         privilege: Privilege,
+        lease: Option<String>,
     ) -> Result<bollard::models::ContainerCreateBody> {
         let volumes = futures_util::future::try_join_all(spec.mounts.iter().map(|m| self.volumes.existing(&m.volume)));
         let (image, binary, volumes) =
@@ -278,9 +308,11 @@ impl Processes {
         for (index, path) in container::hidden_mount_points(spec) {
             self.archive.make_directory(&volumes[index], &path).await?;
         }
-        let network = if spec.hermetic { None } else { self.networks.of(&spec.team).await? };
+        let joins = spec.hermetic || lease.is_some();
+        let network = if joins { None } else { self.networks.of(&spec.team).await? };
         let isolation = &self.isolation;
-        let around = Surroundings { naming: &self.naming, image, volumes, binary, network, privilege, isolation };
+        let around =
+            Surroundings { naming: &self.naming, image, volumes, binary, network, lease, privilege, isolation };
         Ok(container::body(handle, spec, around))
     }
 
@@ -289,7 +321,8 @@ impl Processes {
         self: &Arc<Self>,
         client: &bollard::Docker,
         name: &str,
-        spec: &ContainerSpec,
+        (handle, spec): (&ContainerHandle, &ContainerSpec),
+        leased: bool,
     ) -> std::result::Result<Attached, bollard::errors::Error> {
         let options =
             AttachContainerOptions { stream: true, stdin: true, stdout: true, stderr: true, ..Default::default() };
@@ -310,8 +343,15 @@ impl Processes {
         if spec.hermetic {
             start.await?;
             // Before PID 1 knows what to run.
-            if let Err(error) = lead_nowhere(client, name).await {
+            if let Err(error) = from_outside(client, name, link::lead_nowhere_of).await {
                 tracing::debug!(%error, name, "what a hermetic step sends is refused and not dropped");
+            }
+            tokio::spawn(tell);
+        } else if leased {
+            start.await?;
+            let own = handle.0.clone();
+            if let Err(error) = from_outside(client, name, move |pid, id| hostname::give(pid, id, own)).await {
+                tracing::debug!(%error, name, "the step's host has the name of the container whose network it has");
             }
             tokio::spawn(tell);
         } else {
@@ -425,22 +465,36 @@ impl Processes {
     async fn delete(&self, name: &str) -> Result<()> {
         let client = self.connection.client().await?;
         let options = RemoveContainerOptions { force: true, v: true, ..Default::default() };
-        let Err(error) = client.remove_container(name, Some(options)).await else { return Ok(()) };
+        let Err(error) = client.remove_container(name, Some(options)).await else {
+            self.leases.give_back(name);
+            return Ok(());
+        };
         if is_conflict(&error) {
             // Someone else is at it; his work is ours.
             let options = WaitContainerOptions { condition: "removed".to_string() };
             let mut waiting = Box::pin(client.wait_container(name, Some(options)));
             while let Some(Ok(_)) = waiting.next().await {}
             return match self.find(name).await? {
-                Found::Nothing => Ok(()),
+                Found::Nothing => {
+                    self.leases.give_back(name);
+                    Ok(())
+                }
                 _ => Err(self.connection.failure("remove a container", &error)),
             };
         }
         match self.connection.failure("remove a container", &error) {
-            Error::NotFound(_) => Ok(()),
+            Error::NotFound(_) => {
+                self.leases.give_back(name);
+                Ok(())
+            }
             other => Err(other),
         }
     }
+}
+
+/// Whether a step may have a network namespace that others of its team had before: it must not be able to change it.
+fn borrows(spec: &ContainerSpec, isolation: &Isolation) -> bool {
+    !spec.hermetic && isolation.privilege(spec) == runtime::Privilege::Usual
 }
 
 fn found(state: ContainerState) -> Found {

@@ -49,11 +49,14 @@ impl Docker {
     pub async fn strays(&self, known: impl AsyncFnOnce() -> Result<Known>) -> Result<Vec<Stray>> {
         let listing = self.list().await?;
         let idle = self.networks.idle().await?;
+        let waiting = self.leases.idle().await?;
         let known = known().await?;
         let mut found: Vec<Stray> = Vec::new();
         found.extend(listing.containers.iter().filter(|c| !known.containers.contains(&c.0)).map(Stray::container));
         found.extend(listing.volumes.iter().filter(|v| !known.volumes.contains(&v.0)).map(Stray::volume));
         if !known.served {
+            let why = "no server runs and no step has its network";
+            found.extend(waiting.into_iter().map(|name| Stray::new("waiting container", name, why.to_owned())));
             let why = "no server runs and no container is on it";
             found.extend(idle.into_iter().map(|name| Stray::new("network", name, why.to_owned())));
             let walls = self.networks.walls();
@@ -70,6 +73,10 @@ impl Docker {
         match stray.kind {
             "container" => self.remove_container(&ContainerHandle(stray.name.clone())).await,
             "volume" => self.remove_volume(&VolumeHandle(stray.name.clone())).await,
+            "waiting container" => {
+                self.leases.remove(&stray.name).await;
+                Ok(())
+            }
             "network" => self.networks.remove(&stray.name).await,
             "packet filter" => {
                 self.networks.walls().lower().map_err(|e| Error::Failed(format!("cannot remove {}: {e}", stray.name)))

@@ -35,6 +35,7 @@ pub fn dispatch() -> Option<ExitCode> {
     let value = value.as_deref().and_then(|v| v.to_str()).unwrap_or_default();
     let code = match (mode.to_str().unwrap_or_default(), value) {
         ("--pid1", most) => pid1::run(most.parse().ok()),
+        ("--wait", "") => pid1::wait(),
         ("--exec", "") => pid1::exec(),
         ("--read", from) => from.parse().map_or(2, pid1::read),
         ("--container", dir) => super::embedded::init::run(dir),
@@ -44,7 +45,7 @@ pub fn dispatch() -> Option<ExitCode> {
     };
     if code == 2 {
         eprintln!(
-            "usage: supervise --pid1 [BYTES] | --exec | --read OFFSET | --container DIR | --volume JOB | --probe DIR"
+            "usage: supervise --pid1 [BYTES] | --wait | --exec | --read OFFSET | --container DIR | --volume JOB | --probe DIR"
         );
     }
     Some(ExitCode::from(code))

@@ -178,10 +178,11 @@ async fn whatever_is_killed_in_docker_every_build_ends_and_nothing_is_left() {
     }
     let build = world.trigger("p", "j").await;
     assert_eq!(world.finish(build).await, "succeeded", "{}\n{}", world.watch(build).await, world.log());
-    // That of a check that was killed stays for visitors, for minutes.
+    // That of a check that was killed stays for visitors, for minutes; and networks are kept ready.
     until("the collector is done", PATIENCE, async || {
-        let checks = docker(&engine, &["ps", "-aq", "--filter", "label=type=check"]).await;
-        docker(&engine, &["ps", "-aq"]).await.iter().all(|container| checks.contains(container)).then_some(())
+        let mut staying = docker(&engine, &["ps", "-aq", "--filter", "label=type=check"]).await;
+        staying.extend(docker(&engine, &["ps", "-aq", "--filter", "label=whistlestop.part=lease"]).await);
+        docker(&engine, &["ps", "-aq"]).await.iter().all(|container| staying.contains(container)).then_some(())
     })
     .await;
     world.kill().await;
@@ -190,7 +191,7 @@ async fn whatever_is_killed_in_docker_every_build_ends_and_nothing_is_left() {
     command.env("DOCKER_HOST", engine.host());
     let report = ended(command).await.stdout;
     let report: serde_json::Value = serde_json::from_str(&report).unwrap();
-    let lasting = ["packet filter", "network"];
+    let lasting = ["packet filter", "network", "waiting container"];
     let strays = report["strays"].as_array().unwrap().iter();
     let left: Vec<_> = strays.filter(|s| !lasting.contains(&s["kind"].as_str().unwrap())).collect();
     assert!(left.is_empty(), "{report}");

@@ -1,7 +1,7 @@
 //! kill -9 of the server, and a restart of the Docker engine, while builds run.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
@@ -150,9 +150,14 @@ impl Scene {
         let (ip, access) = match runtime {
             Runtime::Embedded => ("127.0.0.1".to_owned(), ["--step-network", "host"].as_slice()),
             Runtime::Docker => {
-                let format = "{{(index .IPAM.Config 0).Gateway}}";
-                let ip = run(types.path(), "docker", &["network", "inspect", "bridge", "--format", format]).await;
-                (ip, ["--allow-host-access"].as_slice())
+                let format = "{{with index .IPAM.Config 0}}{{or .Gateway .Subnet}}{{end}}";
+                let told = run(types.path(), "docker", &["network", "inspect", "bridge", "--format", format]).await;
+                // An engine that has just made its bridge tells the network alone; the bridge has its first address.
+                let ip = told.trim().split_once('/').map(|(net, _)| match net.parse::<Ipv4Addr>() {
+                    Ok(net) => Ipv4Addr::from(u32::from(net) + 1).to_string(),
+                    Err(_) => net.to_owned(),
+                });
+                (ip.unwrap_or(told), ["--allow-host-access"].as_slice())
             }
         };
         let listener = tokio::net::TcpListener::bind(format!("{ip}:0")).await.unwrap();

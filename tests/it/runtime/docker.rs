@@ -2,6 +2,7 @@
 
 mod failure;
 mod image;
+mod lease;
 mod step;
 mod suite;
 mod volume;
