@@ -319,7 +319,7 @@ fn succeed(tx: &WriteTx<'_>, yard: &Yard, job: &str, count: i64, versions: [Opti
             &format!(
                 "insert into build_inputs (build_id, name, resource_id, digest, version, first_occurrence, job_id)
                  select ?1 + n, '{resource}', ?2, v.digest, v.version, 1, ?3
-                 from (select id - ?1 as n from builds where job_id = ?3) join versions v
+                 from (select id - ?1 as n from builds where job_id = ?3) cross join versions v
                  on v.scope_id = ?4 and v.check_order = {expression}"
             ),
             (base, resource_id, id, scope),
