@@ -11,6 +11,7 @@ mod errors;
 mod image;
 mod images;
 mod inside;
+mod neighbours;
 mod push;
 mod recorded;
 mod remote;
