@@ -16,7 +16,8 @@ macro_rules! id {
         impl std::str::FromStr for $name {
             type Err = std::num::ParseIntError;
             fn from_str(s: &str) -> Result<Self, Self::Err> {
-                s.parse().map($name)
+                // Rust would take `+1` too; in an address that is a space and a digit.
+                (if s.starts_with('+') { "+" } else { s }).parse().map($name)
             }
         }
     )*};

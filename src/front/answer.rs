@@ -20,19 +20,52 @@ pub struct Failure {
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
-    /// Whether the message is for plain reading (`text/plain`) rather than bare.
-    plain: bool,
+    /// What kind of thing the body is said to be, if anything.
+    content_type: Option<&'static str>,
 }
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
 
 impl Failure {
     /// A status without a word, as Concourse answers for what is not there.
     pub fn bare(status: StatusCode) -> Failure {
-        Failure { status, message: String::new(), hint: None, plain: false }
+        Failure { status, message: String::new(), hint: None, content_type: None }
     }
 
     /// A status with a text.
     pub fn text(status: StatusCode, message: impl Into<String>) -> Failure {
-        Failure { status, message: message.into(), hint: None, plain: true }
+        Failure { status, message: message.into(), hint: None, content_type: Some(PLAIN) }
+    }
+
+    /// The same said to be JSON, as Concourse says it even where the body is empty.
+    #[must_use]
+    pub fn as_json(mut self) -> Failure {
+        if self.message.is_empty() {
+            self.content_type = Some(JSON);
+        }
+        self
+    }
+
+    /// Problems as the configuration's routes list them.
+    pub fn errors(errors: &[String]) -> Failure {
+        let message = serde_json::json!({ "errors": errors }).to_string() + "\n";
+        Failure { content_type: Some(JSON), ..Failure::text(StatusCode::BAD_REQUEST, message) }
+    }
+
+    /// Where it says that something is not there: which thing, as the routes that clear caches tell it.
+    #[must_use]
+    pub fn of_absent(self, what: &str, name: &str) -> Failure {
+        if self.status != StatusCode::NOT_FOUND {
+            return self;
+        }
+        let error = serde_json::json!({
+            "title": format!("{what} Not Found Error"),
+            "detail": format!("{what} with name '{name}' not found."),
+            "status": "404",
+        });
+        let message = serde_json::json!({ "errors": [error] }).to_string() + "\n";
+        Failure { message, content_type: Some("application/vnd.api+json"), ..self }
     }
 
     /// There is no such thing.
@@ -84,7 +117,7 @@ impl From<Error> for Failure {
         if e.kind == Kind::Internal {
             tracing::error!(error = %e, "request failed");
         }
-        Failure { status: status(e.kind), message: e.message, hint: e.hint, plain: true }
+        Failure { status: status(e.kind), message: e.message, hint: e.hint, content_type: Some(PLAIN) }
     }
 }
 
@@ -116,8 +149,8 @@ impl IntoResponse for Failure {
         };
         let mut response = Response::new(Body::from(text));
         *response.status_mut() = self.status;
-        if self.plain {
-            set(&mut response, header::CONTENT_TYPE, "text/plain; charset=utf-8");
+        if let Some(content_type) = self.content_type {
+            set(&mut response, header::CONTENT_TYPE, content_type);
         }
         response
     }
@@ -133,7 +166,7 @@ pub fn json<T: Serialize>(status: StatusCode, value: &T) -> Answer {
     body.push(b'\n');
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
-    set(&mut response, header::CONTENT_TYPE, "application/json");
+    set(&mut response, header::CONTENT_TYPE, JSON);
     Ok(response)
 }
 
@@ -141,6 +174,12 @@ pub fn json<T: Serialize>(status: StatusCode, value: &T) -> Answer {
 pub fn empty(status: StatusCode) -> Answer {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
+    Ok(response)
+}
+
+/// The same answer said to be JSON, as Concourse says it of some that are empty.
+pub fn as_json(mut response: Response) -> Answer {
+    set(&mut response, header::CONTENT_TYPE, JSON);
     Ok(response)
 }
 

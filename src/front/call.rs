@@ -7,7 +7,9 @@ use std::sync::{Mutex, PoisonError};
 use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::{App, Failure, Origin};
 
@@ -57,9 +59,7 @@ impl Call {
 
     /// The whole body.
     pub async fn bytes(self) -> Result<Bytes, Failure> {
-        axum::body::to_bytes(self.into_body(), LONGEST)
-            .await
-            .map_err(|e| Failure::bad_request(format!("the body could not be read: {e}")))
+        read_all(self.into_body()).await
     }
 
     /// The body as JSON, when the rest of the call is still needed.
@@ -72,13 +72,47 @@ impl Call {
     pub async fn json<T: DeserializeOwned>(self) -> Result<T, Failure> {
         read_json(self.into_body()).await
     }
+
+    /// The body as an object where Concourse takes it as Go reads it: `null` is as good as nothing, for the whole and for
+    /// each field, and what follows the value is left alone. The type says by `#[serde(default)]` what nothing means.
+    pub async fn lenient_json<T: DeserializeOwned + Default>(self) -> Result<T, Failure> {
+        lenient(&read_all(self.into_body()).await?, Value::is_object)
+    }
+
+    /// The same of a list.
+    pub async fn lenient_list<T: DeserializeOwned>(self) -> Result<Vec<T>, Failure> {
+        lenient(&read_all(self.into_body()).await?, Value::is_array)
+    }
+}
+
+/// `fits`: whether a value is of the wanted kind, since a structure can also be read from a list of its fields' values.
+fn lenient<T: DeserializeOwned + Default>(bytes: &[u8], fits: fn(&Value) -> bool) -> Result<T, Failure> {
+    let malformed = |e: serde_json::Error| Failure::bad_request(format!("malformed request: {e}"));
+    let mut value = Value::deserialize(&mut serde_json::Deserializer::from_slice(bytes)).map_err(malformed)?;
+    if value.is_null() {
+        return Ok(T::default());
+    }
+    // Read once more from the text, whose errors tell the place.
+    let read = T::deserialize(&mut serde_json::Deserializer::from_slice(bytes));
+    match read {
+        Ok(read) if fits(&value) => Ok(read),
+        Ok(_) => Err(Failure::bad_request("malformed request: an object is expected")),
+        Err(error) => {
+            if let Value::Object(map) = &mut value {
+                map.retain(|_, value| !value.is_null());
+            }
+            T::deserialize(value).map_err(|_| malformed(error))
+        }
+    }
+}
+
+async fn read_all(body: Body) -> Result<Bytes, Failure> {
+    let read = axum::body::to_bytes(body, LONGEST).await;
+    read.map_err(|e| Failure::bad_request(format!("the body could not be read: {e}")))
 }
 
 async fn read_json<T: DeserializeOwned>(body: Body) -> Result<T, Failure> {
-    let bytes = axum::body::to_bytes(body, LONGEST)
-        .await
-        .map_err(|e| Failure::bad_request(format!("the body could not be read: {e}")))?;
-    serde_json::from_slice(&bytes).map_err(|e| Failure::bad_request(format!("malformed request: {e}")))
+    serde_json::from_slice(&read_all(body).await?).map_err(|e| Failure::bad_request(format!("malformed request: {e}")))
 }
 
 /// Names and values in the order they came.
@@ -149,6 +183,32 @@ pub fn query_escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_body_is_taken_as_go_reads_it() {
+        #[derive(Debug, Default, PartialEq, serde::Deserialize)]
+        #[serde(default)]
+        struct Named {
+            name: String,
+        }
+        let named =
+            |text: &str| lenient::<Named>(text.as_bytes(), Value::is_object).map(|n| n.name).map_err(|f| f.status);
+        for (body, expected) in [
+            ("{}", Ok("")),
+            ("null", Ok("")),
+            (r#"{"name":null}"#, Ok("")),
+            (r#"{"name":"a","more":1}"#, Ok("a")),
+            (r#"{"name":"a"} and more"#, Ok("a")),
+            (r#"{"name":1}"#, Err(StatusCode::BAD_REQUEST)),
+            ("", Err(StatusCode::BAD_REQUEST)),
+            ("{", Err(StatusCode::BAD_REQUEST)),
+            ("1", Err(StatusCode::BAD_REQUEST)),
+            ("[]", Err(StatusCode::BAD_REQUEST)),
+        ] {
+            assert_eq!(named(body), expected.map(str::to_owned), "{body}");
+        }
+        assert_eq!(lenient::<Vec<String>>(b"null", Value::is_array).unwrap(), Vec::<String>::new());
+    }
 
     #[test]
     fn a_query_is_decoded() {

@@ -20,7 +20,7 @@ mod team_networks;
 pub mod trail;
 mod way_back;
 
-pub use answer::{Answer, Failure, empty, html, json, redirect, text};
+pub use answer::{Answer, Failure, as_json, empty, html, json, redirect, text};
 pub use app::{App, AppParts, BuiltIn, Frames, LogLevel, Settings};
 pub use call::{Call, Query, percent_decode, query_escape};
 pub use instance::instance_vars;

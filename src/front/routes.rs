@@ -158,6 +158,9 @@ impl Routes {
                     }
                 }
             })
+            .method_not_allowed_fallback(|| async {
+                Failure::text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n").into_response()
+            })
             .layer(CompressionLayer::new().compress_when(
                 // What is packed already would only lose its length.
                 DefaultPredicate::new().and(NotForContentType::const_new("application/octet-stream")),
@@ -204,30 +207,43 @@ fn filter(method: Method) -> MethodFilter {
 }
 
 /// Takes the request apart.
-async fn call(app: App, request: Request) -> Call {
+async fn call(app: App, request: Request) -> Result<Call, Failure> {
     let (mut parts, body) = request.into_parts();
+    let unreadable = || Failure::text(StatusCode::BAD_REQUEST, "400 Bad Request");
+    if !is_escaped(parts.uri.path()) {
+        return Err(unreadable());
+    }
     let path = match RawPathParams::from_request_parts(&mut parts, &()).await {
         Ok(params) => params.iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect(),
-        Err(_) => BTreeMap::new(),
+        Err(_) => return Err(unreadable()),
     };
     let query = Query::parse(parts.uri.query().unwrap_or(""));
     let csrf = session::csrf(&parts.headers).to_owned();
     let origin = parts.extensions.get::<Origin>().copied().unwrap_or_default();
-    Call { app, parts, path, query, form: Query::default(), origin, csrf, body: body.into() }
+    Ok(Call { app, parts, path, query, form: Query::default(), origin, csrf, body: body.into() })
+}
+
+/// Whether two digits follow each `%`.
+fn is_escaped(path: &str) -> bool {
+    path.split('%').skip(1).all(|part| part.as_bytes().get(..2).is_some_and(|b| b.iter().all(u8::is_ascii_hexdigit)))
 }
 
 async fn open(app: App, handler: Open, request: Request) -> Response {
-    let mut call = call(app, request).await;
-    match read_form(&mut call).await {
-        Ok(()) => handler(call).await.unwrap_or_else(IntoResponse::into_response),
-        Err(failure) => failure.into_response(),
-    }
+    let answer = async {
+        let mut call = call(app, request).await?;
+        read_form(&mut call).await?;
+        handler(call).await
+    };
+    answer.await.unwrap_or_else(IntoResponse::into_response)
 }
 
 /// Check, handler, audit.
 async fn guarded(app: App, action: Action, kind: Kind, handler: Handler, request: Request) -> Response {
     let began = Instant::now();
-    let call = call(app.clone(), request).await;
+    let call = match call(app.clone(), request).await {
+        Ok(call) => call,
+        Err(failure) => return failure.into_response(),
+    };
     let by_cookie = matches!(session::token(&call.parts.headers), Token::Cookie(_));
     let (method, target) = (call.parts.method.clone(), call.parts.uri.path_and_query().map(ToString::to_string));
     let mut entry = Entry::new(action, &call.path, &call.query.0);

@@ -26,6 +26,9 @@ async fn divided() -> (World, Things, Caller) {
     (world, things, bob)
 }
 
+/// Names that answers repeat, and what stands for them where there are none.
+const REPEATED: &[(&str, &str)] = &[("'j'", "'zz'"), ("'r'", "'zz'")];
+
 /// Theirs by every parameter, or nonsense in its place.
 fn name_of(things: &Things, theirs: bool, team: &str, name: &str) -> String {
     let pick = |theirs_is: String, nonsense: &str| if theirs { theirs_is } else { nonsense.to_owned() };
@@ -63,7 +66,7 @@ async fn foreign_and_absent_look_alike_under_one_s_own_team() {
         if theirs == absent {
             continue;
         }
-        let (theirs, absent) = (said(&bob, row, &theirs, &[]).await, said(&bob, row, &absent, &[]).await);
+        let (theirs, absent) = (said(&bob, row, &theirs, REPEATED).await, said(&bob, row, &absent, REPEATED).await);
         assert_eq!(theirs, absent, "{}", row.name);
         // An order of nothing is kept for any name.
         let refused = [400, 401, 403, 404].contains(&theirs.0) || row.name == "OrderPipelinesWithinGroup";
