@@ -1,7 +1,6 @@
 //! Jobs and their builds.
 
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::IntoResponse;
+use axum::http::StatusCode;
 use serde::Serialize;
 
 use super::page;
@@ -24,6 +23,8 @@ pub async fn list_all(permit: Permit, call: Call) -> Answer {
                 views.extend(tx.job_views(&pipeline)?);
             }
         }
+        // Those of all pipelines in the order they were made.
+        views.sort_by_key(|v| v.job.id);
         Ok(views)
     });
     json(StatusCode::OK, &views.await?.iter().map(JobSummaryJson::new).collect::<Vec<_>>())
@@ -58,6 +59,12 @@ pub(super) async fn find(permit: &Permit, call: &Call) -> Result<Job, Failure> {
     call.app.store.read(move |tx| tx.find_job(id, &name)).await?.ok_or_else(Failure::not_found)
 }
 
+/// The same for routes that say even of nothing that it is JSON.
+async fn find_as_json(permit: &Permit, call: &Call) -> Result<Job, Failure> {
+    permit.pipeline()?;
+    find(permit, call).await.map_err(Failure::as_json)
+}
+
 /// `PauseJob`
 pub async fn pause(permit: Permit, call: Call) -> Answer {
     let (job, by, now) = (find(&permit, &call).await?, permit.user().to_owned(), call.app.clock.now());
@@ -85,31 +92,29 @@ pub async fn schedule(permit: Permit, call: Call) -> Answer {
 /// `ListJobBuilds`: by id, or with `timestamps` by when they started.
 pub async fn builds(permit: Permit, call: Call) -> Answer {
     let job = find(&permit, &call).await?;
-    let request = page::request(&call.query);
-    let builds = if call.query.has("timestamps") {
-        let at = |s: Option<i64>| s.map(|s| crate::base::clock::Time(s.saturating_mul(1000)));
-        let (from, to) = (at(request.from), at(request.to));
-        let items = call.app.store.read(move |tx| tx.builds_between(job.id, from, to, request.limit)).await?;
-        crate::store::page::Page { items, newer: None, older: None }
-    } else {
-        call.app.store.read(move |tx| tx.builds_of_job(job.id, request)).await?
-    };
-    page::answer(&call, request.limit, &builds, |b| BuildJson::new(b, false))
+    let request = page::of_builds(&call.query)?;
+    let builds = call.app.store.read(move |tx| tx.builds_of_job(job.id, request)).await?;
+    let commented = job.config.public || permit.role() >= Some(Role::Viewer);
+    page::answer(&call, request.limit, &builds, |b| BuildJson::new(b, commented))
 }
 
-/// `GetJobBuild`
+/// `GetJobBuild`: by its name, or `latest`.
 pub async fn build(permit: Permit, call: Call) -> Answer {
     let job = find(&permit, &call).await?;
     let name = call.param("build_name").to_owned();
-    let build = call.app.store.read(move |tx| tx.find_build(job.id, &name)).await?.ok_or_else(Failure::not_found)?;
+    let build = call.app.store.read(move |tx| match name.as_str() {
+        "latest" => tx.latest_build(job.id),
+        name => tx.find_build(job.id, name),
+    });
+    let build = build.await?.ok_or_else(Failure::not_found)?;
     json(StatusCode::OK, &BuildJson::new(&build, job.config.public || permit.role() >= Some(Role::Viewer)))
 }
 
 /// `CreateJobBuild`: its pending build is there when this answers; everything it needs is asked for.
 pub async fn trigger(permit: Permit, call: Call) -> Answer {
-    let job = find(&permit, &call).await?;
+    let job = find_as_json(&permit, &call).await?;
     if job.config.disable_manual_trigger {
-        return Err(Failure::bare(StatusCode::CONFLICT));
+        return Err(Failure::bare(StatusCode::CONFLICT).as_json());
     }
     let (by, now) = (permit.user().to_owned(), call.app.clock.now());
     let id = call.app.store.write(move |tx| {
@@ -124,9 +129,9 @@ pub async fn trigger(permit: Permit, call: Call) -> Answer {
 
 /// `RerunJobBuild`
 pub async fn rerun(permit: Permit, call: Call) -> Answer {
-    let job = find(&permit, &call).await?;
+    let job = find_as_json(&permit, &call).await?;
     if job.config.disable_reruns {
-        return Err(Failure::bare(StatusCode::CONFLICT));
+        return Err(Failure::bare(StatusCode::CONFLICT).as_json());
     }
     let (by, now, name) = (permit.user().to_owned(), call.app.clock.now(), call.param("build_name").to_owned());
     let done = call.app.store.write(move |tx| match tx.find_build(job.id, &name)? {
@@ -135,7 +140,7 @@ pub async fn rerun(permit: Permit, call: Call) -> Answer {
     });
     match done.await? {
         Rerun::Created(id) => created(&call.app, id).await,
-        Rerun::NotFound => Err(Failure::not_found()),
+        Rerun::NotFound => Err(Failure::not_found().as_json()),
         Rerun::WithoutInputs => {
             Err(Failure::text(StatusCode::INTERNAL_SERVER_ERROR, "the build never got its inputs; trigger a new one"))
         }
@@ -164,7 +169,7 @@ struct NextInputJson {
 
 /// `ListJobInputs`: what the next build would get; not found as long as that is not decided.
 pub async fn inputs(permit: Permit, call: Call) -> Answer {
-    let job = find(&permit, &call).await?;
+    let job = find_as_json(&permit, &call).await?;
     let shown = call.app.store.read(move |tx| {
         let next = tx.next_inputs(job.id)?;
         let mut shown = Vec::new();
@@ -185,19 +190,16 @@ pub async fn inputs(permit: Permit, call: Call) -> Answer {
         }
         Ok(Some(shown))
     });
-    match shown.await? {
-        Some(inputs) => json(StatusCode::OK, &inputs),
-        None => {
-            let mut response = Failure::not_found().into_response();
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            Ok(response)
-        }
-    }
+    json(StatusCode::OK, &shown.await?.ok_or_else(|| Failure::not_found().as_json())?)
 }
 
 /// `ClearTaskCache`
 pub async fn clear_task_cache(permit: Permit, call: Call) -> Answer {
-    let job = find(&permit, &call).await?;
+    let job = match find(&permit, &call).await {
+        Ok(job) => job,
+        Err(f) if permit.pipeline().is_ok() => return Err(f.of_absent("Job", call.param("job_name"))),
+        Err(f) => return Err(f),
+    };
     let step = call.param("step_name").to_owned();
     let path = Some(call.query.get("cache_path").to_owned()).filter(|p| !p.is_empty());
     let removed = call.app.store.write(move |tx| tx.clear_task_cache(job.id, &step, path.as_deref())).await?;

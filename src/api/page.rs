@@ -3,22 +3,46 @@
 use axum::http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 
-use crate::front::{Answer, Call, Query, json};
-use crate::store::page::{Page, PageRequest};
+use crate::front::{Answer, Call, Failure, Query, json};
+use crate::store::page::{Bounds, Page, PageRequest};
 
 /// Rows on a page if nothing is said.
 const DEFAULT: i64 = 100;
 /// Rows on a page at most.
 const MOST: i64 = 5000;
 
-/// The page a query asks for.
-pub fn request(query: &Query) -> PageRequest {
-    let number = |name: &str| query.get(name).parse::<i64>().ok();
-    PageRequest {
-        from: number("from"),
-        to: number("to"),
-        limit: number("limit").filter(|n| *n > 0).unwrap_or(DEFAULT).min(MOST),
+/// The page a query asks for. What is no number counts as 0, as Go's reading leaves it.
+pub fn request(query: &Query) -> Result<PageRequest, Failure> {
+    let bound = |name: &str| Some(query.get(name)).filter(|text| !text.is_empty()).map(number);
+    let limit = match number(query.get("limit")) {
+        0 => DEFAULT,
+        limit if limit < 0 => return Err(Failure::bad_request("limit must not be negative")),
+        limit => limit.min(MOST),
+    };
+    Ok(PageRequest { from: bound("from"), to: bound("to"), bounds: Bounds::Ids, limit })
+}
+
+/// The page of builds a query asks for: with `timestamps`, by when they started.
+pub fn of_builds(query: &Query) -> Result<PageRequest, Failure> {
+    let bounds = if query.get("timestamps").is_empty() { Bounds::Ids } else { Bounds::Starts };
+    let page = PageRequest { bounds, ..request(query)? };
+    let (from, to) = (page.from.unwrap_or(0), page.to.unwrap_or(i64::MAX));
+    if bounds == Bounds::Ids && (from < 0 || to < 0) {
+        return Err(Failure::bad_request("from and to are ids of builds, which are not negative"));
     }
+    if bounds == Bounds::Ids && from > to {
+        return Err(Failure::bad_request("invalid range boundaries: from must not be above to"));
+    }
+    Ok(page)
+}
+
+fn number(text: &str) -> i64 {
+    use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+    text.parse().unwrap_or_else(|e: std::num::ParseIntError| match e.kind() {
+        PosOverflow => i64::MAX,
+        NegOverflow => i64::MIN,
+        _ => 0,
+    })
 }
 
 /// Answers with a page's rows and the addresses of its neighbours.
@@ -50,10 +74,23 @@ mod tests {
 
     #[test]
     fn a_page_is_read_from_the_query() {
-        let page = |q: &str| request(&Query::parse(q));
-        assert_eq!(page(""), PageRequest { from: None, to: None, limit: 100 });
-        assert_eq!(page("limit=2&to=9"), PageRequest { from: None, to: Some(9), limit: 2 });
-        assert_eq!(page("limit=-1&from=x"), PageRequest { from: None, to: None, limit: 100 });
-        assert_eq!(page("limit=999999").limit, MOST);
+        let page = |q: &str| of_builds(&Query::parse(q)).map(|p| (p.from, p.to, p.limit)).map_err(|f| f.message);
+        for (query, expected) in [
+            ("", (None, None, 100)),
+            ("limit=2&to=9", (None, Some(9), 2)),
+            ("limit=2&limit=3&from=4", (Some(4), None, 2)),
+            ("limit=x&from=x", (Some(0), None, 100)),
+            ("limit=0&from=&to=", (None, None, 100)),
+            ("limit=999999", (None, None, MOST)),
+            ("from=99999999999999999999", (Some(i64::MAX), None, 100)),
+            ("from=9&to=2&timestamps=true", (Some(9), Some(2), 100)),
+        ] {
+            assert_eq!(page(query), Ok(expected), "{query}");
+        }
+        for wrong in ["limit=-1", "from=-1", "to=-1", "from=3&to=2", "from=1&to=x"] {
+            assert!(page(wrong).is_err(), "{wrong}");
+        }
+        let bounds = |q: &str| of_builds(&Query::parse(q)).unwrap().bounds;
+        assert_eq!((bounds("timestamps=true"), bounds("timestamps")), (Bounds::Starts, Bounds::Ids));
     }
 }

@@ -12,15 +12,20 @@ use crate::pipeline::Object;
 use crate::pipeline::instance::text;
 use crate::store::pipeline::{Pipeline, PipelineRef};
 
-/// `ListAllPipelines`
+/// `ListAllPipelines`: those of the caller's own teams before what others expose
 pub async fn list_all(permit: Permit, call: Call) -> Answer {
-    let all = call.app.store.read(|tx| tx.pipelines()).await?;
+    let mut all = call.app.store.read(|tx| tx.pipelines()).await?;
+    all.sort_by_key(|p| !permit.sees(p.team_id, false));
     show(&permit, &all)
 }
 
 /// `ListPipelines`: of a team that is not there there are none, as of one whose pipelines are not the caller's business.
 pub async fn list(permit: Permit, call: Call) -> Answer {
-    let Ok(team) = permit.team() else { return show(&permit, &[]) };
+    let team = match permit.team() {
+        Ok(team) => team,
+        Err(absent) if permit.is_admin() => return Err(absent),
+        Err(_) => return show(&permit, &[]),
+    };
     let all = call.app.store.read(move |tx| tx.pipelines_of_team(team)).await?;
     show(&permit, &all)
 }
@@ -96,7 +101,7 @@ pub async fn archive(permit: Permit, call: Call) -> Answer {
 /// `RenamePipeline`: with all its instances.
 pub async fn rename(permit: Permit, call: Call) -> Answer {
     let (team, old, store) = (permit.team()?, call.param("pipeline_name").to_owned(), call.app.store.clone());
-    let NewName { name } = call.json().await?;
+    let NewName { name } = call.lenient_json().await?;
     let warnings = match name::check(&name, "pipeline") {
         Ok(warnings) => warnings,
         Err(error) => {
@@ -111,7 +116,7 @@ pub async fn rename(permit: Permit, call: Call) -> Answer {
 /// `OrderPipelines`: all or nothing.
 pub async fn order(permit: Permit, call: Call) -> Answer {
     let (team, store) = (permit.team()?, call.app.store.clone());
-    let names: Vec<String> = call.json().await?;
+    let names: Vec<String> = call.lenient_list().await?;
     let done = store.write(move |tx| {
         let there = tx.pipelines_of_team(team)?;
         let missing = names.iter().find(|n| !there.iter().any(|p| p.name == **n));
@@ -126,7 +131,7 @@ pub async fn order(permit: Permit, call: Call) -> Answer {
 /// `OrderPipelinesWithinGroup`: all or nothing.
 pub async fn order_instances(permit: Permit, call: Call) -> Answer {
     let (team, store, name) = (permit.team()?, call.app.store.clone(), call.param("pipeline_name").to_owned());
-    let vars: Vec<Object> = call.json().await?;
+    let vars: Vec<Object> = call.lenient_list().await?;
     let instance = |v: Object| PipelineRef { name: name.clone(), instance_vars: Some(v) };
     let instances: Vec<PipelineRef> = vars.into_iter().map(instance).collect();
     let done = store.write(move |tx| {
@@ -151,7 +156,7 @@ fn ordered(missing: Option<String>) -> Answer {
 
 /// `ListPipelineBuilds`
 pub async fn builds(permit: Permit, call: Call) -> Answer {
-    let (id, request) = (permit.pipeline()?.id, page::request(&call.query));
+    let (id, request) = (permit.pipeline()?.id, page::of_builds(&call.query)?);
     let builds = call.app.store.read(move |tx| tx.builds_of_pipeline(id, request)).await?;
     page::answer(&call, request.limit, &builds, |b| BuildJson::new(b, false))
 }

@@ -24,10 +24,11 @@ impl<'t> TeamJson<'t> {
     }
 }
 
-/// `ListTeams`
+/// `ListTeams`, by name
 pub async fn list(permit: Permit, call: Call) -> Answer {
     let teams = call.app.store.read(|tx| tx.teams_with_auth()).await?;
-    let seen: Vec<_> = teams.iter().filter(|t| permit.sees(t.id, false)).map(TeamJson::new).collect();
+    let mut seen: Vec<_> = teams.iter().filter(|t| permit.sees(t.id, false)).map(TeamJson::new).collect();
+    seen.sort_by_key(|t| t.name);
     json(StatusCode::OK, &seen)
 }
 
@@ -42,9 +43,9 @@ pub async fn get(permit: Permit, call: Call) -> Answer {
     json(StatusCode::OK, &TeamJson::new(&team))
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Wanted {
-    #[serde(default)]
     auth: TeamAuth,
 }
 
@@ -59,7 +60,7 @@ struct SetJson<'t> {
 pub async fn set(permit: Permit, call: Call) -> Answer {
     let name = call.param("team_name").to_owned();
     let store = call.app.store.clone();
-    let Wanted { auth } = call.json().await?;
+    let Wanted { auth } = call.lenient_json().await?;
     auth.validate().map_err(|e| Failure::bad_request(e.to_string()))?;
     let new = permit.team().is_err();
     if new && !permit.is_admin() {
@@ -72,7 +73,8 @@ pub async fn set(permit: Permit, call: Call) -> Answer {
     json(status, &SetJson { warnings, team: TeamJson { id: row.id, name: &row.name, auth: &auth } })
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 pub(super) struct NewName {
     pub name: String,
 }
@@ -104,7 +106,7 @@ pub async fn rename(permit: Permit, call: Call) -> Answer {
         return Err(Failure::text(StatusCode::FORBIDDEN, text));
     }
     let (id, store) = (permit.team()?, call.app.store.clone());
-    let NewName { name } = call.json().await?;
+    let NewName { name } = call.lenient_json().await?;
     let warnings = match name::check(&name, "team") {
         Ok(warnings) => warnings,
         Err(error) => return json(StatusCode::BAD_REQUEST, &RenamedJson { errors: vec![error], warnings: Vec::new() }),
@@ -122,7 +124,8 @@ pub async fn destroy(permit: Permit, call: Call) -> Answer {
         if last { Ok(None) } else { tx.destroy_team(id).map(Some) }
     });
     match done.await? {
-        None => Err(Failure::text(StatusCode::FORBIDDEN, "the last admin team cannot be destroyed")),
+        // The client takes a refusal without a word for this one, and says so.
+        None => Err(Failure::bare(StatusCode::FORBIDDEN)),
         Some(None) => Err(Failure::not_found()),
         Some(Some(builds)) => {
             call.app.store.forget_logs(builds).await?;

@@ -7,9 +7,10 @@ use super::resource::{find, pinned};
 use super::show::build::BuildJson;
 use super::show::resource::VersionJson;
 use crate::auth::Role;
-use crate::base::id::VersionId;
+use crate::base::id::{ResourceId, VersionId};
 use crate::base::version::Version;
 use crate::front::{Answer, Call, Failure, Permit, empty, json};
+use crate::store::build::Build;
 use crate::store::resource::Resource;
 use crate::store::version::VersionRow;
 
@@ -23,7 +24,7 @@ pub async fn list(permit: Permit, call: Call) -> Answer {
     let resource = find(&permit, &call).await?;
     let pairs = call.query.all("filter").filter_map(|f| f.split_once(':'));
     let filter = Version(pairs.map(|(k, v)| (k.trim().to_owned(), v.trim().to_owned())).collect());
-    let request = page::request(&call.query);
+    let request = page::request(&call.query)?;
     let versions = call.app.store.read(move |tx| tx.versions(resource.id, &filter, request)).await?;
     let metadata = shows_metadata(&permit, &resource);
     page::answer(&call, request.limit, &versions, |v| VersionJson::new(v, metadata))
@@ -70,16 +71,24 @@ pub async fn pin(permit: Permit, call: Call) -> Answer {
 
 /// `ListBuildsWithVersionAsInput`
 pub async fn input_to(permit: Permit, call: Call) -> Answer {
-    let (resource, row) = row(&permit, &call).await?;
-    let digest = row.version.digest();
-    let builds = call.app.store.read(move |tx| tx.builds_with_input(resource.id, &digest)).await?;
-    json(StatusCode::OK, &builds.iter().map(|b| BuildJson::new(b, false)).collect::<Vec<_>>())
+    let Some((resource, digest)) = named(&permit, &call).await? else { return builds(&[]) };
+    builds(&call.app.store.read(move |tx| tx.builds_with_input(resource, &digest)).await?)
 }
 
 /// `ListBuildsWithVersionAsOutput`
 pub async fn output_of(permit: Permit, call: Call) -> Answer {
-    let (resource, row) = row(&permit, &call).await?;
-    let digest = row.version.digest();
-    let builds = call.app.store.read(move |tx| tx.builds_with_output(resource.id, &digest)).await?;
-    json(StatusCode::OK, &builds.iter().map(|b| BuildJson::new(b, false)).collect::<Vec<_>>())
+    let Some((resource, digest)) = named(&permit, &call).await? else { return builds(&[]) };
+    builds(&call.app.store.read(move |tx| tx.builds_with_output(resource, &digest)).await?)
+}
+
+fn builds(found: &[Build]) -> Answer {
+    json(StatusCode::OK, &found.iter().map(|b| BuildJson::new(b, false)).collect::<Vec<_>>())
+}
+
+/// The version in the path; no build had to do with one that the resource does not have.
+async fn named(permit: &Permit, call: &Call) -> Result<Option<(ResourceId, String)>, Failure> {
+    let resource = find(permit, call).await?.id;
+    let Ok(id) = call.id::<VersionId>("resource_config_version_id") else { return Ok(None) };
+    let row = call.app.store.read(move |tx| tx.version(resource, id)).await?;
+    Ok(row.map(|row| (resource, row.version.digest())))
 }

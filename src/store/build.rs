@@ -6,7 +6,7 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, 
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::column::Json;
-use super::page::{Page, PageRequest};
+use super::page::{Bounds, Page, PageRequest};
 use super::{ReadTx, Result, pipeline};
 use crate::base::clock::Time;
 use crate::base::id::{BuildId, JobId, PipelineId, ResourceId, TeamId};
@@ -287,15 +287,6 @@ impl ReadTx<'_> {
         }
     }
 
-    /// A job's newest builds that started between those times, both inclusive.
-    pub fn builds_between(&self, job: JobId, from: Option<Time>, to: Option<Time>, limit: i64) -> Result<Vec<Build>> {
-        let mut query = self.prepare_cached(&format!(
-            "{COLUMNS} where b.job_id = ?1 and (?2 is null or b.started_at >= ?2) and (?3 is null or b.started_at <= ?3)
-             order by coalesce(b.rerun_of, b.id) desc, b.id desc limit ?4"
-        ))?;
-        Ok(query.query_map(params![job, from, to, limit], Build::from_row)?.collect::<rusqlite::Result<_>>()?)
-    }
-
     /// The builds of these ids, by id.
     pub fn builds_by_ids(&self, ids: &[BuildId]) -> Result<BTreeMap<BuildId, Build>> {
         let mut query = self.prepare_cached(&format!("{COLUMNS} where b.id in (select value from json_each(?))"))?;
@@ -385,15 +376,26 @@ impl ReadTx<'_> {
     /// Reruns stand beside what they repeat. A bound is the id of the row at the end of the page: rows are counted by
     /// their places in this order, so that going from page to page shows each once.
     fn build_page(&self, condition: &str, id: impl rusqlite::ToSql, page: PageRequest) -> Result<Page<Build>> {
+        if page.bounds == Bounds::Starts {
+            return self.builds_by_start(condition, id, page);
+        }
         let (place, row) = match page.from.or(page.to) {
             Some(bound) => self.place(BuildId(bound))?,
             None => (i64::MAX, i64::MAX),
         };
-        let bound = if page.upwards() { page_bound(">=", "") } else { page_bound("<=", "desc") };
-        let mut query = self.prepare_cached(&format!("{COLUMNS} where {condition} and {bound} limit ?4"))?;
-        let rows = query.query_map(params![id, place, row, page.limit], Build::from_row)?;
+        let upwards = page.upwards();
+        let bound = if upwards { page_bound(">=", "") } else { page_bound("<=", "desc") };
+        let end = match page.to.filter(|_| upwards) {
+            Some(end) => self.place(BuildId(end))?,
+            None => (i64::MAX, i64::MAX),
+        };
+        let mut query = self.prepare_cached(&format!(
+            "{COLUMNS} where {condition} and (not ?5 or (coalesce(b.rerun_of, b.id), b.id) <= (?6, ?7)) and {bound} limit ?4"
+        ))?;
+        let rows =
+            query.query_map(params![id, place, row, page.limit, page.is_range(), end.0, end.1], Build::from_row)?;
         let mut items = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-        if page.upwards() {
+        if upwards && !page.is_range() {
             items.reverse();
         }
         let (Some(first), Some(last)) = (items.first(), items.last()) else {
@@ -408,6 +410,17 @@ impl ReadTx<'_> {
         let newer = neighbour(page_bound(">", ""), first)?;
         let older = neighbour(page_bound("<", "desc"), last)?;
         Ok(Page { items, newer, older })
+    }
+
+    /// Builds that started between two times, both inclusive; one that has not started is between none.
+    fn builds_by_start(&self, condition: &str, id: impl rusqlite::ToSql, page: PageRequest) -> Result<Page<Build>> {
+        let at = |bound: Option<i64>| bound.map(|seconds| Time(seconds.saturating_mul(1000)));
+        let mut query = self.prepare_cached(&format!(
+            "{COLUMNS} where {condition} and (?2 is null or b.started_at >= ?2) and (?3 is null or b.started_at <= ?3)
+             order by coalesce(b.rerun_of, b.id) desc, b.id desc limit ?4"
+        ))?;
+        let rows = query.query_map(params![id, at(page.from), at(page.to), page.limit], Build::from_row)?;
+        Ok(Page { items: rows.collect::<rusqlite::Result<_>>()?, newer: None, older: None })
     }
 
     /// Where a build stands in lists; an id that no build has stands where it would.
@@ -456,6 +469,7 @@ mod tests {
                     plan: "{}",
                     public_plan: "{}",
                     now: Time(3),
+                    waits: true,
                 })?;
                 let list = |audience, page| -> Vec<usize> {
                     let page = tx.builds(&audience, page).unwrap();
@@ -467,10 +481,21 @@ mod tests {
                 assert_eq!(list(Audience::PublicOf(main), all), [2, 0]);
                 assert_eq!(list(Audience::TeamsAndPublic(vec![other]), all), [3, 2, 0]);
                 assert_eq!(list(Audience::TeamsAndPublic(vec![]), all), [2, 0]);
-                assert_eq!(list(Audience::All, PageRequest { from: Some(ids[1].0), to: None, limit: 2 }), [2, 1]);
-                assert_eq!(list(Audience::All, PageRequest { from: None, to: Some(ids[1].0), limit: 2 }), [1, 0]);
-                let page = tx.builds(&Audience::All, PageRequest { from: Some(ids[1].0), to: None, limit: 2 })?;
+                assert_eq!(list(Audience::All, PageRequest { from: Some(ids[1].0), ..PageRequest::newest(2) }), [2, 1]);
+                assert_eq!(list(Audience::All, PageRequest { to: Some(ids[1].0), ..PageRequest::newest(2) }), [1, 0]);
+                let page = tx.builds(&Audience::All, PageRequest { from: Some(ids[1].0), ..PageRequest::newest(2) })?;
                 assert_eq!((page.newer, page.older), (Some(ids[3].0), Some(ids[0].0)));
+                let range = PageRequest { from: Some(ids[1].0), to: Some(ids[2].0), ..all };
+                assert_eq!(list(Audience::All, range), [1, 2], "oldest first");
+                assert_eq!(list(Audience::All, PageRequest { limit: 1, ..range }), [1]);
+                for (at, id) in [(5, ids[0]), (7, ids[1])] {
+                    tx.start_plain_build(id, "{}", "{}", Time(at * 1000))?;
+                }
+                let starts = |from, to| PageRequest { from, to, bounds: Bounds::Starts, ..all };
+                assert_eq!(list(Audience::All, starts(None, None)), [3, 2, 1, 0]);
+                assert_eq!(list(Audience::All, starts(Some(0), None)), [1, 0]);
+                assert_eq!(list(Audience::All, starts(Some(5), Some(6))), [0]);
+                assert_eq!(list(Audience::PublicOf(main), starts(None, Some(7))), [0]);
                 assert_eq!(tx.builds_of_pipeline(open, all)?.items.len(), 2);
                 assert_eq!(tx.builds_by_ids(&[ids[0], ids[3]])?.len(), 2);
                 let check = tx.build(check)?.unwrap();
@@ -502,19 +527,19 @@ mod tests {
                     while let Some(page) = next {
                         let page = tx.builds_of_pipeline(pipeline, page)?;
                         down.extend(ids(&page));
-                        next = page.older.map(|to| PageRequest { from: None, to: Some(to), limit });
+                        next = page.older.map(|to| PageRequest { to: Some(to), ..PageRequest::newest(limit) });
                     }
                     assert_eq!(down, [3, 5, 4, 2, 1], "by {limit}");
-                    let mut next = Some(PageRequest { from: Some(1), to: None, limit });
+                    let mut next = Some(PageRequest { from: Some(1), ..PageRequest::newest(limit) });
                     while let Some(page) = next {
                         let page = tx.builds(&Audience::All, page)?;
                         up.extend(ids(&page).into_iter().rev());
-                        next = page.newer.map(|from| PageRequest { from: Some(from), to: None, limit });
+                        next = page.newer.map(|from| PageRequest { from: Some(from), ..PageRequest::newest(limit) });
                     }
                     assert_eq!(up, [1, 2, 4, 5, 3], "by {limit}");
                 }
                 assert_eq!(
-                    ids(&tx.builds(&Audience::All, PageRequest { from: None, to: Some(99), limit: 2 })?),
+                    ids(&tx.builds(&Audience::All, PageRequest { to: Some(99), ..PageRequest::newest(2) })?),
                     [3, 5]
                 );
                 Ok(())

@@ -1,19 +1,32 @@
 //! Pages of long lists, newest first, as Concourse's API counts them: by row id, both ends inclusive.
 
+/// What the bounds of a page are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Bounds {
+    /// Ids of rows.
+    #[default]
+    Ids,
+    /// Unix seconds at which builds have started; such a page has no neighbours.
+    Starts,
+}
+
 /// Which page is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PageRequest {
-    /// Rows from this id on upwards; wins over `to`.
+    /// Rows from here on upwards. Versions look at nothing else then; of builds, with `to`, what is between them, oldest
+    /// first.
     pub from: Option<i64>,
-    /// Rows from this id on downwards.
+    /// Rows from here on downwards.
     pub to: Option<i64>,
+    /// What the two are.
+    pub bounds: Bounds,
     /// At most so many.
     pub limit: i64,
 }
 
 impl Default for PageRequest {
     fn default() -> Self {
-        PageRequest { from: None, to: None, limit: 100 }
+        PageRequest { from: None, to: None, bounds: Bounds::Ids, limit: 100 }
     }
 }
 
@@ -23,7 +36,12 @@ impl PageRequest {
         PageRequest { limit, ..Self::default() }
     }
 
-    /// Whether rows are read upwards, to be turned round afterwards.
+    /// Whether it has two ends.
+    pub(in crate::store) fn is_range(&self) -> bool {
+        self.from.is_some() && self.to.is_some()
+    }
+
+    /// Whether rows are read upwards, to be turned round afterwards unless both ends are given.
     pub(in crate::store) fn upwards(&self) -> bool {
         self.from.is_some()
     }

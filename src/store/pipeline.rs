@@ -212,7 +212,9 @@ impl WriteTx<'_> {
     /// Pauses a pipeline.
     pub fn pause_pipeline(&self, id: PipelineId, by: &str, now: Time) -> Result<bool> {
         let n = self
-            .prepare_cached("update pipelines set paused = 1, paused_by = ?, paused_at = ? where id = ?")?
+            .prepare_cached(
+                "update pipelines set paused = 1, paused_by = ?, paused_at = ? where id = ? and paused = 0",
+            )?
             .execute(params![by, now, id])?;
         Ok(n == 1)
     }
@@ -235,8 +237,11 @@ impl WriteTx<'_> {
     pub fn rename_pipelines(&self, team: TeamId, old: &str, new: &str) -> Result<Renamed> {
         if old != new {
             let taken: bool = self
-                .prepare_cached("select exists (select 1 from pipelines where team_id = ? and name = ?)")?
-                .query_row(params![team, new], |r| r.get(0))?;
+                .prepare_cached(
+                    "select exists (select 1 from pipelines a join pipelines b using (team_id, instance_vars)
+                     where a.team_id = ? and a.name = ? and b.name = ?)",
+                )?
+                .query_row(params![team, old, new], |r| r.get(0))?;
             if taken {
                 return Ok(Renamed::Taken);
             }

@@ -376,9 +376,9 @@ mod tests {
                 .collect();
             let own = |v: &[&str]| v.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
             assert_eq!(history(tx, r, PageRequest::newest(2)), (own(&["5", "4"]), None, Some(ids[2])));
-            let to = PageRequest { to: Some(ids[2]), from: None, limit: 2 };
+            let to = PageRequest { to: Some(ids[2]), ..PageRequest::newest(2) };
             assert_eq!(history(tx, r, to), (own(&["3", "2"]), Some(ids[3]), Some(ids[0])));
-            let from = PageRequest { from: Some(ids[3]), to: None, limit: 2 };
+            let from = PageRequest { from: Some(ids[3]), ..PageRequest::newest(2) };
             assert_eq!(history(tx, r, from), (own(&["5", "4"]), None, Some(ids[2])));
             let filtered = tx.versions(r, &v(3), PageRequest::default()).unwrap();
             assert_eq!(filtered.items.len(), 1);

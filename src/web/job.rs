@@ -43,7 +43,7 @@ impl Pager {
     /// Which rows a query asks for.
     pub fn request(query: &Query, limit: i64) -> PageRequest {
         let id = |name: &str| query.get(name).parse().ok();
-        PageRequest { from: id("from"), to: id("to"), limit }
+        PageRequest { from: id("from"), to: id("to"), ..PageRequest::newest(limit) }
     }
 }
 

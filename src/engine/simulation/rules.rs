@@ -35,7 +35,7 @@ struct Rows {
 }
 
 fn read(tx: &ReadTx<'_>) -> Result<Rows> {
-    let page = PageRequest { from: None, to: None, limit: 1_000_000 };
+    let page = PageRequest::newest(1_000_000);
     let builds: Seen = tx.builds(&Audience::All, page)?.items.into_iter().map(|b| (b.id, b)).collect();
     let jobs: BTreeMap<JobId, Job> = tx.jobs()?.into_iter().map(|j| (j.id, j)).collect();
     let mut rows = Rows {

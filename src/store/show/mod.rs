@@ -3,7 +3,6 @@
 //! Nothing here changes anything.
 
 pub mod access;
-pub mod build;
 pub mod causality;
 pub mod container;
 pub mod job;
