@@ -88,7 +88,7 @@ pub async fn job(permit: Permit, call: Call) -> Answer {
 
 /// `MainJobBadge`: the address from before there were teams.
 pub async fn of_main(_: Permit, call: Call) -> Answer {
-    let (pipeline, job) = (query_escape(call.param("pipeline_name")), query_escape(call.param("job_name")));
+    let [pipeline, job] = ["pipeline_name", "job_name"].map(|p| query_escape(call.param(p)).replace('+', "%20"));
     let query = call.parts.uri.query().map(|q| format!("?{q}")).unwrap_or_default();
     let to = format!("/api/v1/teams/main/pipelines/{pipeline}/jobs/{job}/badge{query}");
     redirect(StatusCode::MOVED_PERMANENTLY, &to)

@@ -11,8 +11,12 @@ use crate::store::show::job::JobView;
 
 /// `GetCC`: jobs that have ever finished a build, of pipelines the caller may see.
 pub async fn get(permit: Permit, call: Call) -> Answer {
-    // A team that is not there is one that shows nothing.
-    let team = permit.team().ok();
+    let team = match permit.team() {
+        Ok(team) => Some(team),
+        Err(absent) if permit.is_admin() => return Err(absent),
+        // A team that is not there is one that shows nothing.
+        Err(_) => None,
+    };
     let views = call.app.store.read(move |tx| {
         let mut views = Vec::new();
         let Some(team) = team else { return Ok(views) };

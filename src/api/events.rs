@@ -21,7 +21,10 @@ pub async fn stream(permit: Permit, call: Call) -> Answer {
     let build = permit.build()?;
     let from = match call.header("last-event-id") {
         "" => 0,
-        text => text.parse::<i64>().map_err(|_| Failure::bare(StatusCode::BAD_REQUEST))?.saturating_add(1).max(0),
+        text => match text.parse::<i64>() {
+            Ok(last) if last >= 0 => last.saturating_add(1),
+            _ => return Err(Failure::bare(StatusCode::BAD_REQUEST)),
+        },
     };
     let follower = call.app.feed.follow(build, from);
     let body = stream::unfold(At::Following(follower, from), |at| async {

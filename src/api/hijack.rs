@@ -94,7 +94,9 @@ async fn session(app: App, container: ContainerHandle, socket: &mut WebSocket) {
     };
     match exec {
         Ok(exec) => {
-            carry(&app, &container, exec, socket).await;
+            // With a path it is that file that is missing, and there is no other shell to try.
+            let searched = !process.path.contains('/');
+            carry(&app, &container, exec, searched, socket).await;
             keep(&app, &container).await;
         }
         Err(e) => send(socket, json!({ "error": format!("{e}\n") })).await.unwrap_or(()),
@@ -128,7 +130,7 @@ async fn first(socket: &mut WebSocket) -> Option<Process> {
 }
 
 /// Carries both directions until the process or the client ends. Leaving drops the process's input, which hangs up.
-async fn carry(app: &App, container: &ContainerHandle, exec: Exec, socket: &mut WebSocket) {
+async fn carry(app: &App, container: &ContainerHandle, exec: Exec, searched: bool, socket: &mut WebSocket) {
     let Exec { input, mut output } = exec;
     let mut input = Some(input);
     let mut renew = tokio::time::interval(RENEWED);
@@ -139,7 +141,7 @@ async fn carry(app: &App, container: &ContainerHandle, exec: Exec, socket: &mut 
             told = output.recv() => {
                 let Some(told) = told else { return };
                 let last = !matches!(told, Output::Data { .. });
-                if send(socket, message(told)).await.is_err() || last {
+                if send(socket, message(told, searched)).await.is_err() || last {
                     return;
                 }
             }
@@ -178,13 +180,14 @@ async fn pass_on(said: Said, input: &mut Option<tokio::sync::mpsc::Sender<Input>
     }
 }
 
-fn message(told: Output) -> Value {
+/// What the client reads; `searched`: whether its program was looked for along the path.
+fn message(told: Output, searched: bool) -> Value {
     match told {
         Output::Data { stream: Stream::Stdout, bytes, .. } => json!({ "stdout": STANDARD.encode(bytes) }),
         Output::Data { stream: Stream::Stderr, bytes, .. } => json!({ "stderr": STANDARD.encode(bytes) }),
         Output::Exited(Exit::Status(status)) => json!({ "exit_status": status }),
         // The client tries another shell then.
-        Output::Exited(Exit::NotStarted { not_found: true, .. }) => json!({ "executable_not_found": true }),
+        Output::Exited(Exit::NotStarted { not_found: true, .. }) if searched => json!({ "executable_not_found": true }),
         Output::Exited(Exit::NotStarted { message, .. }) => json!({ "error": format!("{message}\n") }),
         Output::Lost(why) => json!({ "error": format!("{why}\n") }),
     }
@@ -201,5 +204,17 @@ async fn keep(app: &App, container: &ContainerHandle) {
     let (handle, until) = (container.0.clone(), app.clock.now().plus(kept));
     if let Err(e) = app.store.write(move |tx| tx.keep_container(&handle, until)).await {
         tracing::error!(error = %e, "a container that is in use could not be kept");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_shell_is_tried_only_for_a_program_without_a_path() {
+        let missing = || Output::Exited(Exit::NotStarted { message: "no such file".into(), not_found: true });
+        assert_eq!(message(missing(), true), json!({"executable_not_found": true}));
+        assert_eq!(message(missing(), false), json!({"error": "no such file\n"}));
     }
 }

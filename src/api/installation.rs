@@ -63,11 +63,18 @@ pub async fn log_level(_: Permit, call: Call) -> Answer {
     text(StatusCode::OK, call.app.log_level.get())
 }
 
+/// Concourse's levels, and `warn`.
+const LEVELS: [&str; 5] = ["debug", "info", "warn", "error", "fatal"];
+
 /// `SetLogLevel`: the level is the body.
 pub async fn set_log_level(_: Permit, call: Call) -> Answer {
     let app = call.app.clone();
-    let level = String::from_utf8_lossy(&call.bytes().await?).trim().to_owned();
-    app.log_level.set(&level).map_err(|e| Failure::bad_request(format!("{e}; use debug, info, warn or error")))?;
+    let level = String::from_utf8_lossy(&call.bytes().await?).into_owned();
+    if !LEVELS.contains(&level.as_str()) {
+        let text = format!("{level:?} is no level of a log; use debug, info, warn, error or fatal");
+        return Err(Failure::bad_request(text));
+    }
+    app.log_level.set(&level).map_err(Failure::bad_request)?;
     empty(StatusCode::OK)
 }
 
@@ -110,7 +117,10 @@ pub async fn wall(_: Permit, call: Call) -> Answer {
 /// `SetWall`
 pub async fn set_wall(_: Permit, call: Call) -> Answer {
     let app = call.app.clone();
-    let WallJson { message, ttl } = call.json().await?;
+    let WallJson { message, ttl } = call.lenient_json().await?;
+    if message.is_empty() {
+        return Err(Failure::bad_request("Wall message cannot be empty"));
+    }
     let expires = (ttl > 0).then(|| app.clock.now().plus(std::time::Duration::from_nanos(ttl.unsigned_abs())));
     let wall = serde_json::to_string(&Wall { message, expires }).map_err(Error::internal)?;
     app.store.write(move |tx| tx.set_setting("wall", &wall)).await?;
@@ -138,9 +148,11 @@ pub async fn users(_: Permit, call: Call) -> Answer {
     let since = match call.query.get("since") {
         "" => Time(0),
         date => {
-            let wrong = |_| Failure::bad_request("wrong date format (yyyy-mm-dd)");
-            let date: jiff::civil::Date = date.parse().map_err(wrong)?;
-            let start = date.to_zoned(jiff::tz::TimeZone::UTC).map_err(wrong)?;
+            let start = date.parse().and_then(|d: jiff::civil::Date| d.to_zoned(jiff::tz::TimeZone::UTC));
+            let Ok(start) = start else {
+                let told = serde_json::json!({ "error": "wrong date format (yyyy-mm-dd)" });
+                return json(StatusCode::BAD_REQUEST, &told);
+            };
             Time(start.timestamp().as_millisecond())
         }
     };

@@ -72,12 +72,12 @@ pub(super) async fn find(permit: &Permit, call: &Call) -> Result<Resource, Failu
     call.app.store.read(move |tx| tx.find_resource(id, &name)).await?.ok_or_else(Failure::not_found)
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Check {
     /// The version to go on from, instead of the newest known.
     from: Option<Version>,
     /// Whether the types it builds on are left alone unless they are due.
-    #[serde(default)]
     shallow: bool,
 }
 
@@ -85,7 +85,7 @@ struct Check {
 pub async fn check(permit: Permit, call: Call) -> Answer {
     let resource = find(&permit, &call).await?;
     let (app, by) = (call.app.clone(), permit.user().to_owned());
-    let Check { from, shallow } = call.json().await?;
+    let Check { from, shallow } = call.lenient_json().await?;
     let from = from.filter(|v| !v.0.is_empty());
     let id = resource.id;
     let plan = move |config: &Config| Some(planner(config).check(&resource.config, from, true, shallow));
@@ -110,7 +110,7 @@ async fn check_image(
     find: impl FnOnce(&Config) -> Option<ResourceType> + Send + 'static,
 ) -> Answer {
     let (app, by) = (call.app.clone(), permit.user().to_owned());
-    let Check { from, shallow } = call.json().await?;
+    let Check { from, shallow } = call.lenient_json().await?;
     let from = from.filter(|v| !v.0.is_empty());
     let plan = move |config: &Config| Some(planner(config).check_type(&find(config)?, from, shallow));
     start_check(&app, permit.pipeline()?.id, None, Some(by), plan).await
@@ -129,11 +129,12 @@ pub(super) async fn start_check(
     by: Option<String>,
     plan: impl FnOnce(&Config) -> Option<Plan> + Send + 'static,
 ) -> Answer {
-    let now = app.clock.now();
+    let (now, waits) = (app.clock.now(), app.hold.why().is_some());
     let build = app.store.write(move |tx| {
         let Some(plan) = tx.pipeline_config(pipeline)?.as_ref().and_then(plan) else { return Ok(None) };
         let (plan, public_plan) = (serde_json::to_string(&plan)?, shown(&plan).to_string());
-        let check = CheckBuild { pipeline, resource, by: by.as_deref(), plan: &plan, public_plan: &public_plan, now };
+        let check =
+            CheckBuild { pipeline, resource, by: by.as_deref(), plan: &plan, public_plan: &public_plan, now, waits };
         let id = tx.create_check_build(&check)?;
         tx.build(id)
     });
@@ -169,7 +170,8 @@ pub(super) fn pinned(done: Pinned) -> Answer {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
 struct Comment {
     pin_comment: String,
 }
@@ -177,7 +179,7 @@ struct Comment {
 /// `SetPinCommentOnResource`
 pub async fn comment(permit: Permit, call: Call) -> Answer {
     let (resource, store) = (find(&permit, &call).await?, call.app.store.clone());
-    let Comment { pin_comment } = call.json().await?;
+    let Comment { pin_comment } = call.lenient_json().await?;
     store.write(move |tx| tx.set_pin_comment(resource.id, &pin_comment)).await?;
     empty(StatusCode::OK)
 }
@@ -272,7 +274,8 @@ struct Cleared {
 
 /// `ClearResourceCache`: what was fetched, of one version or of all.
 pub async fn clear_cache(permit: Permit, call: Call) -> Answer {
-    let (resource, app) = (find(&permit, &call).await?, call.app.clone());
+    let found = find(&permit, &call).await.map_err(|f| f.of_absent("Resource", call.param("resource_name")));
+    let (resource, app) = (found?, call.app.clone());
     let body = call.bytes().await?;
     let Cleared { version } = match body.iter().all(u8::is_ascii_whitespace) {
         true => Cleared::default(),

@@ -3,6 +3,7 @@
 use axum::http::StatusCode;
 use serde::Serialize;
 
+use crate::auth::Action;
 use crate::base::WORKER_VERSION;
 use crate::front::{Answer, Call, Failure, Permit, json};
 
@@ -72,11 +73,18 @@ pub async fn list(_: Permit, call: Call) -> Answer {
 
 /// What changes a worker: this process's own cannot be landed, retired or pruned, and there is no other.
 pub async fn change(permit: Permit, call: Call) -> Answer {
-    if permit.is_admin() && call.param("worker_name") == call.app.settings.worker_name {
-        let text = "the worker in the server's own process ends with the server; stop that instead";
-        return Err(Failure::conflict(text));
+    if call.param("worker_name") != call.app.settings.worker_name {
+        return Err(Failure::not_found());
     }
-    Err(Failure::not_found())
+    if !permit.is_admin() {
+        return Err(Failure::forbidden());
+    }
+    let text = "the worker in the server's own process ends with the server; stop that instead";
+    match permit.action() {
+        // The client shows this field of the answer, and nothing else of it.
+        Action::PruneWorker => json(StatusCode::BAD_REQUEST, &serde_json::json!({ "stderr": text })),
+        _ => Err(Failure::conflict(text)),
+    }
 }
 
 /// What Concourse's own workers and their gateway ask for, and this server never answers.

@@ -248,7 +248,7 @@ mod tests {
         let check = |tx: &WriteTx<'_>, pipeline, resource: &str, handle: &str, now: i64| {
             let resource = tx.find_resource(pipeline, resource)?.map(|r| r.id);
             let (plan, by) = ("{}", Some("ann"));
-            let new = CheckBuild { pipeline, resource, now: Time(now), by, plan, public_plan: plan };
+            let new = CheckBuild { pipeline, resource, now: Time(now), by, plan, public_plan: plan, waits: true };
             let build = tx.create_check_build(&new)?;
             container(tx, handle, Some(build), now)?;
             tx.finish_build(build, Status::Succeeded, Time(now))

@@ -32,6 +32,8 @@ pub struct CheckBuild<'a> {
     pub public_plan: &'a str,
     /// When.
     pub now: Time,
+    /// It is not started yet, since nothing may begin now.
+    pub waits: bool,
 }
 
 /// A one-off build.
@@ -119,7 +121,7 @@ impl WriteTx<'_> {
         Ok(id)
     }
 
-    /// Makes the build of a check, which waits with its plan until the check pass starts it.
+    /// Makes the build of a check with its plan, and starts it unless it has to wait for the check pass to do so.
     pub fn create_check_build(&self, check: &CheckBuild<'_>) -> Result<BuildId> {
         let id = self
             .prepare_cached(
@@ -133,6 +135,9 @@ impl WriteTx<'_> {
             )?;
         if let Some(resource) = check.resource {
             self.set_last_check_build(resource, id)?;
+        }
+        if !check.waits {
+            self.start_plain_build(id, check.plan, check.public_plan, check.now)?;
         }
         Ok(id)
     }

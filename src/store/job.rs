@@ -243,7 +243,7 @@ impl WriteTx<'_> {
     /// Stops a job from starting builds. Those that wait give their slots to others.
     pub fn pause_job(&self, id: JobId, by: &str, now: Time) -> Result<bool> {
         let n = self
-            .prepare_cached("update jobs set paused = 1, paused_by = ?, paused_at = ? where id = ?")?
+            .prepare_cached("update jobs set paused = 1, paused_by = ?, paused_at = ? where id = ? and paused = 0")?
             .execute(params![by, now, id])?;
         self.prepare_cached(
             "update builds indexed by builds_going_on set scheduled = 0

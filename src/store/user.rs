@@ -41,7 +41,7 @@ impl ReadTx<'_> {
     /// Who has signed in at or after `since`, by name.
     pub fn users_since(&self, since: Time) -> Result<Vec<User>> {
         let mut query = self.prepare_cached(
-            "select id, sub, username, connector, last_login, claims from users where last_login >= ? order by id",
+            "select id, sub, username, connector, last_login, claims from users where last_login >= ? order by last_login, id",
         )?;
         Ok(query.query_map([since], User::from_row)?.collect::<rusqlite::Result<_>>()?)
     }

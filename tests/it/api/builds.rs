@@ -52,7 +52,8 @@ async fn a_build_is_triggered_shown_and_aborted() {
     let comment = ann.put("/api/v1/builds/1/comment").json(&json!({"comment": "why"})).send().await.unwrap();
     assert_eq!(comment.status(), 200);
     assert_eq!(ann.json("/api/v1/builds/1").await["comment"], "why");
-    assert_eq!(ann.json(&format!("{PIPELINE}/jobs/unit/builds")).await[0].get("comment"), None);
+    assert_eq!(ann.json(&format!("{PIPELINE}/jobs/unit/builds")).await[0]["comment"], "why");
+    assert_eq!(ann.json("/api/v1/builds").await[0].get("comment"), None);
 }
 
 #[tokio::test]

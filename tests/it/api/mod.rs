@@ -5,6 +5,7 @@ mod door;
 mod installation;
 mod lost;
 mod matrix;
+mod odd;
 mod one_off;
 mod pages;
 mod pipelines;

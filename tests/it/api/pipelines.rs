@@ -94,7 +94,7 @@ async fn the_states_of_a_pipeline() {
     assert_eq!(ann.get(&format!("{PIPELINE}/config")).await.status(), 404);
     let refused = put("unpause").await.unwrap();
     assert_eq!(refused.status(), 409);
-    assert_eq!(refused.text().await.unwrap(), "action not allowed for an archived pipeline");
+    assert_eq!(refused.text().await.unwrap(), "action not allowed for an archived pipeline\n");
     ann.set_pipeline("alpha", "kitchen", FILE).await;
     assert_eq!(field("archived").await, false);
 }
