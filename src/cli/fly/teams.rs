@@ -138,7 +138,18 @@ impl Destroy {
         if !self.non_interactive && prompt::line("please type the team name to confirm")? != *name {
             return Err(Failure::said("incorrect team name; bailing out"));
         }
-        session.client.call(Method::DELETE, &["teams", name]).done().await?;
-        fly.say(format!("\n`{name}` deleted"))
+        match session.client.call(Method::DELETE, &["teams", name]).done().await {
+            // A refusal without a reason is this one.
+            Err(ApiError::Forbidden(reason)) if reason.is_empty() => {
+                let told = fly.console.paint(Style::Red, &format!("could not destroy `{name}`"));
+                let why = "either your team is not an admin or it is the last admin team";
+                fly.console.say(format!("\n{told}\n\n{why}"))?;
+                Ok(1)
+            }
+            done => {
+                done?;
+                fly.say(format!("\n`{name}` deleted"))
+            }
+        }
     }
 }

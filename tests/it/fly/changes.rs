@@ -30,6 +30,19 @@ fn destroying_asks_first() {
 }
 
 #[test]
+fn the_last_admin_team_is_refused_without_a_reason() {
+    let world = World::new();
+    world.answer("DELETE /api/v1/teams/main", 403, json!(""));
+    world.answer("DELETE /api/v1/teams/other", 403, json!("forbidden"));
+    let destroy = |team: &str| world.fly(&["-t", "ci", "destroy-team", "--non-interactive", "-n", team]);
+    let said = "!!! this will remove all data for team `main`\n\n\ncould not destroy `main`\n\n\
+                either your team is not an admin or it is the last admin team\n";
+    assert_eq!(destroy("main"), ended(1, said, ""));
+    let begun = "!!! this will remove all data for team `other`\n\n";
+    assert_eq!(destroy("other"), ended(1, begun, "error: forbidden: forbidden\n"));
+}
+
+#[test]
 fn pinning_finds_the_version_and_notes_why() {
     let world = World::new();
     let resource = "/api/v1/teams/main/pipelines/ci/resources/code";
