@@ -17,14 +17,14 @@ use crate::base::clock::{Clock, Time};
 /// What went wrong between us and the server; the text is fly's.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    /// 404.
-    #[error("resource not found")]
-    NotFound,
+    /// 404, and what is not there if the server says it in its form for machines.
+    #[error("{}", if .0.is_empty() { "resource not found" } else { .0 })]
+    NotFound(String),
     /// 401: nobody is logged in.
     #[error("not authorized")]
     Unauthorized,
     /// 403 and the server's reason.
-    #[error("forbidden: {0}")]
+    #[error("forbidden{}{}", if .0.is_empty() { "" } else { ": " }, .0)]
     Forbidden(String),
     /// Any other answer that is not a success.
     #[error("Unexpected Response\nStatus: {status}\nBody: {body}")]
@@ -75,7 +75,7 @@ impl<T> Found<T> for Result<T, ApiError> {
     fn found(self) -> Result<Option<T>, ApiError> {
         match self {
             Ok(value) => Ok(Some(value)),
-            Err(ApiError::NotFound) => Ok(None),
+            Err(ApiError::NotFound(_)) => Ok(None),
             Err(e) => Err(e),
         }
     }
@@ -113,7 +113,8 @@ impl Client {
         if let Some(identity) = client_certificate(target)? {
             http = http.identity(identity);
         }
-        let token = target.token.clone().filter(|t| !t.is_empty());
+        // One that is empty is sent too: who has logged out is nobody, and not everybody.
+        let token = target.token.clone();
         Ok(Client { base, http: http.build().map_err(settings)?, token, verbose })
     }
 
@@ -185,10 +186,17 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
+    /// What `errors[].detail` say.
+    fn details(&self) -> String {
+        let body: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        let details = body["errors"].as_array().into_iter().flatten().filter_map(|e| e["detail"].as_str());
+        details.collect::<Vec<_>>().join(" ")
+    }
+
     /// Refuses everything but a success.
     pub fn success(self) -> Result<Answer, ApiError> {
         match self.status {
-            StatusCode::NOT_FOUND => Err(ApiError::NotFound),
+            StatusCode::NOT_FOUND => Err(ApiError::NotFound(self.details())),
             StatusCode::UNAUTHORIZED => Err(ApiError::Unauthorized),
             StatusCode::FORBIDDEN => Err(ApiError::Forbidden(self.text().trim_end().to_owned())),
             status if status.is_success() => Ok(self),

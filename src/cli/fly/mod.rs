@@ -532,7 +532,7 @@ impl Session {
         match found {
             Ok(_) => Ok(self.team_named(name)),
             Err(ApiError::Forbidden(_)) => Err(Failure::said(format!("you do not have a role on team '{name}'"))),
-            Err(ApiError::NotFound) => Err(Failure::said(format!("team '{name}' does not exist"))),
+            Err(ApiError::NotFound(_)) => Err(Failure::said(format!("team '{name}' does not exist"))),
             Err(e) => Err(e.into()),
         }
     }

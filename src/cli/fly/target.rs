@@ -63,8 +63,9 @@ impl Token {
     /// The header's value.
     pub fn authorization(&self) -> String {
         // Go's OAuth transport writes the scheme in its canonical form.
-        let kind = if self.kind.eq_ignore_ascii_case("bearer") { "Bearer" } else { &self.kind };
-        format!("{kind} {}", self.value)
+        let usual = self.kind.is_empty() || self.kind.eq_ignore_ascii_case("bearer");
+        let kind = if usual { "Bearer" } else { &self.kind };
+        format!("{kind} {}", self.value).trim_end().to_owned()
     }
 
     /// When it ends in unix seconds: the last eight of its 28 bytes, little end first.
@@ -197,5 +198,6 @@ mod tests {
         let token = Token { kind: "bearer".into(), value: STANDARD_NO_PAD.encode(raw) };
         assert_eq!(token.expiry(), Some(1_795_478_004));
         assert_eq!(Token { value: "short".into(), ..token }.expiry(), None);
+        assert_eq!(Token::default().authorization(), "Bearer", "who has logged out");
     }
 }

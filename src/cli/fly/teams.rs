@@ -82,7 +82,7 @@ impl Get {
             Err(ApiError::Forbidden(_)) => {
                 return Err(Failure::said(format!("you do not have a role on team '{name}'")));
             }
-            Err(ApiError::NotFound) => return Err(Failure::said(format!("team '{name}' does not exist"))),
+            Err(ApiError::NotFound(_)) => return Err(Failure::said(format!("team '{name}' does not exist"))),
             Err(e) => return Err(e.into()),
         };
         if self.json {

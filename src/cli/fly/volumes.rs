@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::Fly;
 use super::failure::Outcome;
 use super::table::{Cell, Table};
+use crate::pipeline::yaml::to_yaml;
 
 /// Arguments of `volumes`.
 #[derive(Debug, Clone, clap::Args)]
@@ -79,9 +80,7 @@ fn present_type(kind: &Value) -> String {
 
 /// A map as YAML on one line without spaces, its keys sorted.
 fn present(value: &Value) -> String {
-    let sorted: std::collections::BTreeMap<String, &Value> =
-        value.as_object().into_iter().flatten().map(|(k, v)| (k.clone(), v)).collect();
-    let yaml = serde_yaml::to_string(&sorted).unwrap_or_default();
+    let yaml = to_yaml(&Value::Object(value.as_object().cloned().unwrap_or_default()));
     yaml.trim().lines().collect::<Vec<_>>().join(",").replace(' ', "")
 }
 
@@ -102,7 +101,7 @@ mod tests {
         for (volume, short, long) in [
             (container, "c", "container:c,path:/p,parent:x"),
             (cache, "p/j/s", "p/j/s"),
-            (resource, "at:b,ref:a", "type:resource(name:git,version:'1.0'),version:at:b,ref:a"),
+            (resource, "at:b,ref:a", "type:resource(name:git,version:\"1.0\"),version:at:b,ref:a"),
             (base, "git", "name:git,version:x"),
             (json!({"type": "unknown"}), "n/a", "n/a"),
         ] {

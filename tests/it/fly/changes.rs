@@ -43,6 +43,19 @@ fn the_last_admin_team_is_refused_without_a_reason() {
 }
 
 #[test]
+fn what_the_server_says_is_not_there_is_told() {
+    let world = World::new();
+    let clear = |job: &str| world.fly(&["-t", "ci", "clear-task-cache", "-n", "-j", job, "-s", "t"]);
+    let begun = |job: &str| format!("!!! this will remove the task cache(s) for `{job}`, task step `t`\n\n");
+    let absent = json!({"errors": [{"title": "Job Not Found Error", "detail": "Job with name 'x' not found."}]});
+    world.answer("DELETE /api/v1/teams/main/pipelines/ci/jobs/x/tasks/t/cache", 404, absent);
+    let said = "Job with name 'x' not found.\n";
+    assert_eq!(clear("ci/x"), ended(1, &(begun("ci/x") + said), &format!("error: {said}")));
+    let said = "resource not found\n";
+    assert_eq!(clear("zz/x"), ended(1, &(begun("zz/x") + said), &format!("error: {said}")));
+}
+
+#[test]
 fn pinning_finds_the_version_and_notes_why() {
     let world = World::new();
     let resource = "/api/v1/teams/main/pipelines/ci/resources/code";
