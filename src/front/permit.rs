@@ -371,6 +371,14 @@ fn permit(app: &App, action: Action, found: Found, question: Question) -> Result
         Decision::Forbidden if of_build && !object.exposed && !has_role_on(who.as_ref(), object.team) => {
             return Err(Failure::not_found());
         }
+        // Who belongs to the team may know that there is no such pipeline.
+        Decision::Forbidden
+            if NEEDS_LIVE_PIPELINE.contains(&action)
+                && found.pipeline.is_none()
+                && has_role_on(who.as_ref(), object.team) =>
+        {
+            return Err(Failure::not_found());
+        }
         Decision::Forbidden => return Err(Failure::forbidden()),
     };
     if found.pipeline.as_ref().is_some_and(|p| p.archived) && NEEDS_LIVE_PIPELINE.contains(&action) {

@@ -84,6 +84,15 @@ async fn what_is_not_there_is_said_in_the_route_s_own_form() {
         assert_eq!(answer(&admin, Method::GET, &of_none, "").await.0, 404, "nothing is hidden from administrators");
         assert_eq!(answer(&ann, Method::GET, &of_none, "").await.0, 200, "{path}");
     }
+    let rule = json!({"auth": {"owner": {"users": ["local:ann"]}, "viewer": {"users": ["local:bob"]}}});
+    assert_eq!(answer(&admin, Method::PUT, "/api/v1/teams/alpha", &rule.to_string()).await.0, 200);
+    let (bob, eve) = (world.sign_in("bob").await, world.sign_in("eve").await);
+    for (caller, pipeline, status) in
+        [(&bob, "kitchen", 403), (&bob, "zz", 404), (&eve, "kitchen", 403), (&eve, "zz", 403), (&ann, "zz", 404)]
+    {
+        let pause = format!("/api/v1/teams/alpha/pipelines/{pipeline}/pause");
+        assert_eq!(answer(caller, Method::PUT, &pause, "").await.0, status, "{pipeline}");
+    }
     let own = &admin.json("/api/v1/workers").await[0]["name"].as_str().unwrap().to_owned();
     let prune = format!("/api/v1/workers/{own}/prune");
     assert_eq!(answer(&ann, Method::PUT, &prune, "").await.0, 403);
