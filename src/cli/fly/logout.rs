@@ -5,7 +5,7 @@ use reqwest::StatusCode;
 use super::Fly;
 use super::client::Status;
 use super::failure::{Failure, Outcome};
-use super::target::{Targets, Token};
+use super::target::{Target, Targets, Token};
 
 /// Arguments of `logout`.
 #[derive(Debug, Clone, clap::Args)]
@@ -49,7 +49,8 @@ async fn log_out(fly: &Fly, name: &str) -> Result<(), Failure> {
         .ok_or_else(|| Failure::said(format!("failed to load target {name:?}: unknown target: {name}")))?;
     if let Some(token) = target.token.clone().filter(|t| !t.is_empty()) {
         target.token = Some(Token::default());
-        let session = fly.connect(name, target.clone())?;
+        // The token goes as a browser's would.
+        let session = fly.connect(name, Target { token: None, ..target.clone() })?;
         let call = session.client.call_at(reqwest::Method::GET, session.client.outside("/sky/logout"));
         let cookie = format!("skymarshal_auth=\"{} {}\"", token.kind, token.value);
         let answer = call.header("cookie", &cookie).send().await?;

@@ -144,7 +144,9 @@ fn answer(script: &Mutex<Script>, method: &Method, uri: &Uri, headers: &HeaderMa
     script.asked.push(if text.is_empty() { request.clone() } else { format!("{request} {text}") });
     let logged_in = headers.get("authorization").is_some_and(|v| v == "Bearer abc");
     let open = ["/api/v1/info", "/sky/"].iter().any(|p| uri.path().starts_with(p));
+    let nobody = headers.get("authorization").is_some_and(|v| v == "Bearer");
     match script.answers.get(&request) {
+        _ if nobody => (StatusCode::UNAUTHORIZED, "not authorized").into_response(),
         _ if !logged_in && !open => (StatusCode::UNAUTHORIZED, "not authorized").into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
         Some((status, headers, body)) => {
