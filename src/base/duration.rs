@@ -59,6 +59,10 @@ pub fn nanos(text: &str) -> Result<i64, ParseError> {
         if whole.is_empty() && fraction.is_empty() {
             return Err(invalid());
         }
+        let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| invalid())? };
+        if whole > MOST {
+            return Err(invalid());
+        }
         let end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
         let unit = match &after[..end] {
             "" => return Err(ParseError::MissingUnit(text.to_owned())),
@@ -70,16 +74,32 @@ pub fn nanos(text: &str) -> Result<i64, ParseError> {
             "h" => 3_600_000_000_000,
             other => return Err(ParseError::UnknownUnit(text.to_owned(), other.to_owned())),
         };
-        let whole: u64 = if whole.is_empty() { 0 } else { whole.parse().map_err(|_| invalid())? };
-        let part = (format!("0.{fraction}").parse::<f64>().unwrap_or_default() * unit as f64) as u64;
+        let part = part(fraction, unit);
         let sum = whole.checked_mul(unit).and_then(|n| n.checked_add(part)).and_then(|n| total.checked_add(n));
-        total = sum.ok_or_else(invalid)?;
+        total = sum.filter(|&sum| sum <= MOST).ok_or_else(invalid)?;
         rest = &after[end..];
     }
     match negative {
         true => 0i64.checked_sub_unsigned(total).ok_or_else(invalid),
         false => i64::try_from(total).map_err(|_| invalid()),
     }
+}
+
+/// As many nanoseconds as lie below zero.
+const MOST: u64 = 1 << 63;
+
+/// A fraction of a unit, rounded as Go rounds it; digits that no number can hold are passed over.
+fn part(fraction: &str, unit: u64) -> u64 {
+    let (mut digits, mut scale) = (0u64, 1.0);
+    for digit in fraction.bytes() {
+        let Some(more) = digits.checked_mul(10).and_then(|n| n.checked_add(u64::from(digit - b'0'))) else { break };
+        if more > MOST {
+            break;
+        }
+        digits = more;
+        scale *= 10.0;
+    }
+    (digits as f64 * (unit as f64 / scale)) as u64
 }
 
 /// The digits a text starts with, and what follows.
@@ -141,6 +161,10 @@ mod tests {
         assert_eq!(parse("10x").unwrap_err().to_string(), r#"time: unknown unit "x" in duration "10x""#);
         assert_eq!(parse("fast").unwrap_err().to_string(), r#"time: invalid duration "fast""#);
         assert!(parse("-1s").is_err());
+        assert_eq!(nanos(".52562048h").unwrap(), 1_892_233_728_000);
+        assert_eq!(nanos("-1.5m").unwrap(), -90_000_000_000);
+        let large = nanos("9223372036854775809").unwrap_err().to_string();
+        assert_eq!(large, r#"time: invalid duration "9223372036854775809""#);
     }
 
     #[test]
