@@ -67,10 +67,7 @@ impl Validate {
 
     fn task(&self, text: &[u8]) -> Result<Vec<Warning>, Vec<Problem>> {
         if self.client || self.strict {
-            let twice = pipeline::duplicate_keys(text).map_err(|problem| vec![*problem])?;
-            if let Some(problem) = client::refuse_duplicates(&twice) {
-                return Err(vec![problem]);
-            }
+            client::screened(text).map_err(|problem| vec![*problem])?;
         }
         TaskConfig::load(text).map(|_| Vec::new()).map_err(|problem| vec![*problem])
     }

@@ -10,7 +10,7 @@ use super::source::filled_value;
 use super::world::Target;
 use crate::event::{Event, Origin};
 use crate::pipeline::decode::Reading;
-use crate::pipeline::yaml::Document;
+use crate::pipeline::yaml::screen::{Shape, screen};
 use crate::pipeline::{self, Config, Object, Warning};
 use crate::plan::{PlanId, SetPipelinePlan};
 use crate::store::config::SavedConfig;
@@ -87,42 +87,13 @@ async fn read(text: &[u8], set: &SetPipelinePlan, scope: &Scope) -> Result<Resul
 }
 
 fn resolve(text: &[u8], set: &SetPipelinePlan, files: &[Vec<u8>]) -> Result<Config, String> {
-    let duplicates = pipeline::duplicate_keys(text).map_err(|e| library_words(&e.message))?;
-    if !duplicates.is_empty() {
-        let lines = duplicates.iter().map(|d| {
-            format!("\n  line {}: mapping key {:?} already defined at line {}", d.again.line, d.key, d.first.line)
-        });
-        return Err(format!("yaml: unmarshal errors:{}", lines.collect::<String>()));
-    }
+    screen(text, Shape::Anything).map_err(|refusal| format!("yaml: {}", refusal.message))?;
     let value = pipeline::to_json(text).map_err(|e| library_words(&e.message))?;
-    if !matches!(value, Value::Object(_) | Value::Null) {
-        return Err(no_map(text, &value));
-    }
     let scope = given(set, files)?;
     let mut value = vars::interpolate(&value, &scope, Missing::Leave).map_err(|e| e.to_string())?;
     number::through_float(&mut value);
     pipeline::decode::config(&value, Reading::Server)
         .map_err(|fault| format!("error unmarshaling JSON: while decoding JSON: {fault}"))
-}
-
-/// A file that is no map at all, as Concourse's library says it.
-fn no_map(text: &[u8], value: &Value) -> String {
-    let line = Document::parse(text).ok().and_then(|d| d.locate(&[])).map_or(1, |mark| mark.line);
-    let (tag, written) = match value {
-        Value::String(text) => ("str", text.clone()),
-        Value::Bool(is) => ("bool", is.to_string()),
-        Value::Number(n) => (if n.is_f64() { "float" } else { "int" }, number::text(n)),
-        _ => ("seq", String::new()),
-    };
-    let start = written.char_indices().nth(7).filter(|_| written.len() > 10).map(|(end, _)| &written[..end]);
-    let written = match (written.as_str(), start) {
-        ("", _) => String::new(),
-        (_, Some(start)) => format!(" `{start}...`"),
-        (all, None) => format!(" `{all}`"),
-    };
-    format!(
-        "yaml: unmarshal errors:\n  line {line}: cannot unmarshal !!{tag}{written} into map[interface {{}}]interface {{}}"
-    )
 }
 
 fn library_words(message: &str) -> String {

@@ -3,24 +3,21 @@
 
 use serde_json::Value;
 
+use super::Config;
 use super::decode::{self, Fault, Reading};
-use super::load::{Again, malformed, unreadable};
+use super::load::{Again, malformed, unreadable, yaml_remedy};
 use super::problem::{Problem, Section, Warning};
 use super::validate::validate;
-use super::yaml::document::Document;
-use super::yaml::value::DuplicateKey;
-use super::{Config, quote};
+use super::yaml::document::{Document, YamlError};
+use super::yaml::screen::{Shape, screen};
 use crate::vars::{Missing, Static, interpolate, number};
 
 /// Reads and checks a pipeline as the client's `validate-pipeline` does. A strict client refuses unknown keys and
 /// whatever there is to warn of.
 pub fn load(text: &[u8], strict: bool) -> Result<(Config, Vec<Warning>), Vec<Problem>> {
-    let document = Document::parse(text).map_err(|error| vec![before_templates(*unreadable(&error))])?;
-    if let Some(problem) = refuse_duplicates(&document.duplicates()) {
-        return Err(vec![problem]);
-    }
+    let read = read_template(text).map_err(|problem| vec![*problem])?;
+    let document = Document::parse(text).map_err(|error| vec![*unreadable(&error)])?;
     let broken = |problem: Problem| vec![problem.located(&document)];
-    let read = document.to_json().map_err(|error| vec![before_templates(*unreadable(&error))])?;
     let mut value = interpolate(&read, &Static::default(), Missing::Leave)
         .map_err(|error| broken(Problem::new(Section::Malformed, &[], error.to_string())))?;
     Again::client(&mut value).map_err(|problem| vec![*problem])?;
@@ -39,10 +36,42 @@ pub fn load(text: &[u8], strict: bool) -> Result<(Config, Vec<Warning>), Vec<Pro
     }
 }
 
+/// Reads a file whose variables are to be filled in: it must be a map, and no key may stand twice, of which the server
+/// would silently take the last one.
+pub fn read_template(text: &[u8]) -> Result<Value, Box<Problem>> {
+    screened(text)?;
+    let plain = |error: &YamlError| {
+        let mut problem = unreadable(error);
+        // What cannot be read fails before there is anything to convert.
+        if let Some(words) = problem.message.strip_prefix("error converting YAML to JSON: yaml: ") {
+            problem.message = format!("yaml: {words}");
+        }
+        problem
+    };
+    let document = Document::parse(text).map_err(|error| plain(&error))?;
+    document.to_json_with_floats().map_err(|error| plain(&error))
+}
+
+/// Looks at a file as the client does before it fills in its variables.
+pub fn screened(text: &[u8]) -> Result<(), Box<Problem>> {
+    let Err(refusal) = screen(text, Shape::Texts) else { return Ok(()) };
+    let message = format!("error parsing yaml before applying templates: yaml: {}", refusal.message);
+    let problem = Problem::new(Section::Malformed, &[], message).at_mark(refusal.mark);
+    let remedy = match refusal.twice.as_deref() {
+        None => yaml_remedy(&refusal.message),
+        Some("<<") => Some("write them as one: `<<: [*a, *b]`"),
+        Some(_) => Some("take one of them out; the server would take the last one"),
+    };
+    Err(Box::new(match remedy {
+        Some(remedy) => problem.remedy(remedy),
+        None => problem,
+    }))
+}
+
 /// Reads a pipeline without checking it, as the client's `format-pipeline` does.
 pub fn read(text: &[u8]) -> Result<Config, Box<Problem>> {
     let document = Document::parse(text).map_err(|error| unreadable(&error))?;
-    let value = document.to_json().map_err(|error| unreadable(&error))?;
+    let value = document.to_json_with_floats().map_err(|error| unreadable(&error))?;
     decode(&value).map_err(|fault| Box::new(malformed(&fault, &value).located(&document)))
 }
 
@@ -52,30 +81,6 @@ pub fn decode(value: &Value) -> Result<Config, Fault> {
     let mut config = decode::config(value, Reading::Client)?;
     config.each_object(&mut number::through_float);
     Ok(config)
-}
-
-/// What the client says of keys that stand twice, which the server would silently take the last one of.
-pub fn refuse_duplicates(found: &[DuplicateKey]) -> Option<Problem> {
-    let first = found.first()?;
-    let lines = found.iter().map(|d| {
-        let key = quote::quoted(&d.key);
-        format!("\n  line {}: mapping key {key} already defined at line {}", d.again.line, d.first.line)
-    });
-    let message = format!("yaml: unmarshal errors:{}", lines.collect::<String>());
-    let remedy = match first.key.as_str() {
-        "<<" => "write them as one: `<<: [*a, *b]`",
-        _ => "take one of them out; the server would take the last one",
-    };
-    let problem = Problem::new(Section::Malformed, &[], message).at_mark(Some(first.again)).remedy(remedy);
-    Some(before_templates(problem))
-}
-
-/// A problem of the text itself, in the words of the client.
-pub fn before_templates(mut problem: Problem) -> Problem {
-    let message = problem.message.trim_start_matches("error converting YAML to JSON: ");
-    let library = if message.starts_with("yaml: ") { "" } else { "yaml: " };
-    problem.message = format!("error parsing yaml before applying templates: {library}{message}");
-    problem
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::quote::quoted;
 use super::validate::validate;
 use super::yaml::document::{Document, YamlError};
 use super::yaml::emit::natural;
-use super::yaml::value::{DuplicateKey, Segment};
+use super::yaml::value::Segment;
 use super::{Config, TaskConfig};
 use crate::base::distance::distance;
 use crate::vars::number;
@@ -125,11 +125,6 @@ pub fn to_json(text: &[u8]) -> Result<Value, Box<Problem>> {
     read(text).map(|(_, value)| value)
 }
 
-/// Keys that stand twice in one mapping, which the server takes and the client refuses.
-pub fn duplicate_keys(text: &[u8]) -> Result<Vec<DuplicateKey>, Box<Problem>> {
-    Document::parse(text).map(|document| document.duplicates()).map_err(|error| unreadable(&error))
-}
-
 fn read(text: &[u8]) -> Result<(Document, Value), Box<Problem>> {
     let document = Document::parse(text).map_err(|error| unreadable(&error))?;
     let value = document.to_json().map_err(|error| unreadable(&error))?;
@@ -145,7 +140,7 @@ pub(super) fn unreadable(error: &YamlError) -> Box<Problem> {
     Box::new(problem)
 }
 
-fn yaml_remedy(message: &str) -> Option<&'static str> {
+pub(super) fn yaml_remedy(message: &str) -> Option<&'static str> {
     let remedies = [
         ("invalid map key: map", "write variables as ((name)), not {{name}}, or put the value in quotes"),
         ("cannot start any token", "put the value in quotes; indent with spaces, not tabs"),

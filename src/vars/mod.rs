@@ -72,7 +72,8 @@ fn go_type(value: &Value) -> &'static str {
         Value::Null => "<nil>",
         Value::Bool(_) => "bool",
         Value::Number(n) if n.is_f64() => "float64",
-        Value::Number(_) => "int",
+        // Whole numbers of files have become floats; what is left keeps its digits.
+        Value::Number(_) => "json.Number",
         Value::String(_) => "string",
         Value::Array(_) => "[]interface {}",
         Value::Object(_) => "map[string]interface {}",

@@ -78,7 +78,9 @@ pub fn from_float(f: f64) -> Option<Number> {
         return None;
     }
     let text = json_text(f);
-    if let Ok(n) = text.parse::<i64>() {
+    if let Ok(n) = text.parse::<i64>()
+        && text != "-0"
+    {
         return Some(n.into());
     }
     text.parse::<u64>().map(Number::from).ok().or_else(|| Number::from_f64(f))
@@ -96,7 +98,8 @@ pub fn text(number: &Number) -> String {
 pub fn through_float(value: &mut Value) {
     match value {
         Value::Number(n) => {
-            if let Some(settled) = n.as_f64().and_then(from_float) {
+            // A zero below zero is written as `-0` and read again as a whole number.
+            if let Some(settled) = n.as_f64().and_then(|f| from_float(if f == 0.0 { 0.0 } else { f })) {
                 *n = settled;
             }
         }

@@ -16,20 +16,21 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Reads `source:path.field."quoted.field"`.
+    /// Reads `source:path.field."quoted.field"`. Segments are read as paths, `a//b/` as `a/b`, and quotes only keep
+    /// dots and colons from parting what is between them (`vars/reference.go`).
     pub fn parse(text: &str) -> Result<Reference, Error> {
         let invalid = |why| Error::Invalid { var: text.to_owned(), why };
+        if text.matches('"').count() % 2 != 0 {
+            return Err(invalid("contains unclosed quotes"));
+        }
         let (source, mut rest) = match unquoted(text, ':') {
             Some(at) => (&text[..at], &text[at + 1..]),
             None => ("", text),
         };
-        if source.contains('"') {
-            return Err(invalid("source must not be quoted"));
-        }
         let mut segments = Vec::new();
         loop {
             let end = unquoted(rest, '.');
-            let segment = rest[..end.unwrap_or(rest.len())].trim().replace('"', "");
+            let segment = cleaned(&rest[..end.unwrap_or(rest.len())].trim().replace('"', ""));
             if segment.is_empty() {
                 return Err(invalid("empty field"));
             }
@@ -40,13 +41,27 @@ impl Reference {
             }
         }
         let path = segments.remove(0);
-        Ok(Reference { source: source.to_owned(), path, fields: segments })
+        Ok(Reference { source: source.replace('"', "").trim().to_owned(), path, fields: segments })
     }
 
     /// The same reference within its source.
     pub fn without_source(&self) -> Reference {
         Reference { source: String::new(), ..self.clone() }
     }
+}
+
+/// A segment as the shortest path that means the same.
+fn cleaned(segment: &str) -> String {
+    let mut parts = Vec::new();
+    for part in segment.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    let root = if segment.starts_with('/') { "/" } else { "" };
+    format!("{root}{}", parts.join("/"))
 }
 
 /// Where a character first stands outside of quotes.
@@ -100,18 +115,24 @@ mod tests {
             (r#""x:y""#, reference("", "x:y", &[])),
             (r#"vs:"var:with.and_colon".k"#, reference("vs", "var:with.and_colon", &["k"])),
             ("/abs/path", reference("", "/abs/path", &[])),
+            (r#"a//"b/./c/../d/".e"#, reference("", "a/b/d", &["e"])),
+            (r#""a":b"#, reference("a", "b", &[])),
+            (r#"a"."b.c"#, reference("", "a.b", &["c"])),
+            ("s:b:c", reference("s", "b:c", &[])),
         ] {
             assert_eq!(Reference::parse(text), Ok(want), "{text}");
         }
         assert_eq!(Reference::parse("s.").unwrap_err().to_string(), "invalid var 's.': empty field");
         assert_eq!(Reference::parse("a:").unwrap_err().to_string(), "invalid var 'a:': empty field");
-        let quoted = Reference::parse(r#""a":b"#).unwrap_err().to_string();
-        assert_eq!(quoted, r#"invalid var '"a":b': source must not be quoted"#);
+        assert_eq!(Reference::parse("a.").unwrap_err().to_string(), "invalid var 'a.': empty field");
+        assert_eq!(Reference::parse("..").unwrap_err().to_string(), "invalid var '..': empty field");
+        let open = Reference::parse(r#"a."b"#).unwrap_err().to_string();
+        assert_eq!(open, r#"invalid var 'a."b': contains unclosed quotes"#);
     }
 
     proptest! {
         #[test]
-        fn what_is_written_reads_back(source in "[a-z]{0,4}", path in "[a-z.:/]{1,6}", fields in proptest::collection::vec("[a-z.: ,]{0,4}[a-z]", 0..3)) {
+        fn what_is_written_reads_back(source in "[a-z]{0,4}", path in "/?[a-z.:]{1,3}[a-z]", fields in proptest::collection::vec("[a-z.: ,]{0,4}[a-z]", 0..3)) {
             let fields = fields.into_iter().map(|f| f.trim().to_owned()).collect();
             let written = Reference { source, path, fields };
             prop_assert_eq!(Reference::parse(&written.to_string()), Ok(written));

@@ -56,7 +56,10 @@ pub fn traverse(value: &Value, reference: &Reference) -> Result<Value, Error> {
 ///
 /// Numbers of a file are floats, as in Concourse, and so cannot stand within text; those that are set are as they are.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Static(Map<String, Value>);
+pub struct Static {
+    values: Map<String, Value>,
+    exact: bool,
+}
 
 impl Static {
     /// The variables of a file: a map at its top, or nothing.
@@ -64,14 +67,15 @@ impl Static {
         let mut value = Value::Object(map);
         number::to_floats(&mut value);
         match value {
-            Value::Object(map) => Static(map),
+            Value::Object(values) => Static { values, exact: false },
             _ => Static::default(),
         }
     }
 
     /// Sets one variable, or a field of it; what stood there before and is no map gives way.
     pub fn set(&mut self, reference: &Reference, value: Value) {
-        upsert(&mut self.0, &reference.path, &reference.fields, value);
+        self.exact = true;
+        upsert(&mut self.values, &reference.path, &reference.fields, value);
     }
 }
 
@@ -91,10 +95,14 @@ fn upsert(map: &mut Map<String, Value>, key: &str, fields: &[String], value: Val
 
 impl Lookup for Static {
     fn get(&self, reference: &Reference) -> Result<Option<Value>, Error> {
-        match self.0.get(&reference.path) {
+        match self.values.get(&reference.path) {
             Some(value) if reference.source.is_empty() => traverse(value, reference).map(Some),
             _ => Ok(None),
         }
+    }
+
+    fn decimals(&self, _: &Reference) -> bool {
+        self.exact
     }
 }
 
@@ -123,6 +131,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::vars::{Missing, interpolate};
 
     #[test]
     fn fields_are_set_within_what_is_there() {
@@ -130,7 +139,17 @@ mod tests {
         for (name, value) in [("a.b", json!("1")), ("a.c", json!("2")), ("x", json!("y")), ("x.z", json!(true))] {
             given.set(&Reference::parse(name).unwrap(), value);
         }
-        assert_eq!(Value::Object(given.0), json!({"a": {"b": "1", "c": "2"}, "x": {"z": true}}));
+        assert_eq!(Value::Object(given.values), json!({"a": {"b": "1", "c": "2"}, "x": {"z": true}}));
+    }
+
+    #[test]
+    fn numbers_that_are_set_may_stand_within_text_and_those_of_a_file_not() {
+        let mut given = Static::default();
+        given.set(&Reference::parse("f").unwrap(), json!(1.5));
+        let fill = |scope: &Static| interpolate(&json!("v((f))"), scope, Missing::Leave).map_err(|e| e.to_string());
+        assert_eq!(fill(&given), Ok(json!("v1.5")));
+        let file = Static::from_map(json!({"f": 1.5}).as_object().unwrap().clone());
+        assert_eq!(fill(&file).unwrap_err(), "cannot interpolate non-primitive value (float64) from var: f");
     }
 
     #[test]

@@ -74,8 +74,7 @@ impl Template {
     /// The file with every variable filled in that is known here.
     pub fn filled(&self, instance: Option<&Map<String, Value>>) -> Result<Filled, Failure> {
         let text = read(&self.config)?;
-        refuse_duplicates(&text)?;
-        let read = pipeline::to_json(&text).map_err(|e| Failure::said(e.message))?;
+        let read = pipeline::client::read_template(&text).map_err(|e| Failure::said(e.message))?;
         let value = interpolate(&read, &self.scope(instance)?, Missing::Leave);
         let value = value.map_err(|e| Failure::said(e.to_string()))?;
         let own = (value == read).then_some(text).and_then(|text| String::from_utf8(text).ok());
@@ -98,7 +97,18 @@ impl Template {
             match pipeline::to_json(&text).map_err(|e| wrong(&e.message))? {
                 Value::Object(map) => places.push(Static::from_map(map)),
                 Value::Null => {}
-                _ => return Err(wrong("it must be a map of names to values")),
+                other => {
+                    let kind = match other {
+                        Value::Array(_) => "array",
+                        Value::String(_) => "string",
+                        Value::Number(_) => "number",
+                        _ => "bool",
+                    };
+                    return Err(wrong(&format!(
+                        "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {kind} into Go value of type \
+                         vars.StaticVariables: it must be a map of names to values"
+                    )));
+                }
             }
         }
         Ok(Chain(places))
@@ -113,13 +123,6 @@ fn read(path: &PathBuf) -> Result<Vec<u8>, Failure> {
     };
     result.map_err(|e| Failure::said(format!("could not read file: {}: {e}", path.display())))?;
     Ok(text)
-}
-
-/// Refuses a key that stands twice: the server would silently take the last one.
-fn refuse_duplicates(text: &[u8]) -> Result<(), Failure> {
-    let found = pipeline::duplicate_keys(text)
-        .map_err(|problem| Failure::said(pipeline::client::before_templates(*problem).message))?;
-    pipeline::client::refuse_duplicates(&found).map_or(Ok(()), |problem| Err(Failure::said(problem.message)))
 }
 
 /// Takes JSON as a pipeline. Unlike the server, which refuses them, it passes over keys nobody knows outside of steps.

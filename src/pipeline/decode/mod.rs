@@ -273,7 +273,7 @@ impl<'v> Decoder<'v> {
     fn integer(&mut self, value: &Value, to: &mut i64) -> Taken {
         match value {
             Value::Null => {}
-            Value::Number(n) => match n.as_i64() {
+            Value::Number(n) => match n.as_i64().or_else(|| number::text(n).parse().ok()) {
                 Some(n) => *to = n,
                 None => {
                     let value = format!("number {}", number::text(n));

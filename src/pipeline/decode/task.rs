@@ -94,10 +94,15 @@ pub(super) fn limits<'v>(d: &mut Decoder<'v>, v: &'v Value) -> Taken<Option<Limi
     Ok(Some(limits))
 }
 
-/// A number as Go makes it one without a sign: what is below zero comes out at the top.
+/// A number as Go makes it one without a sign: what is below zero comes out at the top, what is too large in the middle.
 fn whole(n: &Number) -> Option<u64> {
-    let float = |f: f64| if f < 0.0 { (f as i64).cast_unsigned() } else { f as u64 };
-    n.as_u64().or_else(|| n.as_f64().map(float))
+    const SIZE: f64 = 18_446_744_073_709_551_616.0;
+    let float = |f: f64| match f {
+        f if f < 0.0 => (f as i64).cast_unsigned(),
+        f if f >= SIZE => 1 << 63,
+        f => f as u64,
+    };
+    n.as_f64().map(float)
 }
 
 fn run<'v>(d: &mut Decoder<'v>, v: &'v Value) -> Taken<TaskRun> {

@@ -45,12 +45,22 @@ pub struct Document {
     pub(super) root: Option<NodeId>,
 }
 
+/// Whose habits a text is read with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Library {
+    /// Go's yaml v2, which reads whatever is used.
+    Two,
+    /// Go's yaml v3, with which the client and the step `set_pipeline` look at a file before all else.
+    Three,
+}
+
 struct Composer<'t> {
+    library: Library,
     events: Events<'t>,
     nodes: Vec<Node>,
     anchors: HashMap<String, NodeId>,
-    /// For each open collection what closes it, where it is written with brackets.
-    flow: Vec<Option<char>>,
+    /// For each open collection that is written with brackets, what closes it and where it starts.
+    flow: Vec<Option<(char, Mark)>>,
 }
 
 /// How deep nodes may be nested, so that a hostile file cannot exhaust the stack of whoever reads it, be it as JSON later.
@@ -59,10 +69,14 @@ pub(super) const DEPTH: usize = 100;
 impl Document {
     /// Composes the first document of a text.
     pub fn parse(text: &[u8]) -> Result<Document, YamlError> {
-        let mut read = Cow::Borrowed(text);
+        Document::parse_with(text, Library::Two)
+    }
+
+    pub(super) fn parse_with(text: &[u8], library: Library) -> Result<Document, YamlError> {
+        let mut read = marks_as_words(text);
         let mut repairs = REPAIRED.checked_div(text.len()).unwrap_or_default().min(64);
         loop {
-            let (error, position) = match Document::compose(&read) {
+            let (error, position) = match Document::compose(&read, library) {
                 Ok(document) if matches!(read, Cow::Borrowed(_)) => return Ok(document),
                 Ok(document) => return Ok(document.with_stand_ins_replaced()),
                 Err(stopped) => stopped,
@@ -76,9 +90,9 @@ impl Document {
     }
 
     /// The document, or what is wrong after so many bytes.
-    fn compose(text: &[u8]) -> Result<Document, (YamlError, usize)> {
-        let events = Events::of(text).map_err(|error| (error, 0))?;
-        let mut composer = Composer { events, nodes: Vec::new(), anchors: HashMap::new(), flow: Vec::new() };
+    fn compose(text: &[u8], library: Library) -> Result<Document, (YamlError, usize)> {
+        let events = Events::of(text, library).map_err(|error| (error, 0))?;
+        let mut composer = Composer { library, events, nodes: Vec::new(), anchors: HashMap::new(), flow: Vec::new() };
         match composer.document() {
             Ok(root) => Ok(Document { nodes: composer.nodes, root }),
             Err(error) => Err((error, composer.events.position())),
@@ -87,15 +101,11 @@ impl Document {
 
     fn with_stand_ins_replaced(mut self) -> Document {
         for node in &mut self.nodes {
-            if let Kind::Scalar { value, .. } = &mut node.kind
-                && value.contains(COLON)
-            {
-                *value = value.replace(COLON, ":");
-            }
-            if let Kind::Scalar { value, .. } = &mut node.kind
-                && value.contains(APOSTROPHE)
-            {
-                *value = value.replace(APOSTROPHE, "'");
+            let Kind::Scalar { value, .. } = &mut node.kind else { continue };
+            for (stand_in, meant) in [(COLON, ":"), (APOSTROPHE, "'"), (MARK, BYTE_ORDER_MARK)] {
+                if value.contains(stand_in) {
+                    *value = value.replace(stand_in, meant);
+                }
             }
         }
         self
@@ -114,8 +124,24 @@ impl Document {
 const COLON: &str = "\u{f583a}";
 /// Stands for an escaped apostrophe between double quotes, which libyaml does not know; as long as it was.
 const APOSTROPHE: &str = "\u{f5827}\u{f5828}";
+/// Stands for a byte order mark within a text, which to Go's yaml is a letter and to libyaml nothing where a line starts.
+const MARK: &str = "\u{f5839}";
+const BYTE_ORDER_MARK: &str = "\u{feff}";
 /// How much is read in all for the sake of texts that need such stand-ins.
 const REPAIRED: usize = 64 << 20;
+
+/// The text with stand-ins for byte order marks anywhere but at its start.
+fn marks_as_words(text: &[u8]) -> Cow<'_, [u8]> {
+    let Ok(rest) = std::str::from_utf8(text) else { return Cow::Borrowed(text) };
+    let (first, rest) = match rest.strip_prefix(BYTE_ORDER_MARK) {
+        Some(rest) => (BYTE_ORDER_MARK, rest),
+        None => ("", rest),
+    };
+    match rest.contains(BYTE_ORDER_MARK) {
+        true => Cow::Owned([first, &rest.replace(BYTE_ORDER_MARK, MARK)].concat().into_bytes()),
+        false => Cow::Borrowed(text),
+    }
+}
 
 /// The text with a stand-in for what libyaml stopped at and Go's yaml does not; none where both refuse it.
 fn repaired(text: &[u8], message: &str, position: usize) -> Option<Vec<u8>> {
@@ -124,10 +150,14 @@ fn repaired(text: &[u8], message: &str, position: usize) -> Option<Vec<u8>> {
         "found unknown escape character" => ("\\'", APOSTROPHE),
         _ => return None,
     };
-    let mark = if text.starts_with("\u{feff}".as_bytes()) { 3 } else { 0 };
-    let (before, rest) = text.split_at_checked(mark + position)?;
+    let (before, rest) = text.split_at_checked(start(text) + position)?;
     let rest = rest.strip_prefix(found.as_bytes())?;
     Some([before, stand_in.as_bytes(), rest].concat())
+}
+
+/// Where libyaml starts to count.
+pub(super) fn start(text: &[u8]) -> usize {
+    if text.starts_with(BYTE_ORDER_MARK.as_bytes()) { BYTE_ORDER_MARK.len() } else { 0 }
 }
 
 impl Composer<'_> {
@@ -157,8 +187,8 @@ impl Composer<'_> {
         }
         match event {
             Event::Scalar { anchor, tag, value, plain, unquoted } => {
-                if let Some(close) = self.flow.last().copied().flatten().filter(|_| unquoted && value.contains('?')) {
-                    return Err(question(close, mark));
+                if let Some(open) = self.flow.last().copied().flatten().filter(|_| unquoted && value.contains('?')) {
+                    return Err(question(open, mark, self.library));
                 }
                 Ok(self.add(Kind::Scalar { value, tag, plain }, mark, anchor))
             }
@@ -168,7 +198,7 @@ impl Composer<'_> {
             },
             Event::Mapping { anchor, flow } => {
                 let id = self.add(Kind::Mapping(Vec::new()), mark, anchor);
-                self.flow.push(flow.then_some('}'));
+                self.flow.push(flow.then_some(('}', mark)));
                 let mut pairs = Vec::new();
                 while let Some(key) = self.child(depth)? {
                     match self.child(depth)? {
@@ -186,7 +216,7 @@ impl Composer<'_> {
                     _ => (None, false),
                 };
                 let id = self.add(Kind::Sequence(Vec::new()), mark, anchor);
-                self.flow.push(flow.then_some(']'));
+                self.flow.push(flow.then_some((']', mark)));
                 let mut items = Vec::new();
                 while let Some(item) = self.child(depth)? {
                     items.push(item);
@@ -208,8 +238,10 @@ impl Composer<'_> {
 }
 
 /// Go's yaml ends a plain word within brackets at a question mark, and then finds no comma.
-fn question(close: char, mark: Mark) -> YamlError {
-    let line = if mark.line > 1 { format!("line {}: ", mark.line - 1) } else { String::new() };
+fn question((close, start): (char, Mark), mark: Mark, library: Library) -> YamlError {
+    let lines = if library == Library::Three { [start.line, mark.line] } else { [mark.line, start.line] };
+    let line = lines.into_iter().find(|&line| line > 1);
+    let line = line.map(|line| format!("line {}: ", line - 1)).unwrap_or_default();
     YamlError { message: format!("{line}did not find expected ',' or '{close}'"), mark: Some(mark) }
 }
 
@@ -260,7 +292,17 @@ mod tests {
         }
         assert_eq!(read("[a:[b]]").unwrap_err(), "did not find expected ',' or ']'");
         assert_eq!(read("\"\\q\"").unwrap_err(), "found unknown escape character");
+        assert_eq!(read("- x\n- \"a\\\\/\\/b\"").unwrap_err(), "line 2: found unknown escape character");
+        assert_eq!(read("- \"a\\\\/b\"\n- '\\/'\n- \\/"), Ok(serde_json::json!(["a\\/b", "\\/", "\\/"])));
         assert!(read(&format!("[{}]", "a:,".repeat(1000))).is_err());
+    }
+
+    #[test]
+    fn a_byte_order_mark_within_a_text_is_a_letter() {
+        let read = |text: &str| Document::parse(text.as_bytes()).and_then(|d| d.to_json()).map_err(|e| e.message);
+        assert_eq!(read("\u{feff}a: 1\n"), Ok(serde_json::json!({"a": 1})));
+        assert_eq!(read("a: 1\n\u{feff}b: 2\n"), Ok(serde_json::json!({"a": 1, "\u{feff}b": 2})));
+        assert_eq!(read("a: 1\n\u{feff}\nb: 2\n").unwrap_err(), "line 3: could not find expected ':'");
     }
 
     #[test]

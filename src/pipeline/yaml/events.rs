@@ -6,13 +6,12 @@
 //! an error the parser is not asked again.
 
 use std::ffi::CStr;
-use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::slice;
 
 use unsafe_libyaml_norway as unsafe_sys;
 
-use super::document::{Mark, YamlError};
+use super::document::{Library, Mark, YamlError, start};
 
 /// What comes next in a text.
 pub(super) enum Event {
@@ -36,11 +35,12 @@ pub(super) enum Event {
 pub(super) struct Events<'t> {
     parser: Box<MaybeUninit<unsafe_sys::yaml_parser_t>>,
     failed: Option<YamlError>,
-    text: PhantomData<&'t [u8]>,
+    text: &'t [u8],
+    library: Library,
 }
 
 impl<'t> Events<'t> {
-    pub(super) fn of(text: &'t [u8]) -> Result<Events<'t>, YamlError> {
+    pub(super) fn of(text: &'t [u8], library: Library) -> Result<Events<'t>, YamlError> {
         let mut parser = Box::new(MaybeUninit::uninit());
         // SAFETY: the pointer is to memory of the right size and alignment, which initialisation fills.
         if unsafe { unsafe_sys::yaml_parser_initialize(parser.as_mut_ptr()) }.fail {
@@ -48,7 +48,7 @@ impl<'t> Events<'t> {
         }
         // SAFETY: the parser was initialised, is boxed, and the lifetime keeps the text alive as long as the parser.
         unsafe { unsafe_sys::yaml_parser_set_input_string(parser.as_mut_ptr(), text.as_ptr(), text.len() as u64) };
-        Ok(Events { parser, failed: None, text: PhantomData })
+        Ok(Events { parser, failed: None, text, library })
     }
 
     /// The next event and where it starts.
@@ -64,12 +64,48 @@ impl<'t> Events<'t> {
             return Err(error);
         }
         // SAFETY: parsing succeeded, so the event is filled; it is read while it lives and freed once.
-        unsafe {
-            let event = copied(raw.assume_init_ref());
-            let mark = place(&raw.assume_init_ref().start_mark);
+        let (event, mark, refused) = unsafe {
+            let filled = raw.assume_init_ref();
+            let (event, mark, refused) = (copied(filled), place(&filled.start_mark), self.escaped_slash(filled));
             unsafe_sys::yaml_event_delete(raw.as_mut_ptr());
-            Ok((event, mark))
+            (event, mark, refused)
+        };
+        match refused {
+            Some(error) => {
+                self.failed = Some(error.clone());
+                Err(error)
+            }
+            None => Ok((event, mark)),
         }
+    }
+
+    /// What Go's yaml says of a slash that is escaped between double quotes, which only libyaml knows.
+    ///
+    /// # Safety
+    /// The event must have been filled by the parser and not been freed.
+    unsafe fn escaped_slash(&self, event: &unsafe_sys::yaml_event_t) -> Option<YamlError> {
+        // SAFETY: the type says which member of the union was filled.
+        let quoted = event.type_ == unsafe_sys::YAML_SCALAR_EVENT
+            && unsafe { event.data.scalar.style } == unsafe_sys::YAML_DOUBLE_QUOTED_SCALAR_STYLE;
+        if !quoted {
+            return None;
+        }
+        let first = start(self.text);
+        let written = self.text.get(first + event.start_mark.index as usize..first + event.end_mark.index as usize)?;
+        let mut at = 0;
+        while let Some(found) = written[at..].iter().position(|&byte| byte == b'\\') {
+            at += found;
+            if written.get(at + 1) == Some(&b'/') {
+                let line = place(&event.start_mark).line + written[..at].iter().filter(|&&byte| byte == b'\n').count();
+                let first = place(&event.start_mark).line;
+                let told = if self.library == Library::Three && first > 1 { first } else { line };
+                let told = if told > 1 { format!("line {told}: ") } else { String::new() };
+                let mark = Some(Mark { line, column: 1 });
+                return Some(YamlError { message: format!("{told}found unknown escape character"), mark });
+            }
+            at = (at + 2).min(written.len());
+        }
+        None
     }
 
     /// After how many bytes it stopped at an error.
@@ -78,7 +114,8 @@ impl<'t> Events<'t> {
         unsafe { self.parser.assume_init_ref() }.problem_mark.index as usize
     }
 
-    /// Go's message names a line only where libyaml's mark is beyond the first one, and counts scanner errors from 1.
+    /// Go's message names a line only where libyaml's mark is beyond the first one, and counts scanner errors from 1: the
+    /// line of what is wrong, or for the later library that of what it is part of.
     fn error(&self) -> YamlError {
         // SAFETY: the parser was initialised; its problem is null or a constant text of the library.
         let (parser, problem) = unsafe {
@@ -87,8 +124,14 @@ impl<'t> Events<'t> {
             (parser, problem.map(|text| text.to_string_lossy().into_owned()))
         };
         let problem = problem.unwrap_or_else(|| "unknown problem parsing YAML content".to_owned());
+        // As it was misspelt when Go's yaml was written after libyaml.
+        let problem = problem.replace("hexadecimal", "hexdecimal");
         let scanner = u64::from(parser.error == unsafe_sys::YAML_SCANNER_ERROR);
-        let line = [parser.problem_mark.line, parser.context_mark.line].into_iter().find(|line| *line != 0);
+        let mut lines = [parser.problem_mark.line, parser.context_mark.line];
+        if self.library == Library::Three {
+            lines.reverse();
+        }
+        let line = lines.into_iter().find(|line| *line != 0);
         let message = match line {
             Some(line) => format!("line {}: {problem}", line + scanner),
             None => problem,

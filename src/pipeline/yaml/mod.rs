@@ -7,6 +7,7 @@ pub mod document;
 pub mod emit;
 mod events;
 pub mod scalar;
+pub mod screen;
 pub mod value;
 
 pub use document::{Document, Mark, YamlError};

@@ -18,7 +18,7 @@ pub enum Scalar {
 
 /// Reads a scalar with its tag; only plain ones and tagged ones get here.
 pub fn resolve(tag: &str, text: &str) -> Result<Scalar, String> {
-    let short = tag.strip_prefix(CORE).map(|t| format!("!!{t}")).unwrap_or_else(|| tag.to_owned());
+    let short = short(tag);
     match short.as_str() {
         "" => Ok(untagged(text)),
         "!!str" => Ok(Scalar::Plain(text.into())),
@@ -26,6 +26,31 @@ pub fn resolve(tag: &str, text: &str) -> Result<Scalar, String> {
         "!!bool" | "!!int" | "!!float" | "!!null" | "!!timestamp" => tagged(&short, text),
         _ => Ok(Scalar::Plain(text.into())),
     }
+}
+
+/// Whether Go's yaml v3 could read it, to which `yes`, `on` and their like are words.
+pub(super) fn resolve_as_client(tag: &str, text: &str) -> Result<(), String> {
+    if tag.is_empty() {
+        return Ok(());
+    }
+    let short = short(tag);
+    let decides = matches!(short.as_str(), "!!bool" | "!!int" | "!!float" | "!!null" | "!!timestamp");
+    match untagged(text) {
+        Scalar::Plain(Value::Bool(_)) if decides && !is_client_bool(text) => {
+            Err(format!("cannot decode !!str `{text}` as a {short}"))
+        }
+        _ => resolve(tag, text).map(drop),
+    }
+}
+
+/// Whether a plain word is a boolean to Go's yaml v3.
+pub(super) fn is_client_bool(text: &str) -> bool {
+    matches!(text, "true" | "True" | "TRUE" | "false" | "False" | "FALSE")
+}
+
+/// A tag as it is written, `!!str` for one of YAML's own.
+pub(super) fn short(tag: &str) -> String {
+    tag.strip_prefix(CORE).map(|t| format!("!!{t}")).unwrap_or_else(|| tag.to_owned())
 }
 
 fn tagged(short: &str, text: &str) -> Result<Scalar, String> {

@@ -1,10 +1,8 @@
 //! Nodes turned into JSON the way sigs' YAML does it, and places found again by path.
 
-use std::collections::BTreeMap;
+use serde_json::{Map, Value, json};
 
-use serde_json::{Map, Value};
-
-use super::document::{DEPTH, Document, Kind, Mark, Node, NodeId, YamlError};
+use super::document::{DEPTH, Document, Kind, Mark, NodeId, YamlError};
 use super::scalar::{Scalar, is_word, key, resolve, untagged};
 use crate::pipeline::quote::quoted;
 use crate::vars::number;
@@ -18,50 +16,68 @@ pub enum Segment {
     Index(usize),
 }
 
-/// A key that stands twice in one mapping, which Concourse's server takes (the last one wins) and its client refuses.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DuplicateKey {
-    /// The key.
-    pub key: String,
-    /// Where it stands first.
-    pub first: Mark,
-    /// Where it stands again.
-    pub again: Mark,
+/// Counts nodes as Go's yaml does, and those of them that came through aliases.
+#[derive(Default)]
+pub(super) struct Shares {
+    decoded: usize,
+    through_aliases: usize,
 }
 
-struct Reader<'d> {
+impl Shares {
+    /// Adds a node; true where the document turns out to consist of little but aliases.
+    pub(super) fn add(&mut self, through_alias: bool) -> bool {
+        self.decoded += 1;
+        self.through_aliases += usize::from(through_alias);
+        if self.through_aliases <= 100 || self.decoded <= 1000 {
+            return false;
+        }
+        let allowed = match self.decoded {
+            0..=400_000 => 0.99,
+            4_000_000.. => 0.10,
+            n => 0.99 - 0.89 * ((n - 400_000) as f64 / 3_600_000.0),
+        };
+        let share = self.through_aliases as f64 / self.decoded as f64;
+        share > allowed
+    }
+}
+
+pub(super) struct Reader<'d> {
     document: &'d Document,
     open: Vec<NodeId>,
     depth_of_aliases: usize,
-    decoded: usize,
-    through_aliases: usize,
+    shares: Shares,
     /// How deep the value lies; aliases may nest deeper than what is written.
     level: usize,
     /// How many bytes of text came through aliases.
     copied: usize,
+    /// Whether numbers that are written with an exponent or a fraction stay floats, though they may be whole.
+    floats: bool,
+    /// What is told only once everything could be read: a key that is null, or else a number that JSON has not.
+    late: [Option<YamlError>; 2],
 }
 
 /// How much text may come through aliases: a long text and many aliases to it are a bomb of few nodes.
 const MOST_COPIED: usize = 32 << 20;
-/// How many pairs of one key in one mapping are told.
-const MOST_DUPLICATES: usize = 1000;
-
+/// Stands for a number that JSON has not, which is only wrong if no later key of the same name takes its place.
+const INFINITE: &str = "\0a number beyond those of JSON\0";
 impl Document {
     /// The document as JSON with sorted keys; aliases and merges are filled in, later keys win.
     pub fn to_json(&self) -> Result<Value, YamlError> {
-        let mut reader = Reader {
-            document: self,
-            open: Vec::new(),
-            depth_of_aliases: 0,
-            decoded: 0,
-            through_aliases: 0,
-            level: 0,
-            copied: 0,
-        };
-        match self.root {
-            Some(root) => reader.value(root),
-            None => Ok(Value::Null),
-        }
+        self.read(false)
+    }
+
+    /// The same with floats kept that Go's yaml writes as such and reads again, as the client does.
+    pub fn to_json_with_floats(&self) -> Result<Value, YamlError> {
+        self.read(true)
+    }
+
+    fn read(&self, floats: bool) -> Result<Value, YamlError> {
+        let mut reader = Reader::of(self);
+        reader.floats = floats;
+        let value = self.root.map_or(Ok(Value::Null), |root| reader.value(root))?;
+        let [null_key, infinite] = reader.late;
+        let infinite = infinite.filter(|_| holds_infinite(&value));
+        null_key.or(infinite).map_or(Ok(value), Err)
     }
 
     /// Where the node at `path` stands; of a path that ends nowhere, the last node that is there.
@@ -104,33 +120,9 @@ impl Document {
         })
     }
 
-    fn is_merge(&self, id: NodeId) -> bool {
+    pub(super) fn is_merge(&self, id: NodeId) -> bool {
         matches!(&self.nodes[id].kind, Kind::Scalar { value, tag, plain }
             if value == "<<" && ((*plain && tag.is_empty()) || tag == "tag:yaml.org,2002:merge"))
-    }
-
-    /// Keys that stand twice in one mapping, `<<` included, in the order in which Concourse's client tells them.
-    pub fn duplicates(&self) -> Vec<DuplicateKey> {
-        self.nodes.iter().flat_map(|node| self.duplicates_in(node)).collect()
-    }
-
-    fn duplicates_in(&self, node: &Node) -> Vec<DuplicateKey> {
-        let Kind::Mapping(pairs) = &node.kind else { return Vec::new() };
-        let mut places: BTreeMap<&str, Vec<(usize, Mark)>> = BTreeMap::new();
-        for (i, &(k, _)) in pairs.iter().enumerate() {
-            if let Kind::Scalar { value, .. } = &self.nodes[k].kind {
-                places.entry(value).or_default().push((i, self.nodes[k].mark));
-            }
-        }
-        let mut found = Vec::new();
-        for (key, places) in places {
-            for (n, &(i, first)) in places.iter().enumerate() {
-                let later = places[n + 1..].iter().take(MOST_DUPLICATES.saturating_sub(found.len()));
-                found.extend(later.map(|&(j, again)| ((i, j), DuplicateKey { key: key.to_owned(), first, again })));
-            }
-        }
-        found.sort_by_key(|(order, _)| *order);
-        found.into_iter().map(|(_, duplicate)| duplicate).collect()
     }
 }
 
@@ -141,33 +133,36 @@ fn key_text(tag: &str, value: &str, plain: bool) -> Option<String> {
     if tag.is_empty() { key(&untagged(value)) } else { resolve(tag, value).ok().as_ref().and_then(key) }
 }
 
-impl Reader<'_> {
+impl<'d> Reader<'d> {
+    pub(super) fn of(document: &'d Document) -> Reader<'d> {
+        Reader {
+            document,
+            open: Vec::new(),
+            depth_of_aliases: 0,
+            shares: Shares::default(),
+            level: 0,
+            copied: 0,
+            floats: false,
+            late: [None, None],
+        }
+    }
+
     fn fail<T>(&self, id: NodeId, message: impl Into<String>) -> Result<T, YamlError> {
-        Err(YamlError { message: message.into(), mark: Some(self.document.nodes[id].mark) })
+        Err(self.error(id, message.into()))
     }
 
-    /// Counts nodes as Go's yaml does and refuses a document that consists of little but aliases.
+    fn error(&self, id: NodeId, message: String) -> YamlError {
+        YamlError { message, mark: Some(self.document.nodes[id].mark) }
+    }
+
     fn count(&mut self, id: NodeId) -> Result<(), YamlError> {
-        self.decoded += 1;
-        if self.depth_of_aliases > 0 {
-            self.through_aliases += 1;
+        match self.shares.add(self.depth_of_aliases > 0) {
+            true => self.fail(id, "document contains excessive aliasing"),
+            false => Ok(()),
         }
-        if self.through_aliases <= 100 || self.decoded <= 1000 {
-            return Ok(());
-        }
-        let allowed = match self.decoded {
-            0..=400_000 => 0.99,
-            4_000_000.. => 0.10,
-            n => 0.99 - 0.89 * ((n - 400_000) as f64 / 3_600_000.0),
-        };
-        let share = self.through_aliases as f64 / self.decoded as f64;
-        if share > allowed {
-            return self.fail(id, "document contains excessive aliasing");
-        }
-        Ok(())
     }
 
-    fn value(&mut self, id: NodeId) -> Result<Value, YamlError> {
+    pub(super) fn value(&mut self, id: NodeId) -> Result<Value, YamlError> {
         self.count(id)?;
         if self.level > DEPTH {
             return self.fail(id, "exceeded max depth");
@@ -198,9 +193,15 @@ impl Reader<'_> {
                     self.copied += if self.depth_of_aliases > 0 { value.len() } else { 0 };
                     Ok(plain)
                 }
-                Scalar::Float(f) => match number::from_float(f) {
+                // A zero below zero is written as `-0` and read again as a whole number.
+                Scalar::Float(f) => match number::from_float(if self.floats && f == 0.0 { 0.0 } else { f }) {
+                    Some(_) if self.floats && number::shortest(f).contains(['.', 'e']) => Ok(json!(f)),
                     Some(n) => Ok(Value::Number(n)),
-                    None => self.fail(id, format!("json: unsupported value: {}", number::infinite(f))),
+                    None => {
+                        let error = self.error(id, format!("json: unsupported value: {}", number::infinite(f)));
+                        self.late[1].get_or_insert(error);
+                        Ok(Value::from(INFINITE))
+                    }
                 },
             },
             Kind::Sequence(items) => {
@@ -248,18 +249,19 @@ impl Reader<'_> {
             let target = document.target(k);
             if !matches!(document.nodes[target].kind, Kind::Scalar { .. }) {
                 let key = self.value(target)?;
-                return self.fail(k, format!("invalid map key: {}", go_syntax(&key)));
+                return self.fail(k, format!("invalid map key: {}", go_syntax(&key, "interface {}")));
             }
             let name = self.key(target)?;
             let value = self.value(v)?;
             match name {
                 Some(name) => entries.push((name, value)),
                 None => {
-                    let shown = if value.is_null() { "<nil>".to_owned() } else { go_syntax(&value) };
+                    let shown = if value.is_null() { "<nil>".to_owned() } else { go_syntax(&value, "interface {}") };
                     let message = format!("unsupported map key of type: %!s(<nil>), key: <nil>, value: {shown}");
-                    return self.fail(k, message);
+                    let error = self.error(k, message);
+                    self.late[0].get_or_insert(error);
                 }
-            };
+            }
         }
         self.open.pop();
         Ok(())
@@ -289,6 +291,15 @@ impl Reader<'_> {
     }
 }
 
+fn holds_infinite(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text == INFINITE,
+        Value::Array(items) => items.iter().any(holds_infinite),
+        Value::Object(map) => map.values().any(holds_infinite),
+        _ => false,
+    }
+}
+
 /// Entries by their keys; of several with one key the last one.
 fn sorted(mut entries: Vec<(String, Value)>) -> Map<String, Value> {
     if !entries.is_sorted_by(|(a, _), (b, _)| a < b) {
@@ -308,18 +319,18 @@ fn sorted(mut entries: Vec<(String, Value)>) -> Map<String, Value> {
     map
 }
 
-/// A value in Go's `%#v` notation.
-fn go_syntax(value: &Value) -> String {
+/// A value in Go's `%#v` notation, with the type of its maps' keys.
+pub(super) fn go_syntax(value: &Value, keys: &str) -> String {
     match value {
         Value::Null => "interface {}(nil)".into(),
         Value::String(s) => quoted(s),
         Value::Array(items) => {
-            let items: Vec<_> = items.iter().map(go_syntax).collect();
+            let items: Vec<_> = items.iter().map(|item| go_syntax(item, keys)).collect();
             format!("[]interface {{}}{{{}}}", items.join(", "))
         }
         Value::Object(map) => {
-            let pairs: Vec<_> = map.iter().map(|(k, v)| format!("{}:{}", quoted(k), go_syntax(v))).collect();
-            format!("map[interface {{}}]interface {{}}{{{}}}", pairs.join(", "))
+            let pairs: Vec<_> = map.iter().map(|(k, v)| format!("{}:{}", quoted(k), go_syntax(v, keys))).collect();
+            format!("map[{keys}]interface {{}}{{{}}}", pairs.join(", "))
         }
         other => other.to_string(),
     }
@@ -327,8 +338,6 @@ fn go_syntax(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn read(text: &str) -> Result<Value, YamlError> {
@@ -343,6 +352,15 @@ mod tests {
         assert_eq!(read("p: &p {a: 1}\nq: {<<: *p, <<: {b: 2}}").unwrap()["q"], json!({"a": 1, "b": 2}));
         assert_eq!(read("{\"<<\": 1}").unwrap(), json!({"<<": 1}));
         assert!(read("{<<: 1}").is_err());
+    }
+
+    #[test]
+    fn what_json_has_not_is_told_last_and_only_if_it_stays() {
+        assert_eq!(read("{a: .inf, a: 1}").unwrap(), json!({"a": 1}));
+        assert_eq!(read("{a: .inf}").unwrap_err().message, "json: unsupported value: +Inf");
+        let null = "unsupported map key of type: %!s(<nil>), key: <nil>, value: 1";
+        assert_eq!(read("{a: .nan, ~: 1}").unwrap_err().message, null);
+        assert!(read("{a: .nan, ~: 1, {x}: y}").unwrap_err().message.starts_with("invalid map key"));
     }
 
     #[test]
@@ -371,11 +389,8 @@ mod tests {
     }
 
     #[test]
-    fn duplicates_are_told_and_the_last_one_wins() {
-        let document = Document::parse(b"a: 1\nb: {c: 1, c: 2}\na: 3\n").unwrap();
-        assert_eq!(document.to_json().unwrap(), json!({"a": 3, "b": {"c": 2}}));
-        let keys: Vec<_> = document.duplicates().into_iter().map(|d| (d.key, d.again.line)).collect();
-        assert_eq!(keys, [("a".to_owned(), 3), ("c".to_owned(), 2)]);
+    fn of_two_keys_the_last_one_wins() {
+        assert_eq!(read("a: 1\nb: {c: 1, c: 2}\na: 3\n").unwrap(), json!({"a": 3, "b": {"c": 2}}));
     }
 
     #[test]

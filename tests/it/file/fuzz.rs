@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::Value;
 
-use whistlestop::pipeline::{Config, TaskConfig, as_yaml, client, duplicate_keys, load, to_json};
+use whistlestop::pipeline::{Config, TaskConfig, as_yaml, client, load, to_json};
 use whistlestop::vars::{Missing, Static, interpolate};
 
 /// Texts that were trouble once, here or elsewhere.
@@ -121,7 +121,7 @@ const PIECES: [&str; 44] = [
 
 /// Reads a text in every way there is.
 fn read(text: &[u8]) {
-    let _ = (client::load(text, false), client::load(text, true), duplicate_keys(text), TaskConfig::load(text));
+    let _ = (client::load(text, false), client::load(text, true), client::screened(text), TaskConfig::load(text));
     if let Ok((config, _)) = load(text) {
         survives(&config);
     }

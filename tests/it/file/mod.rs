@@ -4,6 +4,7 @@ mod door;
 mod fuzz;
 mod schema;
 mod validate;
+mod verdicts;
 
 use std::path::Path;
 use std::process::{Command, Output};
