@@ -9,13 +9,11 @@ use super::scope::Scope;
 use super::source::filled_value;
 use super::world::Target;
 use crate::event::{Event, Origin};
-use crate::pipeline::decode::Reading;
-use crate::pipeline::yaml::screen::{Shape, screen};
 use crate::pipeline::{self, Config, Object, Warning};
 use crate::plan::{PlanId, SetPipelinePlan};
 use crate::store::config::SavedConfig;
 use crate::store::pipeline::PipelineRef;
-use crate::vars::{self, Chain, Lookup, Missing, Reference, Static, Values, number};
+use crate::vars::{Chain, Lookup, Reference, Static, Values};
 
 const OUTDATED: &str =
     "\u{1b}[1;33mWARNING: the pipeline was not saved because it was already saved by a newer build\u{1b}[0m\n";
@@ -87,17 +85,9 @@ async fn read(text: &[u8], set: &SetPipelinePlan, scope: &Scope) -> Result<Resul
 }
 
 fn resolve(text: &[u8], set: &SetPipelinePlan, files: &[Vec<u8>]) -> Result<Config, String> {
-    screen(text, Shape::Anything).map_err(|refusal| format!("yaml: {}", refusal.message))?;
-    let value = pipeline::to_json(text).map_err(|e| library_words(&e.message))?;
     let scope = given(set, files)?;
-    let mut value = vars::interpolate(&value, &scope, Missing::Leave).map_err(|e| e.to_string())?;
-    number::through_float(&mut value);
-    pipeline::decode::config(&value, Reading::Server)
-        .map_err(|fault| format!("error unmarshaling JSON: while decoding JSON: {fault}"))
-}
-
-fn library_words(message: &str) -> String {
-    message.trim_start_matches("error converting YAML to JSON: ").to_owned()
+    let scope = (!scope.0.is_empty()).then_some(&scope as &dyn Lookup);
+    pipeline::resolve(text, scope).map_err(|problem| problem.message)
 }
 
 /// Instance variables first, then the step's, then those of files, the first file first.
@@ -109,11 +99,12 @@ fn given(set: &SetPipelinePlan, files: &[Vec<u8>]) -> Result<Chain<Box<dyn Looku
         }
         Box::new(values) as Box<dyn Lookup + Send + Sync>
     };
-    let mut places = vec![named(&set.instance_vars), named(&set.vars)];
+    let some = [&set.instance_vars, &set.vars].into_iter().filter(|vars| vars.iter().flatten().next().is_some());
+    let mut places: Vec<_> = some.map(named).collect();
     for text in files {
         match pipeline::to_json(text).map_err(|e| e.message.clone())? {
             Value::Object(map) => places.push(Box::new(Static::from_map(map))),
-            Value::Null => {}
+            Value::Null => places.push(Box::new(Static::default())),
             _ => return Err("a file of variables must be a map of names to values".to_owned()),
         }
     }
@@ -207,6 +198,9 @@ mod tests {
             assert_eq!(error(text), format!("yaml: unmarshal errors:\n  {what} {into}"));
         }
         assert!(error("jobs: {").starts_with("yaml: "));
+        let variable = "user_data: ((a..b))";
+        assert!(resolved(variable, json!({}), &[]).is_ok());
+        assert_eq!(resolved(variable, json!({"vars": {"a": 1}}), &[]).unwrap_err(), "invalid var 'a..b': empty field");
         assert!(error("jobs: [{name: []}]").starts_with("error unmarshaling JSON: while decoding JSON: "));
     }
 }

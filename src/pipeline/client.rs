@@ -5,18 +5,17 @@ use serde_json::Value;
 
 use super::Config;
 use super::decode::{self, Fault, Reading};
-use super::load::{Again, malformed, unreadable, yaml_remedy};
+use super::load::{Again, malformed, read_plain, unreadable, yaml_remedy};
 use super::problem::{Problem, Section, Warning};
 use super::validate::validate;
-use super::yaml::document::{Document, YamlError};
+use super::yaml::document::Document;
 use super::yaml::screen::{Shape, screen};
 use crate::vars::{Missing, Static, interpolate, number};
 
 /// Reads and checks a pipeline as the client's `validate-pipeline` does. A strict client refuses unknown keys and
 /// whatever there is to warn of.
 pub fn load(text: &[u8], strict: bool) -> Result<(Config, Vec<Warning>), Vec<Problem>> {
-    let read = read_template(text).map_err(|problem| vec![*problem])?;
-    let document = Document::parse(text).map_err(|error| vec![*unreadable(&error)])?;
+    let (document, read) = read_template(text).map_err(|problem| vec![*problem])?;
     let broken = |problem: Problem| vec![problem.located(&document)];
     let mut value = interpolate(&read, &Static::default(), Missing::Leave)
         .map_err(|error| broken(Problem::new(Section::Malformed, &[], error.to_string())))?;
@@ -38,18 +37,9 @@ pub fn load(text: &[u8], strict: bool) -> Result<(Config, Vec<Warning>), Vec<Pro
 
 /// Reads a file whose variables are to be filled in: it must be a map, and no key may stand twice, of which the server
 /// would silently take the last one.
-pub fn read_template(text: &[u8]) -> Result<Value, Box<Problem>> {
+pub fn read_template(text: &[u8]) -> Result<(Document, Value), Box<Problem>> {
     screened(text)?;
-    let plain = |error: &YamlError| {
-        let mut problem = unreadable(error);
-        // What cannot be read fails before there is anything to convert.
-        if let Some(words) = problem.message.strip_prefix("error converting YAML to JSON: yaml: ") {
-            problem.message = format!("yaml: {words}");
-        }
-        problem
-    };
-    let document = Document::parse(text).map_err(|error| plain(&error))?;
-    document.to_json_with_floats().map_err(|error| plain(&error))
+    read_plain(text)
 }
 
 /// Looks at a file as the client does before it fills in its variables.

@@ -8,25 +8,58 @@ use super::quote::quoted;
 use super::validate::validate;
 use super::yaml::document::{Document, YamlError};
 use super::yaml::emit::natural;
+use super::yaml::screen::{Refusal, Shape, screen};
 use super::yaml::value::Segment;
 use super::{Config, TaskConfig};
 use crate::base::distance::distance;
-use crate::vars::number;
+use crate::vars::{Lookup, Missing, interpolate, number};
 
 /// Reads and checks a pipeline as the server does: problems refuse it, warnings do not.
 pub fn load(text: &[u8]) -> Result<(Config, Vec<Warning>), Vec<Problem>> {
-    let (document, mut value) = read(text).map_err(|problem| vec![*problem])?;
-    Again::server(&mut value, &document).map_err(|problem| vec![*problem])?;
-    number::through_float(&mut value);
-    let config = match decode::config(&value, Reading::Server) {
-        Ok(config) => config,
-        Err(fault) => return Err(vec![malformed(&fault, &value).located(&document)]),
-    };
+    let (document, value) = read(text).map_err(|problem| vec![*problem])?;
+    let config = taken(value, &document).map_err(|problem| vec![*problem])?;
     let (problems, warnings) = validate(&config);
     match problems.is_empty() {
         true => Ok((config, warnings)),
         false => Err(problems.into_iter().map(|problem| problem.located(&document)).collect()),
     }
+}
+
+fn taken(mut value: Value, document: &Document) -> Result<Config, Box<Problem>> {
+    Again::server(&mut value, document)?;
+    number::through_float(&mut value);
+    decode::config(&value, Reading::Server).map_err(|fault| Box::new(malformed(&fault, &value).located(document)))
+}
+
+/// Reads a pipeline as the step `set_pipeline` does, without checking it: its variables are only looked at if there are
+/// any to fill in, and what is filled in is read once more.
+pub fn resolve(text: &[u8], scope: Option<&dyn Lookup>) -> Result<Config, Box<Problem>> {
+    let refused = |refusal: Refusal| Problem::unreadable(format!("yaml: {}", refusal.message)).at_mark(refusal.mark);
+    screen(text, Shape::Anything).map_err(|refusal| Box::new(refused(refusal)))?;
+    let Some(scope) = scope else {
+        let (document, value) = read(text)?;
+        return taken(value, &document);
+    };
+    let (document, value) = read_plain(text)?;
+    let filled = interpolate(&value, scope, Missing::Leave);
+    let mut value = filled.map_err(|error| Box::new(Problem::unreadable(error.to_string())))?;
+    Again::client(&mut value)?;
+    taken(value, &document)
+}
+
+/// Reads a file whose variables are to be filled in, floats as such: what fails here fails before there is anything to
+/// make JSON of.
+pub(super) fn read_plain(text: &[u8]) -> Result<(Document, Value), Box<Problem>> {
+    let plain = |error: &YamlError| {
+        let mut problem = unreadable(error);
+        if let Some(words) = problem.message.strip_prefix("error converting YAML to JSON: yaml: ") {
+            problem.message = format!("yaml: {words}");
+        }
+        problem
+    };
+    let document = Document::parse(text).map_err(|error| plain(&error))?;
+    let value = document.to_json_with_floats().map_err(|error| plain(&error))?;
+    Ok((document, value))
 }
 
 /// Concourse writes what it has read as YAML and reads that once more. It writes the key `<<` without the quotes in which

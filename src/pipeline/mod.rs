@@ -38,7 +38,7 @@ pub use group::{Display, Group};
 pub use job::{Job, JobInput, JobOutput, LogRetention};
 pub use limits::{LimitError, Limits, parse_memory};
 pub use listing::Listing;
-pub use load::{load, to_json};
+pub use load::{load, resolve, to_json};
 pub use problem::{Problem, Section, Warning, wire};
 pub use resource::Resource;
 pub use resource_type::{Prototype, ResourceType};

@@ -20,7 +20,7 @@ impl Reference {
     /// dots and colons from parting what is between them (`vars/reference.go`).
     pub fn parse(text: &str) -> Result<Reference, Error> {
         let invalid = |why| Error::Invalid { var: text.to_owned(), why };
-        if text.matches('"').count() % 2 != 0 {
+        if !text.matches('"').count().is_multiple_of(2) {
             return Err(invalid("contains unclosed quotes"));
         }
         let (source, mut rest) = match unquoted(text, ':') {

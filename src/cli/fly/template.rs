@@ -74,7 +74,7 @@ impl Template {
     /// The file with every variable filled in that is known here.
     pub fn filled(&self, instance: Option<&Map<String, Value>>) -> Result<Filled, Failure> {
         let text = read(&self.config)?;
-        let read = pipeline::client::read_template(&text).map_err(|e| Failure::said(e.message))?;
+        let (_, read) = pipeline::client::read_template(&text).map_err(|e| Failure::said(e.message))?;
         let value = interpolate(&read, &self.scope(instance)?, Missing::Leave);
         let value = value.map_err(|e| Failure::said(e.to_string()))?;
         let own = (value == read).then_some(text).and_then(|text| String::from_utf8(text).ok());
