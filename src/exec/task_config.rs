@@ -28,9 +28,9 @@ pub async fn of(task: &TaskPlan, scope: &Scope) -> Result<(TaskConfig, Vec<Strin
         config.params.insert(name.clone(), value.clone());
     }
     config.container_limits = merged(config.container_limits, task.container_limits);
-    let value = serde_json::to_value(config).map_err(unreadable)?;
+    let value = serde_json::to_value(config).map_err(|error| unreadable(&error))?;
     let filled = filled_value(&value, scope).await.map_err(unfilled)?;
-    Ok((serde_json::from_value(filled).map_err(unreadable)?, warnings))
+    Ok((TaskConfig::filled(filled).map_err(|problem| unreadable(&problem.message))?, warnings))
 }
 
 async fn from_file(task: &TaskPlan, path: &str, scope: &Scope) -> Result<TaskConfig, Stop> {
@@ -52,9 +52,9 @@ async fn from_file(task: &TaskPlan, path: &str, scope: &Scope) -> Result<TaskCon
     let unread = |problem| Stop::Error(format!("failed to create task config from bytes {path}: {problem}"));
     let config = TaskConfig::load(&text).map_err(unread)?;
     let Some(vars) = task.vars.clone().filter(|vars| !vars.is_empty()) else { return Ok(config) };
-    let value = serde_json::to_value(config).map_err(unreadable)?;
+    let value = serde_json::to_value(config).map_err(|error| unreadable(&error))?;
     let value = vars::interpolate(&value, &vars::Static::from_map(vars), Missing::Leave);
-    serde_json::from_value(value.map_err(|e| unfilled(e.into()))?).map_err(unreadable)
+    TaskConfig::filled(value.map_err(|e| unfilled(e.into()))?).map_err(|problem| unreadable(&problem.message))
 }
 
 fn unfilled(stop: Stop) -> Stop {
@@ -64,7 +64,7 @@ fn unfilled(stop: Stop) -> Stop {
     }
 }
 
-fn unreadable(error: serde_json::Error) -> Stop {
+fn unreadable(error: &dyn std::fmt::Display) -> Stop {
     Stop::Error(format!("failed to create task config from bytes: {error}"))
 }
 

@@ -246,19 +246,29 @@ impl TaskConfig {
     /// Reads and checks a task's file.
     pub fn load(text: &[u8]) -> Result<TaskConfig, Box<Problem>> {
         let (document, value) = read(text)?;
-        let task = decode::task(&value).map_err(|fault| Box::new(malformed(&fault, &value).located(&document)))?;
+        TaskConfig::taken(&value).map_err(|problem| Box::new(problem.located(&document)))
+    }
+
+    /// Takes a task whose variables have been filled in, which must be as whole as a file.
+    pub fn filled(mut value: Value) -> Result<TaskConfig, Box<Problem>> {
+        number::settle(&mut value);
+        TaskConfig::taken(&value).map_err(Box::new)
+    }
+
+    fn taken(value: &Value) -> Result<TaskConfig, Problem> {
+        let task = decode::task(value).map_err(|fault| malformed(&fault, value))?;
         if !task.unknown.is_empty() {
             let names: Vec<_> = task.unknown.keys().map(String::as_str).collect();
             let at = [Segment::Key(names[0].to_owned())];
             let message = format!("unknown fields: [{}]", names.join(" "));
             let near = closest(names[0], &decode::TASK);
             let remedy = near.map_or("take them out".to_owned(), |near| format!("did you mean `{near}`?"));
-            return Err(Box::new(Problem::new(Section::Malformed, &at, message).remedy(remedy).located(&document)));
+            return Err(Problem::new(Section::Malformed, &at, message).remedy(remedy));
         }
         let shortcomings = task.shortcomings();
         if !shortcomings.is_empty() {
             let message = format!("invalid task configuration:\n{}", shortcomings.join("\n"));
-            return Err(Box::new(Problem::new(Section::Malformed, &[], message)));
+            return Err(Problem::new(Section::Malformed, &[], message));
         }
         Ok(task)
     }

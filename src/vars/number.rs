@@ -109,6 +109,20 @@ pub fn through_float(value: &mut Value) {
     }
 }
 
+/// Makes floats that are whole numbers whole, as writing them as YAML and reading that does.
+pub fn settle(value: &mut Value) {
+    match value {
+        Value::Number(n) if n.is_f64() => {
+            if let Some(settled) = n.as_f64().and_then(|f| from_float(if f == 0.0 { 0.0 } else { f })) {
+                *n = settled;
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(settle),
+        Value::Object(map) => map.values_mut().for_each(settle),
+        _ => {}
+    }
+}
+
 /// Makes every number a float, as Go's JSON does with a value of any type.
 pub fn to_floats(value: &mut Value) {
     match value {

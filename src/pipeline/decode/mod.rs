@@ -111,7 +111,12 @@ impl<'v> View<'v> {
     /// What is left once these keys are taken too.
     fn rest(&self, known: &[&str]) -> BTreeMap<String, Value> {
         let left = self.map.iter().filter(|(k, _)| !self.taken.contains(&k.as_str()) && !known.contains(&k.as_str()));
-        left.map(|(k, v)| (k.clone(), v.clone())).collect()
+        left.map(|(key, value)| {
+            let mut value = value.clone();
+            number::settle(&mut value);
+            (key.clone(), value)
+        })
+        .collect()
     }
 }
 

@@ -18,18 +18,29 @@ use crate::vars::number;
 /// Writes a value as YAML with a line end after it.
 pub fn to_yaml(value: &Value) -> String {
     let mut bytes = Vec::new();
-    let complete = Emitter::into(&mut bytes).is_some_and(|mut emitter| emitter.document(value));
+    let mut beyond = Vec::new();
+    let complete = Emitter::into(&mut bytes, &mut beyond).is_some_and(|mut emitter| emitter.document(value));
     debug_assert!(complete, "text that is valid UTF-8 can always be written");
     // libyaml marks the end after a text that keeps its line ends; Go's yaml does not.
     if bytes.ends_with(b"\n...\n") {
         bytes.truncate(bytes.len() - 4);
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    let mut text = String::from_utf8_lossy(&bytes).into_owned();
+    for c in beyond {
+        text = text.replacen(&STAND_IN.repeat(ESCAPED), &format!("\\U{:08X}", u32::from(c)), 1);
+    }
+    text
 }
+
+/// Stands for a character beyond the first 65536, which Go's yaml writes in quotes and escaped, and libyaml as it is; as
+/// many of them as the escape is long, so that lines are folded where they are there.
+const STAND_IN: &str = "\u{f5e1}";
+const ESCAPED: usize = 10;
 
 struct Emitter<'b> {
     raw: Box<MaybeUninit<unsafe_sys::yaml_emitter_t>>,
-    _output: std::marker::PhantomData<&'b mut Vec<u8>>,
+    /// The characters that stand-ins stand for, in the order in which they are written.
+    beyond: &'b mut Vec<char>,
 }
 
 /// Appends to the vector behind `data`.
@@ -43,7 +54,7 @@ unsafe fn append(data: *mut c_void, buffer: *mut u8, size: u64) -> i32 {
 }
 
 impl<'b> Emitter<'b> {
-    fn into(output: &'b mut Vec<u8>) -> Option<Emitter<'b>> {
+    fn into(output: &'b mut Vec<u8>, beyond: &'b mut Vec<char>) -> Option<Emitter<'b>> {
         let mut raw = Box::new(MaybeUninit::uninit());
         // SAFETY: the pointer is to memory of the right size and alignment, which initialisation fills; the lifetime
         // keeps the output alive and untouched as long as the emitter.
@@ -54,7 +65,7 @@ impl<'b> Emitter<'b> {
             unsafe_sys::yaml_emitter_set_unicode(raw.as_mut_ptr(), true);
             unsafe_sys::yaml_emitter_set_output(raw.as_mut_ptr(), append, std::ptr::from_mut(output).cast());
         }
-        Some(Emitter { raw, _output: std::marker::PhantomData })
+        Some(Emitter { raw, beyond })
     }
 
     /// Fills an event with `fill` and hands it over.
@@ -128,7 +139,18 @@ impl<'b> Emitter<'b> {
         } else {
             unsafe_sys::YAML_DOUBLE_QUOTED_SCALAR_STYLE
         };
-        self.scalar(text, style)
+        if !text.chars().any(is_beyond) {
+            return self.scalar(text, style);
+        }
+        self.beyond.extend(text.chars().filter(|&c| is_beyond(c)));
+        let written: String = text.chars().fold(String::new(), |mut written, c| {
+            match is_beyond(c) {
+                true => written.push_str(&STAND_IN.repeat(ESCAPED)),
+                false => written.push(c),
+            }
+            written
+        });
+        self.scalar(&written, unsafe_sys::YAML_DOUBLE_QUOTED_SCALAR_STYLE)
     }
 
     fn scalar(&mut self, text: &str, style: unsafe_sys::yaml_scalar_style_t) -> bool {
@@ -148,6 +170,10 @@ impl Drop for Emitter<'_> {
         // SAFETY: the emitter was initialised and is freed only here.
         unsafe { unsafe_sys::yaml_emitter_delete(self.raw.as_mut_ptr()) };
     }
+}
+
+fn is_beyond(c: char) -> bool {
+    c > '\u{ffff}'
 }
 
 /// Whether a plain word would be read back as this text.
@@ -292,6 +318,12 @@ stripped: |-
   b
 ";
         assert_eq!(to_yaml(&value), want);
+    }
+
+    #[test]
+    fn characters_beyond_the_first_65536_are_escaped() {
+        let value = json!({"a": "go \u{1f680}\n", "\u{1f642}": "\u{2705}"});
+        assert_eq!(to_yaml(&value), "\"\\U0001F642\": \u{2705}\na: \"go \\U0001F680\\n\"\n");
     }
 
     fn tree() -> impl Strategy<Value = Value> {
