@@ -10,15 +10,16 @@ use super::problem::{Problem, Section, Warning};
 use super::validate::validate;
 use super::yaml::document::Document;
 use super::yaml::screen::{Shape, screen};
-use crate::vars::{Missing, Static, interpolate, number};
+use crate::vars::typed::untyped;
+use crate::vars::{Missing, Static, fill_template, number};
 
 /// Reads and checks a pipeline as the client's `validate-pipeline` does. A strict client refuses unknown keys and
 /// whatever there is to warn of.
 pub fn load(text: &[u8], strict: bool) -> Result<(Config, Vec<Warning>), Vec<Problem>> {
     let (document, read) = read_template(text).map_err(|problem| vec![*problem])?;
     let broken = |problem: Problem| vec![problem.located(&document)];
-    let mut value = interpolate(&read, &Static::default(), Missing::Leave)
-        .map_err(|error| broken(Problem::new(Section::Malformed, &[], error.to_string())))?;
+    let filled = fill_template(&read, &Static::default(), Missing::Leave);
+    let mut value = untyped(filled.map_err(|error| broken(Problem::new(Section::Malformed, &[], error.to_string())))?);
     Again::client(&mut value).map_err(|problem| vec![*problem])?;
     if strict {
         decode::config(&value, Reading::Strict).map_err(|fault| broken(malformed(&fault, &value)))?;

@@ -12,7 +12,8 @@ use super::yaml::screen::{Refusal, Shape, screen};
 use super::yaml::value::Segment;
 use super::{Config, TaskConfig};
 use crate::base::distance::distance;
-use crate::vars::{Lookup, Missing, interpolate, number};
+use crate::vars::typed::untyped;
+use crate::vars::{Lookup, Missing, fill_template, number};
 
 /// Reads and checks a pipeline as the server does: problems refuse it, warnings do not.
 pub fn load(text: &[u8]) -> Result<(Config, Vec<Warning>), Vec<Problem>> {
@@ -41,13 +42,13 @@ pub fn resolve(text: &[u8], scope: Option<&dyn Lookup>) -> Result<Config, Box<Pr
         return taken(value, &document);
     };
     let (document, value) = read_plain(text)?;
-    let filled = interpolate(&value, scope, Missing::Leave);
-    let mut value = filled.map_err(|error| Box::new(Problem::unreadable(error.to_string())))?;
+    let filled = fill_template(&value, scope, Missing::Leave);
+    let mut value = untyped(filled.map_err(|error| Box::new(Problem::unreadable(error.to_string())))?);
     Again::client(&mut value)?;
     taken(value, &document)
 }
 
-/// Reads a file whose variables are to be filled in, floats as such: what fails here fails before there is anything to
+/// Reads a file whose variables are to be filled in, floats and keys that are no text as such: what fails here fails before there is anything to
 /// make JSON of.
 pub(super) fn read_plain(text: &[u8]) -> Result<(Document, Value), Box<Problem>> {
     let plain = |error: &YamlError| {
@@ -58,7 +59,7 @@ pub(super) fn read_plain(text: &[u8]) -> Result<(Document, Value), Box<Problem>>
         problem
     };
     let document = Document::parse(text).map_err(|error| plain(&error))?;
-    let value = document.to_json_with_floats().map_err(|error| plain(&error))?;
+    let value = document.to_template().map_err(|error| plain(&error))?;
     Ok((document, value))
 }
 
@@ -252,23 +253,23 @@ impl TaskConfig {
     /// Takes a task whose variables have been filled in, which must be as whole as a file.
     pub fn filled(mut value: Value) -> Result<TaskConfig, Box<Problem>> {
         number::settle(&mut value);
-        TaskConfig::taken(&value).map_err(Box::new)
+        TaskConfig::taken(&value)
     }
 
-    fn taken(value: &Value) -> Result<TaskConfig, Problem> {
-        let task = decode::task(value).map_err(|fault| malformed(&fault, value))?;
+    fn taken(value: &Value) -> Result<TaskConfig, Box<Problem>> {
+        let task = decode::task(value).map_err(|fault| Box::new(malformed(&fault, value)))?;
         if !task.unknown.is_empty() {
             let names: Vec<_> = task.unknown.keys().map(String::as_str).collect();
             let at = [Segment::Key(names[0].to_owned())];
             let message = format!("unknown fields: [{}]", names.join(" "));
             let near = closest(names[0], &decode::TASK);
             let remedy = near.map_or("take them out".to_owned(), |near| format!("did you mean `{near}`?"));
-            return Err(Problem::new(Section::Malformed, &at, message).remedy(remedy));
+            return Err(Box::new(Problem::new(Section::Malformed, &at, message).remedy(remedy)));
         }
         let shortcomings = task.shortcomings();
         if !shortcomings.is_empty() {
             let message = format!("invalid task configuration:\n{}", shortcomings.join("\n"));
-            return Err(Problem::new(Section::Malformed, &[], message));
+            return Err(Box::new(Problem::new(Section::Malformed, &[], message)));
         }
         Ok(task)
     }

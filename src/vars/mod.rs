@@ -4,11 +4,12 @@ pub mod number;
 mod reference;
 mod scope;
 mod template;
+pub mod typed;
 mod values;
 
 pub use reference::Reference;
 pub use scope::{Chain, Lookup, Static, traverse};
-pub use template::{Missing, interpolate, names, references};
+pub use template::{Missing, fill_template, interpolate, names, references};
 pub use values::{Values, each_text};
 
 use serde_json::Value;

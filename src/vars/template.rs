@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde_json::{Map, Value};
 
-use super::{Error, Lookup, Reference, go_type, number};
+use super::{Error, Lookup, Reference, go_type, number, typed};
 
 /// What to do about a variable nobody knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,16 @@ fn whole(text: &str) -> bool {
 /// Fills variables in: alone in a value they keep their type, within text they must be text or whole numbers. Keys of
 /// maps are filled in too.
 pub fn interpolate(value: &Value, scope: &dyn Lookup, on_missing: Missing) -> Result<Value, Error> {
-    let mut pass = Pass { scope, missing: BTreeSet::new() };
+    fill(value, scope, on_missing, false)
+}
+
+/// The same for a template, the keys of which stay what they are, or become what is filled in.
+pub fn fill_template(value: &Value, scope: &dyn Lookup, on_missing: Missing) -> Result<Value, Error> {
+    fill(value, scope, on_missing, true)
+}
+
+fn fill(value: &Value, scope: &dyn Lookup, on_missing: Missing, typed: bool) -> Result<Value, Error> {
+    let mut pass = Pass { scope, missing: BTreeSet::new(), typed };
     let filled = pass.value(value)?;
     match on_missing {
         Missing::Error if !pass.missing.is_empty() => Err(Error::Undefined(pass.missing.into_iter().collect())),
@@ -71,6 +80,8 @@ pub fn interpolate(value: &Value, scope: &dyn Lookup, on_missing: Missing) -> Re
 struct Pass<'s> {
     scope: &'s dyn Lookup,
     missing: BTreeSet<String>,
+    /// Whether keys of maps may be other than texts.
+    typed: bool,
 }
 
 impl Pass<'_> {
@@ -94,6 +105,8 @@ impl Pass<'_> {
     fn key(&mut self, key: &str) -> Result<String, Error> {
         match self.text(key)? {
             Value::String(text) => Ok(text),
+            Value::Number(n) if self.typed => Ok(typed::number(&n)),
+            Value::Bool(b) if self.typed => Ok(typed::boolean(b)),
             Value::Number(n) => Ok(n.as_f64().filter(|_| n.is_f64()).map_or_else(|| n.to_string(), number::shortest)),
             Value::Bool(b) => Ok(b.to_string()),
             other => Err(Error::NotText { var: key.to_owned(), kind: go_type(&other) }),
@@ -178,6 +191,8 @@ mod tests {
         let value = json!({"((s))": ["((s))"], "a-((s))": "x"});
         let filled = interpolate(&value, &scope(), Missing::Error).unwrap();
         assert_eq!(filled, json!({"str": ["str"], "a-str": "x"}));
+        let numbers = fill_template(&json!({"((num))": 1}), &scope(), Missing::Leave).unwrap();
+        assert_eq!(numbers, json!({typed::number(&5.into()): 1}));
         let named: Vec<_> = references(&value).unwrap().iter().map(ToString::to_string).collect();
         assert_eq!(named, ["s"]);
         let error = interpolate(&json!(["((b2))", {"x": "((a.c))"}]), &scope(), Missing::Error).unwrap_err();

@@ -10,7 +10,8 @@ use super::reference::{Assignment, assignments, string_assignment, yaml_assignme
 use crate::pipeline::decode::Fault;
 use crate::pipeline::yaml::to_yaml;
 use crate::pipeline::{self, Config};
-use crate::vars::{Chain, Missing, Static, interpolate};
+use crate::vars::typed::untyped;
+use crate::vars::{Chain, Missing, Static, fill_template};
 
 /// The flags that name a file and its variables.
 #[derive(Debug, Clone, clap::Args)]
@@ -37,7 +38,7 @@ pub fn existing(text: &str) -> Result<PathBuf, String> {
 
 /// A file with its variables filled in.
 pub struct Filled {
-    /// What it says.
+    /// What it says; keys that are no text are marked.
     pub value: Value,
     /// The file as it stands, if there was nothing to fill in.
     own: Option<String>,
@@ -75,7 +76,7 @@ impl Template {
     pub fn filled(&self, instance: Option<&Map<String, Value>>) -> Result<Filled, Failure> {
         let text = read(&self.config)?;
         let (_, read) = pipeline::client::read_template(&text).map_err(|e| Failure::said(e.message))?;
-        let value = interpolate(&read, &self.scope(instance)?, Missing::Leave);
+        let value = fill_template(&read, &self.scope(instance)?, Missing::Leave);
         let value = value.map_err(|e| Failure::said(e.to_string()))?;
         let own = (value == read).then_some(text).and_then(|text| String::from_utf8(text).ok());
         Ok(Filled { value, own })
@@ -128,7 +129,7 @@ fn read(path: &PathBuf) -> Result<Vec<u8>, Failure> {
 /// Takes JSON as a pipeline. Unlike the server, which refuses them, it passes over keys nobody knows outside of steps.
 pub fn decode(value: Value) -> Result<Config, Failure> {
     let wrong = |fault: Fault| Failure::said(format!("error unmarshaling JSON: while decoding JSON: {fault}"));
-    pipeline::client::decode(&value).map_err(wrong)
+    pipeline::client::decode(&untyped(value)).map_err(wrong)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use super::failure::{Failure, Outcome};
 use super::template::{Template, decode, existing};
 use crate::pipeline::decode::Reading;
 use crate::pipeline::{self, Config, yaml::to_yaml};
+use crate::vars::typed::untyped;
 
 /// Arguments of `validate-pipeline`.
 #[derive(Debug, Clone, clap::Args)]
@@ -30,7 +31,7 @@ impl Validate {
     pub async fn run(self, fly: &Fly) -> Outcome {
         let value = self.template.evaluate(None)?;
         if self.strict {
-            refuse_unknown(&value)?;
+            refuse_unknown(&untyped(value.clone()))?;
         }
         let config = decode(value.clone())?;
         let (problems, warnings) = pipeline::validate(&config);

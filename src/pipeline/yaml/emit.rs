@@ -13,7 +13,7 @@ use serde_json::Value;
 use unsafe_libyaml_norway as unsafe_sys;
 
 use super::scalar::{Scalar, untagged};
-use crate::vars::number;
+use crate::vars::{number, typed};
 
 /// Writes a value as YAML with a line end after it.
 pub fn to_yaml(value: &Value) -> String {
@@ -113,7 +113,7 @@ impl<'b> Emitter<'b> {
             }
             Value::Object(map) => {
                 let mut entries: Vec<_> = map.iter().collect();
-                entries.sort_by(|(a, _), (b, _)| natural(a, b));
+                entries.sort_by(|(a, _), (b, _)| by_kind(a, b));
                 // SAFETY: the call fills the event; without anchor and tag.
                 self.emit(|e| {
                     let style = unsafe_sys::YAML_BLOCK_MAPPING_STYLE;
@@ -127,7 +127,13 @@ impl<'b> Emitter<'b> {
 
     /// A key: as a text, but one that would be read as a merge stands in quotes.
     fn key(&mut self, key: &str) -> bool {
-        if key == "<<" { self.scalar(key, unsafe_sys::YAML_DOUBLE_QUOTED_SCALAR_STYLE) } else { self.text(key) }
+        if let Some(written) = typed::written(key) {
+            self.scalar(written, unsafe_sys::YAML_PLAIN_SCALAR_STYLE)
+        } else if key == "<<" {
+            self.scalar(key, unsafe_sys::YAML_DOUBLE_QUOTED_SCALAR_STYLE)
+        } else {
+            self.text(key)
+        }
     }
 
     /// A text: literal where it has lines, in quotes where it would mean something else.
@@ -228,6 +234,25 @@ fn date(text: &str) -> bool {
     part(hour, 23) && part(minute, 59) && part(second.split('.').next().unwrap_or_default(), 59)
 }
 
+/// The order of keys in Go's yaml: numbers by value, false as 0 and true as 1, and then texts.
+fn by_kind(a: &str, b: &str) -> Ordering {
+    let value = |key: &str| {
+        let written = typed::written(key)?;
+        Some(match written {
+            "false" => 0.0,
+            "true" => 1.0,
+            number => number.parse::<f64>().unwrap_or_default(),
+        })
+    };
+    match (value(a), value(b)) {
+        // What is true or false stands before a number of the same value.
+        (Some(x), Some(y)) => x.total_cmp(&y).then_with(|| b.cmp(a)),
+        (Some(_), None) => Ordering::Less,
+        (None, Some(_)) => Ordering::Greater,
+        (None, None) => natural(a, b),
+    }
+}
+
 /// The order of keys in Go's yaml: letters by code, runs of digits by value, other signs before letters.
 pub(in crate::pipeline) fn natural(a: &str, b: &str) -> Ordering {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
@@ -324,6 +349,13 @@ stripped: |-
     fn characters_beyond_the_first_65536_are_escaped() {
         let value = json!({"a": "go \u{1f680}\n", "\u{1f642}": "\u{2705}"});
         assert_eq!(to_yaml(&value), "\"\\U0001F642\": \u{2705}\na: \"go \\U0001F680\\n\"\n");
+    }
+
+    #[test]
+    fn keys_that_are_no_text_stand_first_and_without_quotes() {
+        let typed = |text: &str| Document::parse(text.as_bytes()).unwrap().to_template().unwrap();
+        let written = to_yaml(&typed("{a: 1, \"1\": 2, 1: 3, true: 4, 10: 5, 9: 6, 1.50: 7, 1e6: 8, no: 9}"));
+        assert_eq!(written, "false: 9\ntrue: 4\n1: 3\n1.5: 7\n9: 6\n10: 5\n1e+06: 8\n\"1\": 2\na: 1\n");
     }
 
     fn tree() -> impl Strategy<Value = Value> {

@@ -1,11 +1,11 @@
 //! Nodes turned into JSON the way sigs' YAML does it, and places found again by path.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Number, Value, json};
 
 use super::document::{DEPTH, Document, Kind, Mark, NodeId, YamlError};
 use super::scalar::{Scalar, is_word, key, resolve, untagged};
 use crate::pipeline::quote::quoted;
-use crate::vars::number;
+use crate::vars::{number, typed};
 
 /// One step of a path into a document.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -52,6 +52,8 @@ pub(super) struct Reader<'d> {
     copied: usize,
     /// Whether numbers that are written with an exponent or a fraction stay floats, though they may be whole.
     floats: bool,
+    /// Whether keys that are no text stay what they are.
+    typed: bool,
     /// What is told only once everything could be read: a key that is null, or else a number that JSON has not.
     late: [Option<YamlError>; 2],
 }
@@ -63,17 +65,22 @@ const INFINITE: &str = "\0a number beyond those of JSON\0";
 impl Document {
     /// The document as JSON with sorted keys; aliases and merges are filled in, later keys win.
     pub fn to_json(&self) -> Result<Value, YamlError> {
-        self.read(false)
+        self.read(false, false)
     }
 
     /// The same with floats kept that Go's yaml writes as such and reads again, as the client does.
     pub fn to_json_with_floats(&self) -> Result<Value, YamlError> {
-        self.read(true)
+        self.read(true, false)
     }
 
-    fn read(&self, floats: bool) -> Result<Value, YamlError> {
+    /// The same with keys that are marked where they are no text, to be filled in and written.
+    pub fn to_template(&self) -> Result<Value, YamlError> {
+        self.read(true, true)
+    }
+
+    fn read(&self, floats: bool, typed: bool) -> Result<Value, YamlError> {
         let mut reader = Reader::of(self);
-        reader.floats = floats;
+        (reader.floats, reader.typed) = (floats, typed);
         let value = self.root.map_or(Ok(Value::Null), |root| reader.value(root))?;
         let [null_key, infinite] = reader.late;
         let infinite = infinite.filter(|_| holds_infinite(&value));
@@ -143,6 +150,7 @@ impl<'d> Reader<'d> {
             level: 0,
             copied: 0,
             floats: false,
+            typed: false,
             late: [None, None],
         }
     }
@@ -232,7 +240,14 @@ impl<'d> Reader<'d> {
             // Most keys, without asking what else they may mean.
             Kind::Scalar { value, tag, plain: true } if tag.is_empty() && is_word(value) => Ok(Some(value.clone())),
             Kind::Scalar { value, tag, plain: false } if tag.is_empty() => Ok(Some(value.clone())),
-            _ => Ok(key(&self.scalar(id)?)),
+            _ => Ok(match self.scalar(id)? {
+                Scalar::Plain(Value::Number(n)) if self.typed => Some(typed::number(&n)),
+                Scalar::Plain(Value::Bool(b)) if self.typed => Some(typed::boolean(b)),
+                Scalar::Float(f) if self.typed => {
+                    Number::from_f64(f).as_ref().map(typed::number).or_else(|| key(&Scalar::Float(f)))
+                }
+                other => key(&other),
+            }),
         }
     }
 
