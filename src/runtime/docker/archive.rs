@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio_util::io::{ReaderStream, StreamReader};
 
 use super::connection::{Connection, lost_reason};
-use super::naming::Naming;
+use super::naming::{HANDLE, Naming};
 use crate::runtime::{Error, Result, TarStream};
 
 /// Where a helper sees its volume.
@@ -124,7 +124,9 @@ impl Archive {
         };
         let stale = client.list_containers(Some(options)).await;
         for container in stale.map_err(|e| self.connection.failure("list helper containers", &e))? {
-            if let Some(id) = container.id {
+            // An image may have given a step's container our label for helpers.
+            let step = container.labels.is_some_and(|labels| labels.contains_key(HANDLE));
+            if let Some(id) = container.id.filter(|_| !step) {
                 Helper { id, connection: self.connection.clone() }.remove().await;
             }
         }

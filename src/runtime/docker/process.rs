@@ -87,6 +87,8 @@ enum Attempt {
     Done(Attached),
     Exists,
     Again,
+    /// Again, with a network of its own.
+    Alone,
 }
 
 impl Processes {
@@ -94,10 +96,12 @@ impl Processes {
     pub async fn start(self: &Arc<Self>, handle: &ContainerHandle, spec: &ContainerSpec) -> Result<Attached> {
         let name = self.naming.container(handle)?;
         let _turn = self.turns.take(&handle.0).await;
+        let mut borrows = borrows(spec, &self.isolation);
         for _ in 0..MOST_ATTEMPTS {
-            match self.attempt(&name, handle, spec).await? {
+            match self.attempt(&name, handle, spec, borrows).await? {
                 Attempt::Done(attached) => return Ok(attached),
                 Attempt::Again => {}
+                Attempt::Alone => borrows = false,
                 Attempt::Exists => match self.find(&name).await? {
                     Found::Nothing => {}
                     Found::Unused => self.delete(&name).await?,
@@ -218,10 +222,16 @@ impl Processes {
         Ok(listed.into_iter().filter_map(|container| handle(container.labels)).map(ContainerHandle).collect())
     }
 
-    async fn attempt(self: &Arc<Self>, name: &str, handle: &ContainerHandle, spec: &ContainerSpec) -> Result<Attempt> {
+    async fn attempt(
+        self: &Arc<Self>,
+        name: &str,
+        handle: &ContainerHandle,
+        spec: &ContainerSpec,
+        borrows: bool,
+    ) -> Result<Attempt> {
         let client = self.connection.client().await?;
         let privilege = self.privilege();
-        let lent = if borrows(spec, &self.isolation) { self.leases.take(&spec.team, name).await } else { None };
+        let lent = if borrows { self.leases.take(&spec.team, name, &handle.0).await } else { None };
         let lease = lent.as_ref().map(|lent| lent.name.clone());
         let body = match self.body(handle, spec, privilege, lease.clone()).await {
             Ok(body) => body,
@@ -232,8 +242,15 @@ impl Processes {
         };
         let options = CreateContainerOptions { name: Some(name.to_string()), ..Default::default() };
         if let Err(error) = client.create_container(Some(options), body).await {
+            let conflict = is_conflict(&error);
+            let text = error.to_string();
+            if let Some(lease) = lease.filter(|lease| text.contains(lease.as_str()) || text.contains("such container"))
+            {
+                self.leases.distrust(&lease);
+                return Ok(Attempt::Alone);
+            }
             self.give_back(lent, name);
-            if is_conflict(&error) {
+            if conflict {
                 return Ok(Attempt::Exists);
             }
             return match self.connection.failure("create the step's container", &error) {
@@ -251,10 +268,10 @@ impl Processes {
                 let failure = self.connection.failure("start the step's container", &error);
                 self.delete(name).await?;
                 let text = failure.to_string();
-                if lease.is_some_and(|lease| text.contains(&lease) || text.contains("non running container")) {
-                    // It ended, with the engine for one; so may have others.
-                    self.leases.look().await?;
-                    return Ok(Attempt::Again);
+                if let Some(lease) = lease {
+                    tracing::debug!(lease, text, "a step could not start in the network that was kept ready");
+                    self.leases.distrust(&lease);
+                    return Ok(Attempt::Alone);
                 }
                 if spec.privileged && privilege == Privilege::Full && cannot_give_all(&text) {
                     tracing::info!(
@@ -308,8 +325,8 @@ impl Processes {
         for (index, path) in container::hidden_mount_points(spec) {
             self.archive.make_directory(&volumes[index], &path).await?;
         }
-        let joins = spec.hermetic || lease.is_some();
-        let network = if joins { None } else { self.networks.of(&spec.team).await? };
+        // Also where it joins another: the walls are put up with it.
+        let network = if spec.hermetic { None } else { self.networks.of(&spec.team).await? };
         let isolation = &self.isolation;
         let around =
             Surroundings { naming: &self.naming, image, volumes, binary, network, lease, privilege, isolation };
@@ -493,8 +510,10 @@ impl Processes {
 }
 
 /// Whether a step may have a network namespace that others of its team had before: it must not be able to change it.
+/// Containers of checks stay for minutes after a second's work, and would keep what they have for as long.
 fn borrows(spec: &ContainerSpec, isolation: &Isolation) -> bool {
-    !spec.hermetic && isolation.privilege(spec) == runtime::Privilege::Usual
+    let check = spec.labels.get("type").is_some_and(|kind| kind == "check");
+    !spec.hermetic && !check && isolation.privilege(spec) == runtime::Privilege::Usual
 }
 
 fn found(state: ContainerState) -> Found {

@@ -42,7 +42,6 @@ pub fn run(most_output: Option<u64>) -> u8 {
         eprintln!("{NEVER_LAUNCHED_TEXT}");
         return NEVER_LAUNCHED;
     };
-    take_hostname();
     let error = match supervise(&process, most_output) {
         Ok(never_ends) => never_ends,
         Err(e) => {
@@ -60,38 +59,6 @@ pub fn wait() -> u8 {
     loop {
         nix::unistd::pause();
     }
-}
-
-/// Writes the host's name where programs look for it, if it was named after the engine had made these files.
-fn take_hostname() {
-    const NAME: &str = "/etc/hostname";
-    const HOSTS: &str = "/etc/hosts";
-    let Ok(name) = nix::unistd::gethostname() else { return };
-    let name = name.to_string_lossy();
-    let Ok(before) = std::fs::read_to_string(NAME) else { return };
-    let before = before.trim();
-    if before.is_empty() || before == name {
-        return;
-    }
-    let hosts = std::fs::read_to_string(HOSTS).unwrap_or_default();
-    // They belong to the container whose network this is, and to nobody else as long as this one lives.
-    std::fs::write(NAME, format!("{name}\n")).ok();
-    std::fs::write(HOSTS, renamed(&hosts, before, &name)).ok();
-}
-
-/// The lines of a file of hosts, with one name for another.
-fn renamed(hosts: &str, before: &str, name: &str) -> String {
-    let word = |word: &str| if word == before { name.to_owned() } else { word.to_owned() };
-    let line = |line: &str| {
-        let (words, comment) = line.split_once('#').map_or((line, None), |(words, comment)| (words, Some(comment)));
-        if !words.split_whitespace().any(|word| word == before) {
-            return format!("{line}\n");
-        }
-        let words: Vec<String> = words.split_whitespace().map(word).collect();
-        let comment = comment.map(|text| format!(" #{text}")).unwrap_or_default();
-        format!("{}{comment}\n", words.join("\t"))
-    };
-    hosts.lines().map(line).collect()
 }
 
 fn supervise(process: &Process, most_output: Option<u64>) -> io::Result<io::Error> {
@@ -196,12 +163,6 @@ fn copy(from: &mut impl Read, to: &mut impl Write) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_host_is_renamed_in_whole_words() {
-        let hosts = "127.0.0.1\tlocalhost\n# of a1\n172.18.0.2\ta1 a11 # a1\n";
-        assert_eq!(renamed(hosts, "a1", "b7-1"), "127.0.0.1\tlocalhost\n# of a1\n172.18.0.2\tb7-1\ta11 # a1\n");
-    }
 
     #[test]
     fn a_directory_of_the_image_becomes_ours_alone_and_a_link_is_none() {
