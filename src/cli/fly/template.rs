@@ -9,7 +9,7 @@ use super::failure::Failure;
 use super::reference::{Assignment, assignments, string_assignment, yaml_assignment};
 use crate::pipeline::decode::Fault;
 use crate::pipeline::yaml::to_yaml;
-use crate::pipeline::{self, Config};
+use crate::pipeline::{self, Config, Problem};
 use crate::vars::typed::untyped;
 use crate::vars::{Chain, Missing, Static, fill_template};
 
@@ -75,7 +75,7 @@ impl Template {
     /// The file with every variable filled in that is known here.
     pub fn filled(&self, instance: Option<&Map<String, Value>>) -> Result<Filled, Failure> {
         let text = read(&self.config)?;
-        let (_, read) = pipeline::client::read_template(&text).map_err(|e| Failure::said(e.message))?;
+        let (_, read) = pipeline::client::read_template(&text).map_err(|problem| unreadable(&problem))?;
         let value = fill_template(&read, &self.scope(instance)?, Missing::Leave);
         let value = value.map_err(|e| Failure::said(e.to_string()))?;
         let own = (value == read).then_some(text).and_then(|text| String::from_utf8(text).ok());
@@ -114,6 +114,15 @@ impl Template {
         }
         Ok(Chain(places))
     }
+}
+
+/// What Concourse's client says, and below it the place, which its line often is not, and the remedy.
+fn unreadable(problem: &Problem) -> Failure {
+    let (Some(line), Some(column)) = (problem.line, problem.column) else {
+        return Failure::said(problem.message.clone());
+    };
+    let remedy = problem.remedy.as_ref().map(|remedy| format!(": {remedy}")).unwrap_or_default();
+    Failure::said(format!("{}\n  at line {line}, column {column}{remedy}", problem.message))
 }
 
 fn read(path: &PathBuf) -> Result<Vec<u8>, Failure> {
@@ -169,7 +178,8 @@ mod tests {
     #[test]
     fn a_key_twice_is_refused_with_its_lines() {
         let failed = evaluate(&[("p", "a: 1\nb: 2\na: 3\n")], &["-c", "DIR/p"], Value::Null).unwrap_err();
-        let said = "error parsing yaml before applying templates: yaml: unmarshal errors:\n  line 3: mapping key \"a\" already defined at line 1";
+        let said = "error parsing yaml before applying templates: yaml: unmarshal errors:\n  line 3: mapping key \"a\" already defined at line 1\n  \
+                    at line 3, column 1: take one of them out; the server would take the last one";
         assert_eq!(failed, said);
     }
 

@@ -34,7 +34,7 @@ async fn a_malformed_pipeline_names_line_key_and_remedy_and_changes_nothing() {
             good.replace("  - task: t", "  - tsak: t"),
             ["line 4", "no step configured", "a step needs one of: get, put, task"],
         ),
-        (good.replace("- name: j", "- name: j\n  serial: [1"), ["line 3", "did not find expected", "]"]),
+        (good.replace("- name: j", "- name: j\n  serial: [1"), ["line 4, column 7", "did not find expected", "]"]),
         (format!("{good}  - get: nothing\n"), ["line 9", "unknown resource 'nothing'", "add it under `resources:`"]),
     ] {
         let file = world.file("wrong.yml", &wrong);

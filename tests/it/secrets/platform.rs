@@ -114,7 +114,9 @@ async fn names_that_lead_elsewhere_are_refused_by_every_door() {
             let explain = bench.admin.request(reqwest::Method::GET, "/api/v1/teams/main/secrets/explain").query(&query);
             let answer = explain.send().await.unwrap();
             let (status, text) = (answer.status().as_u16(), answer.text().await.unwrap());
-            assert!(status == 400 || text.contains("cannot be looked up"), "{name:?}: {status} {text}");
+            // Concourse reads `../x` in quotes as `x`, which stays in the team's own place.
+            let own = text.contains("\"path\":\"main/") && !text.contains("..");
+            assert!(status == 400 || own || text.contains("cannot be looked up"), "{name:?}: {status} {text}");
             assert!(!text.contains("\"found\":true"), "{name:?}: {text}");
         }
     }

@@ -127,12 +127,13 @@ async fn throttling_delays_an_outage_errors_and_others_go_on() {
 
     // Names that lead elsewhere are refused before anything is asked.
     moto.asked();
-    for name in ["../other/x", "a/../../other/x", "..", "a//b"] {
+    for name in ["/other/x", "..", "/../x"] {
         bench.job(json!({"name": "j", "plan": [task("t", json!({"A": format!("((\"{name}\"))")}))]})).await;
         let id = bench.trigger("j").await;
         assert_eq!(bench.ended(id).await.status, "errored", "{name}");
         let error = errors(&bench.events(id).await);
-        assert!(error.contains("cannot be looked up") || error.contains("undefined"), "{name}: {error}");
+        let refused = ["cannot be looked up", "undefined", "empty field"].iter().any(|said| error.contains(said));
+        assert!(refused, "{name}: {error}");
     }
     assert_eq!(moto.asked(), Vec::<String>::new());
 }
