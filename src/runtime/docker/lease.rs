@@ -38,8 +38,9 @@ const DEMAND: Duration = Duration::from_secs(60);
 
 /// One that is older is not lent again: the engine gave it the name servers of the day it was made.
 const OLDEST: Duration = Duration::from_secs(3600);
-/// So long none is made after one could not be.
+/// So long none is made after one could not be; and after it turned out that the engine's files are out of reach.
 const REST: Duration = Duration::from_secs(60);
+const LONG_REST: Duration = Duration::from_secs(24 * 3600);
 /// What runs containers that can join the namespace of another; others take the addresses for themselves.
 const JOINING: [&str; 4] = ["runc", "io.containerd.runc.v2", "crun", "youki"];
 
@@ -301,7 +302,7 @@ impl Leases {
             Ok(None) => {}
             Err(error) => {
                 tracing::debug!(%error, "no network is kept ready for steps");
-                self.stock().rest = Some(now + REST);
+                self.stock().rest = Some(now + if matches!(error, Error::Invalid(_)) { LONG_REST } else { REST });
                 self.remove(&name).await;
             }
         }
@@ -339,7 +340,7 @@ impl Leases {
         let told = client.inspect_container(name, None::<InspectContainerOptions>).await.map_err(|e| failure(&e))?;
         let read = tokio::task::spawn_blocking(move || Files::of(&told)).await;
         let files = read.map_err(std::io::Error::other).flatten();
-        files.map(Arc::new).map_err(|e| Error::Failed(format!("the engine's files are not those of this host: {e}")))
+        files.map(Arc::new).map_err(|e| Error::Invalid(format!("the engine's files are out of reach: {e}")))
     }
 }
 
