@@ -1,6 +1,5 @@
 //! The name of a container's host, given from outside: a container that joins another's network cannot be made with one.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -8,25 +7,15 @@ use std::path::{Path, PathBuf};
 use bollard::models::ContainerInspectResponse;
 use nix::sched::{CloneFlags, setns};
 
-/// Names the host of a process, if it is one of the container with that id: an engine on another host has processes of
-/// other numbers.
-pub fn give(process: i64, container: &str, name: String) -> io::Result<()> {
-    let namespace = File::open(format!("/proc/{process}/ns/uts"))?;
-    check(process, container)?;
-    // A thread of its own, which ends in the other namespace.
-    let thread = std::thread::Builder::new().name("hostname".into()).spawn(move || {
-        setns(namespace.as_fd(), CloneFlags::CLONE_NEWUTS)?;
-        nix::unistd::sethostname(name)
-    })?;
-    let done = thread.join().unwrap_or(Err(nix::Error::EINTR));
-    done.map_err(io::Error::from)
-}
+use crate::runtime::network::link;
 
-fn check(process: i64, container: &str) -> io::Result<()> {
-    if container.is_empty() || !std::fs::read_to_string(format!("/proc/{process}/cgroup"))?.contains(container) {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "the container is not on this host"));
-    }
-    Ok(())
+/// Names the host of a process, if it is one of the container with that id.
+pub fn give(process: i64, container: &str, name: String) -> io::Result<()> {
+    let namespace = link::namespace_of(process, container, "uts")?;
+    link::aside(move || {
+        setns(namespace.as_fd(), CloneFlags::CLONE_NEWUTS)?;
+        Ok(nix::unistd::sethostname(name)?)
+    })
 }
 
 /// The files with names and addresses that an engine shares between all containers of one network namespace, as they
@@ -45,7 +34,7 @@ impl Files {
     pub fn of(container: &ContainerInspectResponse) -> io::Result<Files> {
         let state = container.state.as_ref();
         let process = state.and_then(|state| state.pid).unwrap_or_default();
-        check(process, container.id.as_deref().unwrap_or_default())?;
+        link::namespace_of(process, container.id.as_deref().unwrap_or_default(), "net")?;
         let path = |path: &Option<String>| {
             let path = path.as_deref().filter(|path| !path.is_empty()).map(PathBuf::from);
             path.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the engine does not tell where its files are"))

@@ -357,23 +357,25 @@ impl Processes {
             let _permit = self.starts.acquire().await;
             client.start_container(name, None::<StartContainerOptions>).await
         };
-        if spec.hermetic {
+        if !spec.hermetic && !leased {
+            tokio::spawn(tell);
+            start.await?;
+        } else {
             start.await?;
             // Before PID 1 knows what to run.
-            if let Err(error) = from_outside(client, name, link::lead_nowhere_of).await {
-                tracing::debug!(%error, name, "what a hermetic step sends is refused and not dropped");
-            }
-            tokio::spawn(tell);
-        } else if leased {
-            start.await?;
             let own = handle.0.clone();
-            if let Err(error) = from_outside(client, name, move |pid, id| hostname::give(pid, id, own)).await {
-                tracing::debug!(%error, name, "the step's host has the name of the container whose network it has");
+            let work = move |pid, id: &str| match leased {
+                true => hostname::give(pid, id, own),
+                false => link::lead_nowhere_of(pid, id),
+            };
+            if let Err(error) = from_outside(client, name, work).await {
+                let instead = match leased {
+                    true => "the step's host has the name of the container whose network it has",
+                    false => "what a hermetic step sends is refused and not dropped",
+                };
+                tracing::debug!(%error, name, instead);
             }
             tokio::spawn(tell);
-        } else {
-            tokio::spawn(tell);
-            start.await?;
         }
         Ok(self.follow(name, Reader::new(attachment.output, 0, Beginning::BeforeStart)))
     }
@@ -479,31 +481,29 @@ impl Processes {
         }
     }
 
+    /// Removes a container, and takes back what it had borrowed.
     async fn delete(&self, name: &str) -> Result<()> {
+        self.remove_from_engine(name).await?;
+        self.leases.give_back(name);
+        Ok(())
+    }
+
+    async fn remove_from_engine(&self, name: &str) -> Result<()> {
         let client = self.connection.client().await?;
         let options = RemoveContainerOptions { force: true, v: true, ..Default::default() };
-        let Err(error) = client.remove_container(name, Some(options)).await else {
-            self.leases.give_back(name);
-            return Ok(());
-        };
+        let Err(error) = client.remove_container(name, Some(options)).await else { return Ok(()) };
         if is_conflict(&error) {
             // Someone else is at it; his work is ours.
             let options = WaitContainerOptions { condition: "removed".to_string() };
             let mut waiting = Box::pin(client.wait_container(name, Some(options)));
             while let Some(Ok(_)) = waiting.next().await {}
             return match self.find(name).await? {
-                Found::Nothing => {
-                    self.leases.give_back(name);
-                    Ok(())
-                }
+                Found::Nothing => Ok(()),
                 _ => Err(self.connection.failure("remove a container", &error)),
             };
         }
         match self.connection.failure("remove a container", &error) {
-            Error::NotFound(_) => {
-                self.leases.give_back(name);
-                Ok(())
-            }
+            Error::NotFound(_) => Ok(()),
             other => Err(other),
         }
     }

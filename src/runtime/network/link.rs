@@ -18,7 +18,7 @@ const IFLA_NET_NS_FD: u16 = 28;
 const VETH_INFO_PEER: u16 = 1;
 
 /// Runs `work` on a thread of its own, so that it may change that thread's namespace.
-fn aside<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+pub fn aside<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     let thread = std::thread::Builder::new().name("network".into()).spawn(work)?;
     thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread for a network namespace ended early")))
 }
@@ -127,18 +127,24 @@ pub fn lead_nowhere() -> io::Result<()> {
     socket.ask(message)
 }
 
-/// The same in the network namespace of a process, if it is one of the container with that id: an engine on another host
-/// has processes of other numbers.
+/// The same in the network namespace of a process, if it is one of the container with that id.
 pub fn lead_nowhere_of(process: i64, container: &str) -> io::Result<()> {
-    let of = format!("/proc/{process}");
-    let namespace = File::open(format!("{of}/ns/net"))?;
-    if !std::fs::read_to_string(format!("{of}/cgroup"))?.contains(container) {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "the container is not on this host"));
-    }
+    let namespace = namespace_of(process, container, "net")?;
     aside(move || {
         setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)?;
         lead_nowhere()
     })
+}
+
+/// A namespace of a process, if it is one of the container with that id: an engine on another host has processes of other
+/// numbers.
+pub fn namespace_of(process: i64, container: &str, kind: &str) -> io::Result<File> {
+    let of = format!("/proc/{process}");
+    let namespace = File::open(format!("{of}/ns/{kind}"))?;
+    if container.is_empty() || !std::fs::read_to_string(format!("{of}/cgroup"))?.contains(container) {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the container is not on this host"));
+    }
+    Ok(namespace)
 }
 
 /// The two addresses of a link: the host's and the container's.
