@@ -1,7 +1,7 @@
 //! Teams with the same names for everything on one server; and text that comes from whoever may commit.
 
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::world::{Runtime, World, run};
 
@@ -19,29 +19,14 @@ jobs:
         args: [-c, 'echo found $(cat cache/mark 2>/dev/null || echo nothing); echo mine > cache/mark']
 ";
 
-/// Another team of the same owner.
-async fn other_team(world: &World) {
-    let owners = json!({"auth": {"owner": {"users": [format!("local:{}", world.credentials().0)], "groups": []}}});
-    let made = world.request(Method::PUT, "/api/v1/teams/other").json(&owners).send().await.unwrap();
-    assert!(made.status().is_success(), "{made:?}");
-}
-
-async fn ask(world: &World, method: Method, path: &str, body: &str) -> Value {
-    let request = world.request(method, &format!("/api/v1/teams/other/{path}"));
-    let answer = request.header("content-type", "application/x-yaml").body(body.to_owned()).send().await.unwrap();
-    let (status, text) = (answer.status(), answer.text().await.unwrap());
-    assert!(status.is_success(), "{path}: {status} {text}");
-    serde_json::from_str(&text).unwrap_or_default()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn task_caches_are_no_other_teams_and_no_other_pipelines() {
     let world = World::new(Runtime::Embedded, &["--allow-host-rootfs"]).await;
     world.pipeline("p", CACHED).await;
     world.pipeline("q", CACHED).await;
-    other_team(&world).await;
-    ask(&world, Method::PUT, "pipelines/p/config", CACHED).await;
-    ask(&world, Method::PUT, "pipelines/p/unpause", "").await;
+    world.other_team().await;
+    world.of_other(Method::PUT, "/pipelines/p/config", CACHED).await;
+    world.of_other(Method::PUT, "/pipelines/p/unpause", "").await;
     let found = async |build: i64| {
         assert_eq!(world.finish(build).await, "succeeded");
         world.watch(build).await.lines().find_map(|l| l.strip_prefix("found ").map(str::to_owned)).unwrap()
@@ -49,7 +34,7 @@ async fn task_caches_are_no_other_teams_and_no_other_pipelines() {
     assert_eq!(found(world.trigger("p", "j").await).await, "nothing");
     assert_eq!(found(world.trigger("p", "j").await).await, "mine");
     assert_eq!(found(world.trigger("q", "j").await).await, "nothing");
-    let build = ask(&world, Method::POST, "pipelines/p/jobs/j/builds", "").await;
+    let build = world.of_other(Method::POST, "/pipelines/p/jobs/j/builds", "").await;
     assert_eq!(found(build["id"].as_i64().unwrap()).await, "nothing", "a cache of the other team");
 }
 
@@ -64,8 +49,8 @@ async fn what_a_team_finds_at_a_source_is_not_told_to_another() {
         repository.path().display()
     );
     world.pipeline("p", &config).await;
-    other_team(&world).await;
-    ask(&world, Method::PUT, "pipelines/p/config", &config).await;
+    world.other_team().await;
+    world.of_other(Method::PUT, "/pipelines/p/config", &config).await;
     let versions = async |team: &str| {
         let versions = world.api(&format!("teams/{team}/pipelines/p/resources/r/versions")).await;
         versions.as_array().unwrap().len()
@@ -75,9 +60,9 @@ async fn what_a_team_finds_at_a_source_is_not_told_to_another() {
 
     // Nor what went wrong there.
     let bad = config.replace("branch: main", "branch: main, username: u, password: not-for-others");
-    ask(&world, Method::PUT, "pipelines/q/config", &bad).await;
+    world.of_other(Method::PUT, "/pipelines/q/config", &bad).await;
     std::fs::rename(repository.path().join(".git"), repository.path().join("gone")).unwrap();
-    let check = ask(&world, Method::POST, "pipelines/q/resources/r/check", r#"{"shallow":false}"#).await;
+    let check = world.of_other(Method::POST, "/pipelines/q/resources/r/check", r#"{"shallow":false}"#).await;
     assert_ne!(world.finish(check["id"].as_i64().unwrap()).await, "succeeded");
     let resource = world.api("teams/main/pipelines/p/resources/r").await;
     assert_eq!(resource["build"]["status"], "succeeded", "{resource}");

@@ -1,6 +1,6 @@
 //! Starts that wait for capacity are served in turn, team by team.
 
-use serde_json::{Value, json};
+use reqwest::Method;
 
 use super::world::{Runtime, World};
 
@@ -20,15 +20,9 @@ const MANY: usize = 200;
 async fn two_hundred_builds_of_a_team_do_not_delay_the_first_of_another() {
     let world = World::new(Runtime::Embedded, &["--allow-host-rootfs"]).await;
     world.pipeline("p", PIPELINE).await;
-    let owners = json!({"auth": {"owner": {"users": [format!("local:{}", world.credentials().0)], "groups": []}}});
-    let other = |path: &str| format!("/api/v1/teams/other{path}");
-    let team = world.request(reqwest::Method::PUT, &other("")).json(&owners).send().await.unwrap();
-    assert!(team.status().is_success(), "{team:?}");
-    let set = world.request(reqwest::Method::PUT, &other("/pipelines/p/config"));
-    let set = set.header("content-type", "application/x-yaml").body(PIPELINE).send().await.unwrap();
-    assert!(set.status().is_success(), "{set:?}");
-    let unpause = world.request(reqwest::Method::PUT, &other("/pipelines/p/unpause")).send().await.unwrap();
-    assert!(unpause.status().is_success(), "{unpause:?}");
+    world.other_team().await;
+    world.of_other(Method::PUT, "/pipelines/p/config", PIPELINE).await;
+    world.of_other(Method::PUT, "/pipelines/p/unpause", "").await;
 
     let over = async || {
         let builds = world.api("teams/main/pipelines/p/jobs/j/builds?limit=300").await;
@@ -40,8 +34,7 @@ async fn two_hundred_builds_of_a_team_do_not_delay_the_first_of_another() {
     futures_util::future::join_all((0..MANY).map(|_| world.trigger("p", "j"))).await;
     assert_eq!(over().await, 0);
     world.fly(&["unpause-job", "-j", "p/j"]).await;
-    let build = world.request(reqwest::Method::POST, &other("/pipelines/p/jobs/j/builds")).send().await.unwrap();
-    let build: Value = build.json().await.unwrap();
+    let build = world.of_other(Method::POST, "/pipelines/p/jobs/j/builds", "").await;
     assert_eq!(world.finish(build["id"].as_i64().unwrap()).await, "succeeded");
     let meanwhile = over().await;
     assert!(

@@ -279,6 +279,21 @@ impl World {
         serde_json::from_str(&text).unwrap()
     }
 
+    /// Makes the team `other`, which ann owns too.
+    pub async fn other_team(&self) {
+        let owners = serde_json::json!({"auth": {"owner": {"users": [format!("local:{USER}")], "groups": []}}});
+        self.of_other(Method::PUT, "", &owners.to_string()).await;
+    }
+
+    /// A request below the team `other`, which must succeed.
+    pub async fn of_other(&self, method: Method, path: &str, body: &str) -> Value {
+        let request = self.request(method, &format!("/api/v1/teams/other{path}"));
+        let answer = request.header("content-type", "application/x-yaml").body(body.to_owned()).send().await.unwrap();
+        let (status, text) = (answer.status(), answer.text().await.unwrap());
+        assert!(status.is_success(), "{path}: {status} {text}");
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
     /// The builds of a job, the newest first.
     pub async fn builds(&self, pipeline: &str, job: &str) -> Vec<Value> {
         let builds = self.api(&format!("teams/main/pipelines/{pipeline}/jobs/{job}/builds")).await;

@@ -91,12 +91,12 @@ async fn mounts_nest_even_in_read_only_ones() {
     let (outer, inner) = (world.volume("outer", Origin::Empty).await, world.volume("inner", Origin::Empty).await);
     world.write(&outer, "a", "outer").await;
     world.write(&inner, "b", "inner").await;
-    let mounts = vec![mount(&inner, "/work/deep/er", false), mount(&outer, "/work", true)];
+    let mounts = vec![mount(&inner, "/outer/deep/er", false), mount(&outer, "/outer", true)];
     let told = world
         .run_with(
             "nest",
             mounts,
-            "cat /work/a /work/deep/er/b; touch /work/x 2>/dev/null; echo $?; touch /work/deep/er/x; echo $?",
+            "cat /outer/a /outer/deep/er/b; touch /outer/x 2>/dev/null; echo $?; touch /outer/deep/er/x; echo $?",
         )
         .await;
     assert_eq!(told.stdout, "outerinner1\n0\n", "{told:?}");
