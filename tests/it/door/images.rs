@@ -517,8 +517,10 @@ jobs:
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_steps_share_one_copy_of_an_image() {
     let registry = Registry::empty("").await;
-    push(&registry.address, "app", "1", &[base()], runs()).await;
-    push(&registry.address, "app", "2", &[base(), second()], runs()).await;
+    // Made once: its files' times are those of now.
+    let base = base();
+    push(&registry.address, "app", "1", std::slice::from_ref(&base), runs()).await;
+    push(&registry.address, "app", "2", &[base, second()], runs()).await;
     let world = World::new(Runtime::Embedded, &NEVER).await;
     let config = format!(
         r"

@@ -1,7 +1,9 @@
 //! The real binary for a test: a server as a child process on a state directory of its own, and the client.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -91,6 +93,12 @@ pub async fn until<T>(what: &str, patience: Duration, mut ask: impl AsyncFnMut()
     }
 }
 
+/// An address nobody else here has, so that a server that was killed finds its port free when it comes back.
+fn own_loopback() -> Ipv4Addr {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 100, 0, 0)) + NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
 /// A server, and the home of somebody who is signed in to it as target `ci`.
 pub struct World {
     pub directory: tempfile::TempDir,
@@ -133,7 +141,7 @@ impl World {
             state,
             flags,
             env: env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
-            address: "127.0.0.1:0".to_owned(),
+            address: format!("{}:0", own_loopback()),
             log: Arc::default(),
             server: None,
             token: String::new(),
