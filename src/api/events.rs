@@ -5,15 +5,24 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use futures_util::{StreamExt, stream};
 
-use crate::engine::feed::Follower;
+use crate::engine::feed::{Follower, packed};
 use crate::front::{Answer, Call, Failure, Permit};
 
 /// Where a stream stands.
 enum At {
     /// The build's events, the next of which has this number.
-    Following(Follower, i64),
+    Following(Follower, i64, Form),
     /// All was told; the client must close, else a browser would connect again and again.
     Ended,
+}
+
+/// How the bytes go over the wire.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Plain,
+    /// As gzip, of which nothing was sent yet.
+    Unpacked,
+    Packed,
 }
 
 /// `BuildEvents`
@@ -27,7 +36,8 @@ pub async fn stream(permit: Permit, call: Call) -> Answer {
         },
     };
     let follower = call.app.feed.follow(build, from);
-    let body = stream::unfold(At::Following(follower, from), |at| async {
+    let form = if takes_gzip(call.header("accept-encoding")) { Form::Unpacked } else { Form::Plain };
+    let body = stream::unfold(At::Following(follower, from, form), |at| async {
         let (bytes, at) = next(at).await;
         Some((Ok::<_, std::convert::Infallible>(bytes), at))
     });
@@ -38,22 +48,58 @@ pub async fn stream(permit: Permit, call: Call) -> Answer {
     for (name, value) in [
         (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),
         (header::CACHE_CONTROL, "no-cache, no-store, must-revalidate"),
+        (header::VARY, "accept-encoding"),
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
         (header::HeaderName::from_static("x-atc-stream-version"), "2.0"),
     ] {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    if form != Form::Plain {
+        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }
     Ok(response)
 }
 
 /// The next bytes of a stream; waits for them.
 async fn next(at: At) -> (Bytes, At) {
-    let At::Following(mut follower, number) = at else { return std::future::pending().await };
+    let At::Following(mut follower, number, form) = at else { return std::future::pending().await };
+    if form == Form::Unpacked {
+        return (Bytes::from_static(packed::HEAD), At::Following(follower, number, Form::Packed));
+    }
     match follower.next().await {
         Some(batch) => {
             let next = batch.first_event + i64::try_from(batch.frames.len()).unwrap_or(i64::MAX);
-            (batch.sse(), At::Following(follower, next))
+            let bytes = if form == Form::Packed { batch.sse_packed() } else { batch.sse() };
+            (bytes, At::Following(follower, next, form))
         }
-        None => (Bytes::from(format!("id: {number}\nevent: end\ndata\n\n")), At::Ended),
+        None => {
+            let end = format!("id: {number}\nevent: end\ndata\n\n");
+            let end = if form == Form::Packed { packed::pack(end.as_bytes()) } else { end.into() };
+            (end, At::Ended)
+        }
+    }
+}
+
+/// Whether an `Accept-Encoding` asks for gzip (RFC 9110, 12.5.3).
+fn takes_gzip(accepted: &str) -> bool {
+    accepted.split(',').any(|coding| {
+        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
+        let refused = weight.trim().strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0));
+        name.trim().eq_ignore_ascii_case("gzip") && !refused
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gzip_is_for_those_who_ask_for_it() {
+        for asked in ["gzip", "deflate, GZIP;q=0.5, br", "br,gzip ; q=1"] {
+            assert!(takes_gzip(asked), "{asked}");
+        }
+        for not in ["", "identity", "deflate, br", "gzip;q=0", "gzip; q=0.000", "gzipped"] {
+            assert!(!takes_gzip(not), "{not}");
+        }
     }
 }

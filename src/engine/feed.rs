@@ -10,6 +10,7 @@
 
 mod follower;
 mod pace;
+pub mod packed;
 mod rewrite;
 mod tail;
 

@@ -21,9 +21,9 @@ use crate::store::build::Audience;
 use crate::store::show::access::{BuildAccess, PipelineAccess, TeamAccess};
 use crate::store::token::Bearer;
 
-/// What goes on long after it was allowed is looked at again at least this often, and after any write; but not more often
-/// than the second, since a busy installation writes all the time.
-const LOOK: Duration = Duration::from_secs(60);
+/// What goes on long after it was allowed is looked at again at least this often, and after any write that may have
+/// changed it; but not more often than the second, since people sign in all the time.
+const LOOK: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_secs(2);
 /// How exactly it is known when a token was last used: a write for each of its requests would be too many.
 const USED: Duration = Duration::from_secs(300);
@@ -111,7 +111,7 @@ impl Permit {
         let (app, action, question) = (app.clone(), self.action, self.question.clone());
         let before = (self.role, self.is_admin(), self.own.clone(), self.caller.map(|c| c.token));
         async move {
-            let mut writes = app.store.writes();
+            let mut writes = app.store.access_writes();
             loop {
                 // Another process may have written, and tokens end by themselves.
                 let _ = tokio::time::timeout(LOOK, writes.changed()).await;

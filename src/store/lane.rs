@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use rusqlite::hooks::Action;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use rusqlite_migration::Migrations;
 
@@ -26,6 +27,12 @@ impl Lanes {
         prepare(&writer)?;
         migrations.to_latest(&mut writer)?;
         Ok(Lanes { path: path.to_owned(), writer: Mutex::new(writer), readers: Mutex::new(Vec::new()) })
+    }
+
+    /// Tells `on` of each row that a write changes, by its table; not of tables without rowid.
+    pub fn observe(&self, mut on: impl FnMut(Action, &str) + Send + 'static) -> Result<()> {
+        let connection = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(connection.update_hook(Some(move |action, _: &str, table: &str, _| on(action, table)))?)
     }
 
     /// One write transaction; others wait their turn.

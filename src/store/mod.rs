@@ -44,9 +44,12 @@ pub mod web;
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rusqlite::Connection;
+use rusqlite::hooks::Action;
 use rusqlite_migration::{M, Migrations};
+use tokio::sync::watch;
 
 use lane::Lanes;
 use reserve::Reserve;
@@ -110,7 +113,33 @@ pub struct Store {
     logs: Arc<Lanes>,
     reserve: Arc<Reserve>,
     /// Counts writes, so that pages know when to look again.
-    writes: Arc<tokio::sync::watch::Sender<u64>>,
+    writes: Arc<watch::Sender<u64>>,
+    access: Arc<Access>,
+}
+
+/// Counts the writes that may change what somebody is allowed.
+#[derive(Default)]
+struct Access {
+    touched: AtomicBool,
+    writes: watch::Sender<u64>,
+}
+
+impl Access {
+    /// A row was changed. What a job shows changes only with its pipeline.
+    fn see(&self, action: Action, table: &str) {
+        let counts = match table {
+            "teams" | "tokens" | "pipelines" => true,
+            "jobs" | "builds" => action == Action::SQLITE_DELETE,
+            _ => false,
+        };
+        self.touched.fetch_or(counts, Ordering::Relaxed);
+    }
+
+    fn tell(&self) {
+        if self.touched.swap(false, Ordering::Relaxed) {
+            self.writes.send_modify(|n| *n += 1);
+        }
+    }
 }
 
 impl Store {
@@ -120,7 +149,10 @@ impl Store {
         let logs = Lanes::open(&directory.join("logs.db"), &log_migrations())?;
         let reserve = Arc::new(Reserve::new(directory));
         reserve.take();
-        Ok(Store { main: Arc::new(main), logs: Arc::new(logs), reserve, writes: Arc::default() })
+        let access = Arc::<Access>::default();
+        let seen = access.clone();
+        main.observe(move |action, table| seen.see(action, table))?;
+        Ok(Store { main: Arc::new(main), logs: Arc::new(logs), reserve, writes: Arc::default(), access })
     }
 
     /// Runs `f` in a read transaction on a blocking thread.
@@ -141,7 +173,7 @@ impl Store {
     {
         let lanes = self.main.clone();
         let written = blocking(move || lanes.write(f)).await;
-        self.writes.send_modify(|n| *n += 1);
+        self.written();
         written
     }
 
@@ -153,13 +185,23 @@ impl Store {
     /// [`Store::write`] for callers that are on a blocking thread already.
     pub fn write_blocking<T>(&self, f: impl FnOnce(&WriteTx<'_>) -> Result<T>) -> Result<T> {
         let written = self.main.write(f);
-        self.writes.send_modify(|n| *n += 1);
+        self.written();
         written
     }
 
+    fn written(&self) {
+        self.writes.send_modify(|n| *n += 1);
+        self.access.tell();
+    }
+
     /// Says when this process has written something. Another process may write too: look now and then all the same.
-    pub fn writes(&self) -> tokio::sync::watch::Receiver<u64> {
+    pub fn writes(&self) -> watch::Receiver<u64> {
         self.writes.subscribe()
+    }
+
+    /// As [`Store::writes`], of what decides who may do what: teams, tokens, and what pipelines show.
+    pub fn access_writes(&self) -> watch::Receiver<u64> {
+        self.access.writes.subscribe()
     }
 
     /// Gives up the space that is kept for the end of things, after [`Error::DiskFull`]; false if it is in use already.
@@ -221,6 +263,30 @@ mod tests {
             .await
             .unwrap();
         assert!(again.is_empty(), "ids of these tables come again after rows were removed: {again:?}");
+    }
+
+    #[tokio::test]
+    async fn writes_that_may_change_what_somebody_may_do_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let mut told = store.access_writes();
+        let mut tells = async |sql: &'static str| {
+            store.write(move |tx| Ok(tx.execute(sql, [])?)).await.unwrap();
+            let is_new = told.has_changed().unwrap();
+            told.borrow_and_update();
+            is_new
+        };
+        assert!(tells("insert into teams (id, name) values (1, 'a')").await);
+        assert!(!tells("insert into settings (name, value) values ('a', 'b')").await);
+        assert!(tells("update teams set auth = '{}'").await);
+        assert!(tells("insert into pipelines (id, team_id, name, config_version, ordering, last_updated) values (1, 1, 'p', 1, 1, 0)").await);
+        assert!(tells("update pipelines set public = 1").await);
+        assert!(
+            !tells("insert into builds (id, team_id, name, status, created_at) values (1, 1, '1', 'pending', 0)").await
+        );
+        assert!(!tells("update builds set status = 'started'").await);
+        assert!(tells("delete from builds where id = 1").await);
+        assert!(tells("delete from pipelines where id = 1").await);
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::tail::Found;
-use super::{Feed, Frame};
+use super::{Feed, Frame, packed};
 use crate::base::id::BuildId;
 use crate::event::{Event, Origin};
 
@@ -21,6 +21,7 @@ pub struct Batch {
     /// The events.
     pub frames: Vec<Frame>,
     joined: OnceLock<Bytes>,
+    packed: OnceLock<Bytes>,
 }
 
 /// See the module's doc.
@@ -193,7 +194,7 @@ fn status_batch(number: i64, status: &str, time: i64) -> Arc<Batch> {
 
 impl Batch {
     pub(super) fn new(first_event: i64, frames: Vec<Frame>) -> Arc<Batch> {
-        Arc::new(Batch { first_event, frames, joined: OnceLock::new() })
+        Arc::new(Batch { first_event, frames, joined: OnceLock::new(), packed: OnceLock::new() })
     }
 
     /// All frames as one piece for the wire, put together once for all followers.
@@ -203,5 +204,10 @@ impl Batch {
         }
         let join = || Bytes::from(self.frames.iter().map(|f| f.0.as_ref()).collect::<Vec<_>>().concat());
         self.joined.get_or_init(join).clone()
+    }
+
+    /// As [`Batch::sse`], behind [`packed::HEAD`] and whatever else was packed.
+    pub fn sse_packed(&self) -> Bytes {
+        self.packed.get_or_init(|| packed::pack(&self.sse())).clone()
     }
 }

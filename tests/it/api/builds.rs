@@ -1,7 +1,9 @@
 //! Jobs, their builds, and the stream of events.
 
+use std::io::Write;
 use std::time::Duration;
 
+use flate2::write::GzDecoder;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 use whistlestop::base::id::BuildId;
@@ -116,14 +118,25 @@ async fn events(caller: &Caller, path: &str, last: Option<&str>) -> String {
     if let Some(last) = last {
         request = request.header("last-event-id", last);
     }
-    let answer = request.send().await.unwrap();
+    text_of(request.send().await.unwrap(), None).await
+}
+
+/// The same, of an answer that is packed or not.
+async fn text_of(answer: reqwest::Response, mut packed: Option<GzDecoder<Vec<u8>>>) -> String {
     assert_eq!(answer.status(), 200);
     assert_eq!(answer.headers()["content-type"], "text/event-stream; charset=utf-8");
     assert_eq!(answer.headers()["x-atc-stream-version"], "2.0");
+    assert_eq!(answer.headers().get("content-encoding").is_some(), packed.is_some());
     let (mut text, mut body) = (String::new(), answer.bytes_stream());
     while !text.contains("event: end") {
-        let next = tokio::time::timeout(Duration::from_secs(10), body.next()).await.unwrap();
-        text.push_str(std::str::from_utf8(&next.unwrap().unwrap()).unwrap());
+        let next = tokio::time::timeout(Duration::from_secs(10), body.next()).await.unwrap().unwrap().unwrap();
+        let Some(packed) = &mut packed else {
+            text.push_str(std::str::from_utf8(&next).unwrap());
+            continue;
+        };
+        packed.write_all(&next).unwrap();
+        packed.flush().unwrap();
+        text = String::from_utf8(packed.get_ref().clone()).unwrap();
     }
     text
 }
@@ -146,6 +159,8 @@ async fn events_are_streamed_byte_for_byte_and_resumed() {
     );
     assert_eq!(early.await.unwrap(), whole);
     assert_eq!(events(&ann, "/api/v1/builds/1/events", None).await, whole);
+    let asked = ann.request(reqwest::Method::GET, "/api/v1/builds/1/events").header("accept-encoding", "br, gzip");
+    assert_eq!(text_of(asked.send().await.unwrap(), Some(GzDecoder::new(Vec::new()))).await, whole);
     let rest = &whole[whole.find("id: 2").unwrap()..];
     assert_eq!(events(&ann, "/api/v1/builds/1/events", Some("1")).await, rest);
     let malformed = ann.request(reqwest::Method::GET, "/api/v1/builds/1/events").header("last-event-id", "x");
