@@ -11,7 +11,7 @@ use super::reference::{JobRef, PipelineRef};
 use super::shapes::{Build, TeamInfo};
 use super::table::{Cell, Table};
 use super::team::{Page, Team, list};
-use super::{Fly, Session, local};
+use super::{Fly, Session, local, printed};
 use crate::base::duration;
 
 /// Arguments of `builds`.
@@ -60,7 +60,7 @@ impl Builds {
             raw.extend(self.fetch(&session, Some(team), &page).await?);
         }
         if self.json {
-            return fly.json(&Value::Array(raw));
+            return fly.json_of(printed::BUILD, &Value::Array(raw));
         }
         let builds: Vec<Build> = serde_json::from_value(Value::Array(raw)).map_err(ApiError::from)?;
         let now = fly.clock.now().unix();

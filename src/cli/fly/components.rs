@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::client::ApiError;
 use super::failure::{Failure, Outcome};
 use super::table::{Cell, Table};
-use super::{Fly, local};
+use super::{Fly, local, printed};
 use crate::base::duration;
 
 /// Arguments of `get-components`.
@@ -24,7 +24,7 @@ impl Get {
         let session = fly.session().await?;
         let answer: Value = session.client.get(&["components"]).fetch().await.map_err(refused)?;
         if self.json {
-            return fly.json(&answer);
+            return fly.json_of(printed::COMPONENT, &answer);
         }
         let mut table = Table::new(["name", "interval", "last ran", "paused"]);
         for component in answer.as_array().into_iter().flatten() {

@@ -3,12 +3,12 @@
 use reqwest::Method;
 use serde_json::Value;
 
-use super::Fly;
 use super::client::ApiError;
 use super::failure::Outcome;
 use super::reference::PipelineRef;
 use super::shapes::Container;
 use super::table::{Cell, Table};
+use super::{Fly, printed};
 
 /// Arguments of `containers`.
 #[derive(Debug, Clone, clap::Args)]
@@ -28,7 +28,7 @@ impl Containers {
         let team = session.team(self.team.as_deref()).await?;
         let answer: Value = team.call(Method::GET, &["containers"]).fetch().await?;
         if self.json {
-            return fly.json(&answer);
+            return fly.json_of(printed::CONTAINER, &answer);
         }
         let containers: Option<Vec<Container>> = serde_json::from_value(answer).map_err(ApiError::from)?;
         let mut table =

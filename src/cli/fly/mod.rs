@@ -4,6 +4,7 @@ mod client;
 mod console;
 mod failure;
 mod one_off;
+mod printed;
 mod prompt;
 mod reference;
 mod render;
@@ -351,7 +352,7 @@ pub fn main(args: Vec<OsString>) -> i32 {
         program,
         clock: Arc::new(System),
     };
-    run(command, &fly)
+    block_on(run(command, &args, &fly), &fly)
 }
 
 /// Answers the shell that asks what the last word may become.
@@ -370,8 +371,22 @@ fn complete(args: &[OsString], console: Console) -> i32 {
     block_on(completion::complete(&fly, &words), &fly)
 }
 
-fn run(command: Command, fly: &Fly) -> i32 {
-    block_on(command.run(fly), fly)
+/// Runs a command. Where nobody is logged in and somebody sits at a terminal, logs in and runs it again.
+async fn run(command: Command, args: &[OsString], fly: &Fly) -> Outcome {
+    match command.run(fly).await {
+        Err(Failure::Api(ApiError::Unauthorized)) if fly.console.is_interactive() => {}
+        outcome => return outcome,
+    }
+    fly.console.tell("could not find a valid token.")?;
+    login::Login::default().run(fly).await?;
+    let again = match usage::read(args) {
+        usage::Usage::Run(cli, _) => cli.command,
+        usage::Usage::Show(_) | usage::Usage::Wrong(_) => None,
+    };
+    match again {
+        Some(command) => command.run(fly).await,
+        None => Ok(0),
+    }
 }
 
 /// Runs a command to its end, tells its failure, and gives the exit code.

@@ -6,7 +6,7 @@ use super::client::ApiError;
 use super::failure::{Failure, Outcome};
 use super::shapes::Pipeline;
 use super::table::{Cell, Table};
-use super::{Fly, go_time};
+use super::{Fly, go_time, printed};
 
 /// Arguments of `pipelines`.
 #[derive(Debug, Clone, clap::Args)]
@@ -46,7 +46,7 @@ impl List {
         let shown = |p: &Pipeline| self.include_archived || !p.archived;
         let pipelines: Vec<_> = pipelines.into_iter().filter(|(_, p)| shown(p)).collect();
         if self.json {
-            return fly.json(&pipelines.into_iter().map(|(raw, _)| raw).collect());
+            return fly.json_of(printed::PIPELINE, &pipelines.into_iter().map(|(raw, _)| raw).collect());
         }
         let mut headers = vec!["id", "name"];
         headers.extend(self.all.then_some("team"));
@@ -72,7 +72,7 @@ impl Paused {
         let pipelines = fetch(fly, self.all, self.team.as_deref()).await?;
         let pipelines: Vec<_> = pipelines.into_iter().filter(|(_, p)| p.paused).collect();
         if self.json {
-            return fly.json(&pipelines.into_iter().map(|(raw, _)| raw).collect());
+            return fly.json_of(printed::PIPELINE, &pipelines.into_iter().map(|(raw, _)| raw).collect());
         }
         let mut headers = vec!["id", "name"];
         headers.extend(self.all.then_some("team"));

@@ -3,13 +3,13 @@
 use reqwest::Method;
 use serde_json::Value;
 
-use super::Fly;
 use super::client::{ApiError, Found};
 use super::failure::Outcome;
 use super::reference::ResourceRef;
 use super::shapes::{ResourceVersion, present_version};
 use super::table::{Cell, Table};
 use super::team::Page;
+use super::{Fly, printed};
 
 /// Arguments of `resource-versions`.
 #[derive(Debug, Clone, clap::Args)]
@@ -37,7 +37,7 @@ impl ResourceVersions {
         let call = page.on(team.on_resource(Method::GET, &self.resource, &["versions"]));
         let answer: Value = call.fetch().await.found()?.unwrap_or_default();
         if self.json {
-            return fly.json(&answer);
+            return fly.json_of(printed::RESOURCE_VERSION, &answer);
         }
         let versions: Option<Vec<ResourceVersion>> = serde_json::from_value(answer).map_err(ApiError::from)?;
         let mut table = Table::new(["id", "version", "enabled"]);

@@ -3,13 +3,13 @@
 use reqwest::Method;
 use serde_json::Value;
 
-use super::Fly;
 use super::client::ApiError;
 use super::console::Style;
 use super::failure::Outcome;
 use super::reference::PipelineRef;
 use super::shapes::{Resource, present_version};
 use super::table::{Cell, Table};
+use super::{Fly, printed};
 
 /// Arguments of `resources`.
 #[derive(Debug, Clone, clap::Args)]
@@ -32,7 +32,7 @@ impl Resources {
         let team = session.team(self.team.as_deref()).await?;
         let answer: Value = team.on_pipeline(Method::GET, &self.pipeline, &["resources"]).fetch().await?;
         if self.json {
-            return fly.json(&answer);
+            return fly.json_of(printed::RESOURCE, &answer);
         }
         let resources: Option<Vec<Resource>> = serde_json::from_value(answer).map_err(ApiError::from)?;
         let mut table = Table::new(["name", "type", "pinned", "check status"]);

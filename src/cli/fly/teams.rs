@@ -8,7 +8,7 @@ use super::console::Style;
 use super::failure::{Failure, Outcome};
 use super::shapes::{SaveAnswer, TeamInfo};
 use super::table::{Cell, Table};
-use super::{Fly, prompt};
+use super::{Fly, printed, prompt};
 
 /// Arguments of `teams`.
 #[derive(Debug, Clone, clap::Args)]
@@ -27,7 +27,7 @@ impl List {
         let session = fly.session().await?;
         let answer: Value = session.client.get(&["teams"]).fetch().await?;
         if self.json {
-            return fly.json(&answer);
+            return fly.json_of(printed::TEAM, &answer);
         }
         let teams: Option<Vec<TeamInfo>> = serde_json::from_value(answer).map_err(ApiError::from)?;
         let teams = teams.unwrap_or_default();
@@ -86,7 +86,7 @@ impl Get {
             Err(e) => return Err(e.into()),
         };
         if self.json {
-            return fly.json(&answer);
+            return fly.json_of(printed::TEAM, &answer);
         }
         let team: TeamInfo = serde_json::from_value(answer).map_err(ApiError::from)?;
         fly.table(&roles(&[team]))

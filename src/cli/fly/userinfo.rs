@@ -7,7 +7,7 @@ use super::client::ApiError;
 use super::failure::{Failure, Outcome};
 use super::shapes::UserInfo;
 use super::table::{Cell, Table};
-use super::{Fly, local};
+use super::{Fly, local, printed};
 
 /// Arguments of `userinfo`.
 #[derive(Debug, Clone, clap::Args)]
@@ -23,7 +23,7 @@ impl Userinfo {
         let session = fly.session().await?;
         let answer: Value = session.client.get(&["user"]).fetch().await?;
         if self.json {
-            return fly.json(&answer);
+            return fly.json_of(printed::USER_INFO, &answer);
         }
         let user: UserInfo = serde_json::from_value(answer).map_err(ApiError::from)?;
         let teams = user.teams.unwrap_or_default();
@@ -73,7 +73,7 @@ impl ActiveUsers {
         let call = session.client.get(&["users"]).query("since", &since.to_string());
         let answer: Value = call.header("content-type", "application/json").fetch().await?;
         if self.json {
-            return fly.json(&answer);
+            return fly.json_of(printed::USER, &answer);
         }
         let users: Option<Vec<User>> = serde_json::from_value(answer).map_err(ApiError::from)?;
         let mut table = Table::new(["username", "connector", "last login"]);

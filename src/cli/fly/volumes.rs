@@ -3,9 +3,9 @@
 use reqwest::Method;
 use serde_json::Value;
 
-use super::Fly;
 use super::failure::Outcome;
 use super::table::{Cell, Table};
+use super::{Fly, printed};
 use crate::pipeline::yaml::to_yaml;
 
 /// Arguments of `volumes`.
@@ -25,7 +25,7 @@ impl Volumes {
         let session = fly.session().await?;
         let answer: Value = session.own_team().call(Method::GET, &["volumes"]).fetch().await?;
         if self.json {
-            return fly.json(&answer);
+            return fly.json_of(printed::VOLUME, &answer);
         }
         let mut volumes: Vec<&Value> = answer.as_array().into_iter().flatten().collect();
         volumes.sort_by_key(|v| (text(v, "worker_name"), text(v, "id")));

@@ -8,7 +8,7 @@ use super::console::Style;
 use super::failure::{Failure, Outcome};
 use super::shapes::Worker;
 use super::table::{Cell, Table};
-use super::{Fly, team};
+use super::{Fly, printed, team};
 
 /// Arguments of `workers`.
 #[derive(Debug, Clone, clap::Args)]
@@ -27,7 +27,7 @@ impl List {
         let session = fly.session().await?;
         let answer: Value = session.client.get(&["workers"]).fetch().await?;
         if self.json {
-            return fly.json(&answer);
+            return fly.json_of(printed::WORKER, &answer);
         }
         let workers: Option<Vec<Worker>> = serde_json::from_value(answer).map_err(ApiError::from)?;
         let mut workers = workers.unwrap_or_default();

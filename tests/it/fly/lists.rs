@@ -99,6 +99,20 @@ fn jobs_as_json_have_gos_fields() {
 }
 
 #[test]
+fn who_one_is_as_json_has_gos_fields_only() {
+    let world = World::new();
+    world.answer(
+        "GET /api/v1/user",
+        200,
+        json!({"sub": "s", "groups": ["x"], "groups_read_at": 1, "teams": {"b": [], "a": []}}),
+    );
+    let shown = "{\n  \"sub\": \"s\",\n  \"name\": \"\",\n  \"user_id\": \"\",\n  \"user_name\": \"\",\n  \"email\": \"\",\n  \
+                 \"is_admin\": false,\n  \"is_system\": false,\n  \"teams\": {\n    \"a\": [],\n    \"b\": []\n  },\n  \
+                 \"connector\": \"\",\n  \"display_user_id\": \"\"\n}\n";
+    assert_eq!(world.fly(&["-t", "ci", "userinfo", "--json"]), ended(0, shown, ""));
+}
+
+#[test]
 fn what_is_not_there_or_not_allowed_is_said() {
     let world = world();
     world.answer("GET /api/v1/teams/main/pipelines/secret/jobs", 403, json!("forbidden"));
