@@ -36,7 +36,8 @@ impl Pin {
     pub async fn run(self, fly: &Fly) -> Outcome {
         let session = fly.session().await?;
         let (team, resource) = (session.own_team(), &self.resource);
-        if self.version.is_empty() && self.comment.is_none() {
+        let comment = self.comment.as_deref().filter(|c| !c.is_empty());
+        if self.version.is_empty() && comment.is_none() {
             return Err(Failure::said("the required flag `-v, --version' was not specified"));
         }
         if !self.version.is_empty() {
@@ -47,7 +48,7 @@ impl Pin {
             }
             fly.console.say(format!("pinned '{resource}' with version {}", json!(chosen.version)))?;
         }
-        if let Some(comment) = &self.comment {
+        if let Some(comment) = comment {
             let call = team.on_resource(Method::PUT, resource, &["pin_comment"]).json(&json!({"pin_comment": comment}));
             if call.done().await.found()?.is_none() {
                 return Err(Failure::bare(format!("could not save comment, make sure '{resource}' is pinned\n")));

@@ -11,6 +11,7 @@ use super::console::Style;
 use super::failure::{Failure, Outcome};
 use super::shapes::{Auth, SaveAnswer};
 use super::{Fly, prompt};
+use crate::pipeline::identifier::{Verdict, judge};
 
 /// Whom a flag of `set-team`, or a key of its file, names.
 struct Listing {
@@ -163,6 +164,11 @@ impl SetTeam {
         if self.team_name.contains('/') {
             return Err(Failure::said("team name cannot contain '/'"));
         }
+        let warning = match judge(&self.team_name, &["team".to_owned()]) {
+            Verdict::Fine => None,
+            Verdict::Odd(warning) => Some(warning),
+            Verdict::Empty(why) => return Err(Failure::said(why)),
+        };
         let session = fly.session().await?;
         let auth = match &self.config {
             Some(path) => from_file(path)?,
@@ -172,6 +178,7 @@ impl SetTeam {
             return Err(Failure::said("auth config for the team does not have users and groups configured"));
         }
         self.show(fly, &auth)?;
+        fly.show_warnings(warning.as_slice())?;
         if !self.non_interactive && !prompt::confirm("\napply team configuration?")? {
             return Err(Failure::bare("bailing out"));
         }

@@ -72,22 +72,24 @@ pub struct Edit {
 }
 
 impl Edit {
-    /// Changes what was given.
+    /// Changes what was given; what is empty counts as not given.
     pub async fn run(self, fly: &Fly) -> Outcome {
         let name = fly.target_name()?;
         let mut targets = Targets::load()?;
         let mut target = targets.get(name)?.clone();
-        if self.target_name.is_none() && self.concourse_url.is_none() && self.team_name.is_none() {
+        let given = |value: Option<String>| value.filter(|v| !v.is_empty());
+        let (new_name, url, team) = (given(self.target_name), given(self.concourse_url), given(self.team_name));
+        if new_name.is_none() && url.is_none() && team.is_none() {
             return Err(Failure::said("error: no attributes specified to update"));
         }
-        if let Some(url) = self.concourse_url {
+        if let Some(url) = url {
             target.api = url;
         }
-        if let Some(team) = self.team_name {
+        if let Some(team) = team {
             target.team = team;
         }
         targets.saved.remove(name);
-        targets.saved.insert(self.target_name.unwrap_or_else(|| name.to_owned()), target);
+        targets.saved.insert(new_name.unwrap_or_else(|| name.to_owned()), target);
         targets.save()?;
         fly.say(format!("Updated target: {name}"))
     }
