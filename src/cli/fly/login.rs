@@ -7,12 +7,14 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::client::{ApiError, Client};
 use super::failure::{Failure, Outcome};
 use super::shapes::{TeamInfo, UserInfo};
 use super::target::{DEFAULT_TEAM, Target, Targets, Token};
 use super::template::existing;
+use super::terminal::{Hidden, typed_lines};
 use super::{Fly, team};
 
 /// The client every Concourse knows; it keeps no secret.
@@ -165,24 +167,18 @@ async fn browser_grant(fly: &Fly, client: &Client, open_browser: bool) -> Result
         // The address stands above, so nothing is lost where there is no browser.
         drop(std::process::Command::new("xdg-open").arg(&url).spawn());
     }
-    fly.console.print("\nor enter token manually (input hidden by your terminal settings only): ")?;
     let (sender, mut tokens) = mpsc::unbounded_channel();
+    let _hidden = Hidden::enter()?;
     let pasted = sender.clone();
-    std::thread::spawn(move || {
-        for line in std::io::stdin().lines().map_while(Result::ok) {
-            if pasted.send(Some(line)).is_err() {
-                return;
-            }
-        }
-        drop(pasted.send(None));
-    });
-    let origin = client.url().to_owned();
+    let _typing = typed_lines(move |line| drop(pasted.send(line)))?;
+    fly.console.print(ENTER)?;
+    // Each on its own: a browser opens connections ahead that say nothing for minutes.
+    let mut visitors = JoinSet::new();
     loop {
         let token = tokio::select! {
             accepted = listener.accept() => {
-                let answered = answer_browser(accepted?.0, &origin).await.unwrap_or_default();
-                let Some(token) = answered else { continue };
-                token
+                visitors.spawn(receive(accepted?.0, client.url().to_owned(), sender.clone()));
+                continue;
             }
             line = tokens.recv() => match line.flatten() {
                 Some(line) => line,
@@ -193,8 +189,18 @@ async fn browser_grant(fly: &Fly, client: &Client, open_browser: bool) -> Result
             Some((kind, value)) if !value.contains(' ') => {
                 return Ok(Token { kind: kind.to_owned(), value: value.to_owned() });
             }
-            _ => fly.console.say("token must be of the format 'TYPE VALUE', e.g. 'Bearer ...'")?,
+            _ => fly.console.print(format!("token must be of the format 'TYPE VALUE', e.g. 'Bearer ...'\n{ENTER}"))?,
         }
+    }
+}
+
+/// Asks for a token.
+const ENTER: &str = "\nor enter token manually (input hidden): ";
+
+/// Answers a visitor, and hands on the token it brought.
+async fn receive(visitor: TcpStream, origin: String, to: mpsc::UnboundedSender<Option<String>>) {
+    if let Ok(Some(token)) = answer_browser(visitor, &origin).await {
+        drop(to.send(Some(token)));
     }
 }
 

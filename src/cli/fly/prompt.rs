@@ -4,6 +4,7 @@ use std::io::{self, BufRead, Write};
 use std::os::fd::AsFd;
 
 use super::console::{Console, Style};
+use super::terminal::{Hidden, typed_lines};
 
 /// Why there was no answer.
 #[derive(Debug, thiserror::Error)]
@@ -38,16 +39,12 @@ pub fn line(question: &str) -> Result<String, PromptError> {
 
 /// Asks for a line that is not shown while it is typed.
 pub fn hidden(question: &str) -> Result<String, PromptError> {
-    use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
-    let stdin = io::stdin();
-    let before = tcgetattr(&stdin).map_err(io::Error::from)?;
-    let mut silent = before.clone();
-    silent.local_flags.remove(LocalFlags::ECHO);
-    silent.local_flags.insert(LocalFlags::ECHONL);
-    tcsetattr(&stdin, SetArg::TCSANOW, &silent).map_err(io::Error::from)?;
-    let answer = line_on(&mut stdin.lock(), &mut io::stderr().lock(), &format!("{question}: "));
-    tcsetattr(&stdin, SetArg::TCSANOW, &before).map_err(io::Error::from)?;
-    answer
+    let _hidden = Hidden::enter()?;
+    io::stderr().write_all(format!("{question}: ").as_bytes())?;
+    let (sender, lines) = std::sync::mpsc::channel();
+    let _typing = typed_lines(move |line| drop(sender.send(line)))?;
+    let answer = lines.recv().ok().flatten().ok_or(PromptError::Closed)?;
+    Ok(answer.trim().to_owned())
 }
 
 fn line_on(input: &mut impl BufRead, output: &mut impl Write, question: &str) -> Result<String, PromptError> {

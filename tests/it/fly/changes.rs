@@ -70,8 +70,12 @@ fn pinning_finds_the_version_and_notes_why() {
     assert!(world.asked().contains(&format!("PUT {resource}/pin_comment {{\"pin_comment\":\"why\"}}")));
     let missing = world.fly(&["-t", "ci", "pin-resource", "-r", "ci/code", "-v", "ref:z"]);
     assert_eq!(missing, ended(1, "", "error: could not find version matching {\"ref\":\"z\"}\n"));
-    let nothing = world.fly(&["-t", "ci", "pin-resource", "-r", "ci/code"]);
-    assert_eq!(nothing, ended(1, "", "error: the required flag `-v, --version' was not specified\n"));
+    let unsaid = world.fly(&["-t", "ci", "pin-resource", "-r", "ci/code", "-v", "ref:x", "-c", ""]);
+    assert_eq!(unsaid, ended(0, "pinned 'ci/code' with version {\"at\":\"y\",\"ref\":\"x\"}\n", ""));
+    for nothing in [&["-t", "ci", "pin-resource", "-r", "ci/code"][..], &["-t", "ci", "pr", "-r", "ci/code", "-c", ""]]
+    {
+        assert_eq!(world.fly(nothing), ended(1, "", "error: the required flag `-v, --version' was not specified\n"));
+    }
 }
 
 #[test]
@@ -94,6 +98,13 @@ fn a_team_is_shown_and_set() {
     assert_eq!(set, ended(0, said, ""));
     let body = r#"{"auth":{"owner":{"groups":["github:org"],"users":["local:ann"]}}}"#;
     assert_eq!(world.asked(), [format!("PUT /api/v1/teams/new {body}")]);
+    let unnamed = world.fly(&["-t", "ci", "set-team", "-n", "", "--local-user", "Ann"]);
+    assert_eq!(unnamed, ended(1, "", "error: team: identifier cannot be an empty string\n"));
+    let mut odd = world.fly_typed_at(&["-t", "ci", "set-team", "-n", "New", "--local-user", "Ann"]);
+    odd.expect("team: 'New' is not a valid identifier: must start with a lowercase letter or a number");
+    odd.expect("apply team configuration? [yN]: ");
+    odd.type_in("n\n");
+    assert_eq!(odd.end().0, 1);
     let empty = world.fly(&["-t", "ci", "set-team", "-n", "new", "--non-interactive"]);
     assert_eq!(empty, ended(1, "", "error: auth config for the team does not have users and groups configured\n"));
 }
@@ -135,8 +146,10 @@ fn a_wall_message_ends_when_the_server_says() {
 #[test]
 fn targets_can_be_edited_and_forgotten() {
     let world = World::new();
+    let nothing = world.fly(&["-t", "ci", "etg", "--target-name", "", "-u", "", "-n", ""]);
+    assert_eq!(nothing, ended(1, "", "error: error: no attributes specified to update\n"));
     assert_eq!(
-        world.fly(&["-t", "ci", "etg", "--target-name", "new", "-n", "other"]),
+        world.fly(&["-t", "ci", "etg", "--target-name", "new", "-u", "", "-n", "other"]),
         ended(0, "Updated target: ci\n", "")
     );
     let listed = world.fly(&["targets"]);

@@ -1,6 +1,9 @@
 //! Logging in with a password and with a pasted token, and logging out.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 
 use serde_json::json;
 
@@ -52,6 +55,60 @@ fn a_token_can_be_pasted() {
     assert!(login.stdout.contains(&format!("  {}/login?fly_port=", world.url)), "{}", login.stdout);
     assert!(login.stdout.contains("token must be of the format 'TYPE VALUE'"), "{}", login.stdout);
     assert!(login.stdout.ends_with("target saved\r\n"), "{}", login.stdout);
+}
+
+#[test]
+fn a_connection_that_says_nothing_holds_nobody_up() {
+    let world = world();
+    let mut command = world.command(&["-t", "ci", "login"]);
+    let mut login = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut shown = BufReader::new(login.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("?fly_port=") {
+        line.clear();
+        assert_ne!(shown.read_line(&mut line).unwrap(), 0);
+    }
+    let port: u16 = line.trim().rsplit_once('=').unwrap().1.parse().unwrap();
+    let _silent = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let mut browser = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    browser.write_all(b"GET /?token=bearer%20abc HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut rest = String::new();
+    shown.read_to_string(&mut rest).unwrap();
+    assert!(rest.ends_with("target saved\r\n"), "{rest}");
+    assert!(login.wait().unwrap().success());
+}
+
+#[test]
+fn a_token_is_not_shown_while_it_is_pasted() {
+    let world = world();
+    let mut login = world.fly_typed_at(&["-t", "ci", "login"]);
+    login.expect("or enter token manually (input hidden): ");
+    login.type_in("se cr et\n");
+    login.expect("token must be of the format 'TYPE VALUE', e.g. 'Bearer ...'\n\nor enter token manually");
+    login.type_in("bearer abc\n");
+    let (code, shown) = login.end();
+    assert_eq!(code, 0, "{shown}");
+    assert!(!shown.contains("abc") && !shown.contains("cr et"), "{shown}");
+    let mut login = world.fly_typed_at(&["-t", "ci", "login"]);
+    login.expect("or enter token manually (input hidden): ");
+    login.type_in("bearer\x03");
+    let (code, shown) = login.end();
+    assert!(code == 1 && shown.contains("error: no token was entered"), "{shown}");
+}
+
+#[test]
+fn whoever_is_not_logged_in_logs_in_at_a_terminal_and_goes_on() {
+    let world = world();
+    let flyrc = json!({"targets": {"ci": {"api": world.url, "team": "main"}}});
+    std::fs::write(world.home.path().join(".flyrc"), flyrc.to_string()).unwrap();
+    world.answer("GET /api/v1/teams/main/pipelines", 200, json!([{"id": 1, "name": "mine"}]));
+    let mut list = world.fly_typed_at(&["-t", "ci", "pipelines"]);
+    list.expect("or enter token manually (input hidden): ");
+    list.type_in("bearer abc\n");
+    let (code, shown) = list.end();
+    assert!(shown.starts_with("could not find a valid token.\nlogging in to team 'main'\n\n"), "{shown}");
+    let (_, after) = shown.split_once("target saved").unwrap();
+    assert!(code == 0 && after.contains("mine"), "{shown}");
 }
 
 #[test]

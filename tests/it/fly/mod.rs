@@ -9,6 +9,7 @@ mod pipelines;
 mod stream;
 
 use std::collections::HashMap;
+use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -128,12 +129,61 @@ impl World {
         (child.wait().unwrap().code().unwrap(), String::from_utf8(shown).unwrap().replace("\r\n", "\n"))
     }
 
+    /// Starts the client on a terminal of its own, to type on.
+    pub fn fly_typed_at(&self, args: &[&str]) -> Terminal {
+        let pty = nix::pty::openpty(None, None).unwrap();
+        let mut command = self.command(args);
+        command.stdin(pty.slave.try_clone().unwrap()).stdout(pty.slave.try_clone().unwrap()).stderr(pty.slave);
+        let child = command.spawn().unwrap();
+        drop(command);
+        Terminal { child, keyboard: pty.master.into(), shown: String::new(), seen: 0 }
+    }
+
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_whistlestop"));
         command.arg0("fly").args(args).env_clear();
         command.env("HOME", self.home.path()).env("TZ", "UTC").env("TERM", "xterm");
         command.env("PATH", std::env::var_os("PATH").unwrap());
         command
+    }
+}
+
+/// The client on a terminal.
+pub struct Terminal {
+    child: std::process::Child,
+    keyboard: std::fs::File,
+    /// Everything it showed so far, without returns.
+    shown: String,
+    /// Up to where that was expected.
+    seen: usize,
+}
+
+impl Terminal {
+    /// Waits until it shows `text` after what was expected before.
+    pub fn expect(&mut self, text: &str) {
+        while !self.shown[self.seen..].contains(text) {
+            assert!(self.read(), "{text:?} is not shown: {:?}", self.shown);
+        }
+        self.seen += self.shown[self.seen..].find(text).unwrap() + text.len();
+    }
+
+    /// Types.
+    pub fn type_in(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Waits for its end; the exit code and everything it showed.
+    pub fn end(mut self) -> (i32, String) {
+        while self.read() {}
+        (self.child.wait().unwrap().code().unwrap(), self.shown)
+    }
+
+    fn read(&mut self) -> bool {
+        let mut bytes = [0; 4096];
+        // Reading ends with an error once nobody holds the other side.
+        let n = self.keyboard.read(&mut bytes).unwrap_or(0);
+        self.shown.push_str(&String::from_utf8_lossy(&bytes[..n]).replace('\r', ""));
+        n > 0
     }
 }
 
