@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::{ArgMatches, Args, FromArgMatches};
 
 use crate::runtime;
+use crate::runtime::network::Doors;
 use crate::runtime::stray::{Known, Stray};
 use crate::server::Serve;
 use crate::server::config::RuntimeChoice;
@@ -64,7 +65,7 @@ async fn look(serve: &Serve, fix: bool) -> anyhow::Result<Report> {
     };
     let scratch = tempfile::tempdir()?;
     let both = match &store {
-        Some(store) => Both::of(serve, store, None).await?,
+        Some(store) => Both::of(serve, store, &Doors::default()).await?,
         None => Both::without_state(serve, scratch.path())?,
     };
     if serve.runtime != RuntimeChoice::Embedded {

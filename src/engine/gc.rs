@@ -81,6 +81,9 @@ impl Pass for Collect {
         self.forget_outputs().await?;
         self.bound_caches().await?;
         volumes(&self.shared).await?;
+        for runtime in places(&self.shared) {
+            runtime.tend().await;
+        }
         audit(&self.shared).await?;
         self.shared.store.keep_space().await?;
         Ok(None)

@@ -25,7 +25,7 @@ use crate::runtime::{ContainerSpec, Exit, Limits, Mount, Output, Process, Runtim
 const TERMINAL: WindowSize = WindowSize { columns: 500, rows: 500 };
 /// Output of a busy step is put together for this long before it is told; longer than the
 /// pause between two announcements to followers, so that none of it waits once more.
-const TOGETHER: Duration = Duration::from_millis(25);
+const TOGETHER: Duration = Duration::from_millis(22);
 
 /// Runs the step.
 pub async fn run(plan: &Plan, task: &TaskPlan, scope: &Scope) -> Result<LeafResult, Stop> {

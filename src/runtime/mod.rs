@@ -423,6 +423,9 @@ pub trait Runtime: Send + Sync {
         None
     }
 
+    /// Sets right what others on this host may have undone, such as walls in the packet filter; asked now and then.
+    async fn tend(&self) {}
+
     /// The server ends: what only helps running containers and is not needed by any goes.
     async fn close(&self) {}
 

@@ -29,6 +29,7 @@ use crate::resource::base_type::BaseTypes;
 use crate::resource::bundle::{self, Bundle};
 use crate::resource::native;
 use crate::resource::registry::Registries;
+use crate::runtime::network::Doors;
 use crate::schedule::due::Intervals;
 use crate::schedule::retention::LogLimits;
 use crate::store::Store;
@@ -71,7 +72,7 @@ impl World {
         let encrypted = Encrypted::bind(&serve).await?;
         let runtimes = match seams.runtime {
             Some(runtimes) => runtimes,
-            None => runtimes::choose(&serve, &store, (!serve.bind_ip.is_loopback()).then_some(address.port())).await?,
+            None => runtimes::choose(&serve, &store, &doors(&serve, address, encrypted.as_ref())).await?,
         };
         let bundles = match &serve.resource_types {
             Some(directory) => bundle::discover(directory)?,
@@ -233,6 +234,16 @@ impl Encrypted {
         let listener = listen::bind((serve.bind_ip, port).into(), "--tls-bind-port").await?;
         Ok(Some(Encrypted { address: listener.local_addr()?, listener, acceptor }))
     }
+}
+
+/// The ways to this server for its steps.
+fn doors(serve: &Serve, address: SocketAddr, encrypted: Option<&Encrypted>) -> Doors {
+    let own = [Some(address), encrypted.map(|e| e.address)].into_iter().flatten();
+    let front = serve.external_url.as_deref().and_then(|url| url.parse::<axum::http::Uri>().ok()).and_then(|url| {
+        let usual = if url.scheme_str() == Some("https") { 443 } else { 80 };
+        Some((url.host()?.trim_matches(['[', ']']).to_owned(), url.port_u16().unwrap_or(usual)))
+    });
+    Doors::new(own.filter(|own| !own.ip().is_loopback()).map(|own| own.port()).collect(), front)
 }
 
 fn login(serve: &Serve, store: &Store, clock: &Arc<dyn Clock>, external_url: &str) -> anyhow::Result<Login> {

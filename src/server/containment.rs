@@ -13,7 +13,7 @@ use crate::pipeline::parse_memory;
 use crate::runtime::Limits;
 use crate::runtime::docker;
 use crate::runtime::isolation::{Isolation, PrivilegedMode};
-use crate::runtime::network::{HostEntry, Mode, Policy, parse_net};
+use crate::runtime::network::{Doors, HostEntry, Mode, Policy, parse_net};
 
 /// Which network steps get where Docker does not run them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -165,8 +165,8 @@ pub struct Containment {
 }
 
 impl Containment {
-    /// For the runtimes. `port` is where the server listens, unless on loopback only.
-    pub fn isolation(&self, port: Option<u16>) -> Isolation {
+    /// For the runtimes. `doors` lead to the server.
+    pub fn isolation(&self, doors: &Doors) -> Isolation {
         Isolation {
             network: Policy {
                 mode: match self.step_network {
@@ -179,7 +179,7 @@ impl Containment {
                 hosts: self.extra_host.clone(),
                 pool: self.network_pool.trunc(),
                 allow_host: self.allow_host_access,
-                port,
+                doors: doors.clone(),
             },
             privileged: self.privileged_mode.into(),
             privileged_by_team: self
@@ -253,14 +253,14 @@ mod tests {
         let more =
             ["ignore", "--max-step-processes", "0", "--default-task-memory-limit", "1GB", "--dns-server", "9.9.9.9"];
         let serve = Serve::from_args(words.iter().chain(&more).chain(&teams)).unwrap();
-        let isolation = serve.containment.isolation(Some(8080));
+        let isolation = serve.containment.isolation(&Doors::new(vec![8080], None));
         assert_eq!(isolation.network.deny.len(), 2);
         assert_eq!((isolation.processes, isolation.privileged), (None, PrivilegedMode::Ignore));
         assert_eq!(isolation.privileged_by_team["apps"], PrivilegedMode::FuseOnly);
         assert!(Serve::from_args(["--team-privileged-mode", "ops"]).is_err());
-        assert_eq!((isolation.tasks.memory, isolation.network.port), (Some(1 << 30), Some(8080)));
+        assert_eq!((isolation.tasks.memory, isolation.network.doors.ports), (Some(1 << 30), vec![8080]));
         let usual = Serve::from_args::<_, &str>([]).unwrap().containment;
-        assert_eq!(usual.isolation(None), Isolation::default());
+        assert_eq!(usual.isolation(&Doors::default()), Isolation::default());
         assert_eq!(usual.retention(), Retention::default());
     }
 

@@ -8,6 +8,7 @@ use super::Serve;
 use crate::engine::disk;
 use crate::runtime::docker::{Docker, EngineFacts};
 use crate::runtime::embedded::{Embedded, Found};
+use crate::runtime::network::Doors;
 
 /// How good a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -50,7 +51,7 @@ impl Finding {
 /// What concerns both ways to run steps.
 pub fn of_host(serve: &Serve) -> Vec<Finding> {
     let mut findings = vec![disk_room(serve), user(), denied(serve)];
-    let resolv = serve.containment.isolation(None).network.resolv(true);
+    let resolv = serve.containment.isolation(&Doors::default()).network.resolv(true);
     findings.push(match resolv.lines().find_map(|line| line.strip_prefix("nameserver ")) {
         Some(server) => Finding::good("name servers", server),
         None => Finding::less(

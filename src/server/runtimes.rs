@@ -12,6 +12,7 @@ use crate::base::chance;
 use crate::exec::NativeHost;
 use crate::runtime::docker::{self, Docker};
 use crate::runtime::embedded::{self, Embedded, NATIVE_EXE};
+use crate::runtime::network::Doors;
 use crate::runtime::{self, Attached, ContainerHandle, ContainerSpec, Runtime};
 use crate::store::Store;
 
@@ -35,17 +36,17 @@ pub struct Both {
 }
 
 impl Both {
-    /// Of an installation. `port` is where the server listens, unless on loopback only.
-    pub async fn of(serve: &Serve, store: &Store, port: Option<u16>) -> anyhow::Result<Both> {
-        Both::new(serve, &serve.state_dir, &installation(store).await?, port)
+    /// Of an installation. `doors` lead to the server.
+    pub async fn of(serve: &Serve, store: &Store, doors: &Doors) -> anyhow::Result<Both> {
+        Both::new(serve, &serve.state_dir, &installation(store).await?, doors)
     }
 
     /// Of no installation yet, for looking at the host only.
     pub fn without_state(serve: &Serve, scratch: &Path) -> anyhow::Result<Both> {
-        Both::new(serve, scratch, "none", None)
+        Both::new(serve, scratch, "none", &Doors::default())
     }
 
-    fn new(serve: &Serve, state: &Path, installation: &str, port: Option<u16>) -> anyhow::Result<Both> {
+    fn new(serve: &Serve, state: &Path, installation: &str, doors: &Doors) -> anyhow::Result<Both> {
         let state = std::path::absolute(state)?;
         let options = embedded::Options {
             allow_host_rootfs: serve.allow_host_rootfs,
@@ -53,12 +54,12 @@ impl Both {
             self_exe: std::env::current_exe().context("where this program's file is")?,
             masked: vec![state.clone()],
             most_image_bytes: serve.max_image_size.saturating_mul(1 << 30),
-            isolation: serve.containment.isolation(port),
+            isolation: serve.containment.isolation(doors),
         };
         let docker = Docker::connect(docker::Options {
             network: serve.containment.docker_network.clone(),
             leases: serve.containment.docker_leases,
-            isolation: serve.containment.isolation(port),
+            isolation: serve.containment.isolation(doors),
             ..docker::Options::new(installation)
         });
         Ok(Both { docker, embedded: Arc::new(Embedded::new(state.join("worker"), options)?) })
@@ -66,9 +67,9 @@ impl Both {
 }
 
 /// What the settings say. Nothing of an engine is used before the first step, but for `auto`, which asks whether one is
-/// there. `port` is where the server listens, unless on loopback only.
-pub async fn choose(serve: &Serve, store: &Store, port: Option<u16>) -> anyhow::Result<Runtimes> {
-    let Both { docker, embedded } = Both::of(serve, store, port).await?;
+/// there. `doors` lead to the server.
+pub async fn choose(serve: &Serve, store: &Store, doors: &Doors) -> anyhow::Result<Runtimes> {
+    let Both { docker, embedded } = Both::of(serve, store, doors).await?;
     let natives: Arc<dyn NativeHost> = Arc::new(Natives(embedded.clone()));
     let in_docker = match serve.runtime {
         RuntimeChoice::Embedded => false,

@@ -222,6 +222,10 @@ impl Runtime for Docker {
         (self.connection.is_local() && root.exists()).then_some(root)
     }
 
+    async fn tend(&self) {
+        self.networks.tend();
+    }
+
     async fn close(&self) {
         self.leases.close().await;
         self.networks.close().await;

@@ -44,7 +44,7 @@ impl Networks {
             prefix: naming.bridges(),
             deny: policy.deny,
             allow_host: policy.allow_host,
-            port: policy.port,
+            doors: policy.doors,
             leased: None,
         };
         Networks {
@@ -69,8 +69,9 @@ impl Networks {
             return Ok(self.fixed.clone());
         }
         let _turn = self.turns.take(team).await;
-        if let Some(known) = self.known().get(team) {
-            return Ok(Some(known.clone()));
+        if let Some(known) = self.known().get(team).cloned() {
+            self.tend();
+            return Ok(Some(known));
         }
         let name = self.naming.network(team);
         let client = self.connection.client().await?;
@@ -81,6 +82,9 @@ impl Networks {
                 other => return Err(other),
             },
         }
+        // Names are looked up where that may block.
+        let doors = self.walls.doors.clone();
+        tokio::task::spawn_blocking(move || doors.open()).await.ok();
         self.wall();
         self.known().insert(team.to_owned(), name.clone());
         Ok(Some(name))
@@ -136,8 +140,10 @@ impl Networks {
     /// Puts the walls up, once a bridge shows that the engine's host is this one.
     fn wall(&self) {
         let mut walled = self.walled.lock().unwrap_or_else(PoisonError::into_inner);
-        if walled.is_some() {
-            return;
+        match walled.as_ref() {
+            Some(Ok(())) => return self.restore(),
+            Some(Err(_)) => return,
+            None => {}
         }
         let prefix = self.naming.bridges();
         let raised = if !link::names().unwrap_or_default().iter().any(|name| name.starts_with(&prefix)) {
@@ -155,6 +161,19 @@ impl Networks {
             );
         }
         *walled = Some(raised);
+    }
+
+    /// Puts the walls up again if they stood and somebody has taken them down.
+    pub fn tend(&self) {
+        if matches!(*self.walled.lock().unwrap_or_else(PoisonError::into_inner), Some(Ok(()))) {
+            self.restore();
+        }
+    }
+
+    fn restore(&self) {
+        if let Err(error) = self.walls.restore() {
+            tracing::warn!(%error, "the walls around steps are down, and cannot be put up again");
+        }
     }
 
     /// Our table and the prefix of our bridges.

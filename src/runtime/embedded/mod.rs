@@ -483,6 +483,11 @@ impl Runtime for Embedded {
         Ok(blocking(move || volume::size(&path)).await)
     }
 
+    async fn tend(&self) {
+        let leases = self.leases.clone();
+        blocking(move || leases.tend()).await;
+    }
+
     async fn close(&self) {
         let leases = self.leases.clone();
         blocking(move || leases.close()).await;

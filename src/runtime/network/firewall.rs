@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 
 use ipnet::{IpNet, Ipv4Net};
 
+use super::Doors;
 use super::netlink::{Message, Socket};
 
 const NFTABLES: u16 = 10 << 8;
@@ -192,7 +193,7 @@ pub struct Walls {
     /// Whether steps may reach everything that listens on this host.
     pub allow_host: bool,
     /// What they may reach here in any case: the server itself.
-    pub port: Option<u16>,
+    pub doors: Doors,
     /// For interfaces that we make ourselves: their addresses and the way out.
     pub leased: Option<(Ipv4Net, String)>,
 }
@@ -211,6 +212,25 @@ impl Walls {
     pub fn raise(&self) -> io::Result<()> {
         self.stand()?;
         if self.leased.is_some() {
+            self.admit();
+        }
+        Ok(())
+    }
+
+    /// Puts them up again if somebody has cleared the host's rules; tells whether it was so. Costs a question to the
+    /// kernel where they stand.
+    pub fn restore(&self) -> io::Result<bool> {
+        if table_exists(&self.table) {
+            return Ok(false);
+        }
+        self.raise()?;
+        tracing::warn!(table = self.table, "the walls around steps had been taken down on this host and are up again");
+        Ok(true)
+    }
+
+    /// As [`Walls::restore`], and lets our interfaces through where the host has come to drop what it forwards.
+    pub fn keep_up(&self) -> io::Result<()> {
+        if !self.restore()? && self.leased.is_some() {
             self.admit();
         }
         Ok(())
@@ -253,7 +273,7 @@ impl Walls {
         rules.push(from(&self.prefix).meta(meta::L4PROTO, EQUAL, &[libc::IPPROTO_ICMP as u8]).then(Verdict::Accept));
         rules.push(from(&self.prefix).port(libc::IPPROTO_UDP, 53).then(Verdict::Accept));
         rules.push(from(&self.prefix).port(libc::IPPROTO_TCP, 53).then(Verdict::Accept));
-        if let Some(port) = self.port {
+        for port in self.doors.open() {
             rules.push(from(&self.prefix).port(libc::IPPROTO_TCP, port).then(Verdict::Accept));
         }
         rules.push(from(&self.prefix).then(Verdict::Reject));

@@ -75,7 +75,7 @@ impl Leases {
             prefix: format!("ws{short}e-"),
             deny: policy.deny.clone(),
             allow_host: policy.allow_host,
-            port: policy.port,
+            doors: policy.doors.clone(),
             leased: Some((policy.pool, uplink)),
         };
         Arc::new(Leases {
@@ -116,6 +116,15 @@ impl Leases {
         self.able().and_then(|()| self.walls.try_out().map_err(no_walls)).err()
     }
 
+    /// Puts up again what others on this host have taken down since.
+    pub fn tend(&self) {
+        if let Some(Ok(())) = self.raised.get()
+            && let Err(error) = self.walls.keep_up()
+        {
+            tracing::warn!(%error, "the walls around steps are down, and cannot be put up again");
+        }
+    }
+
     fn able(&self) -> Result<(), String> {
         if !nix::unistd::Uid::effective().is_root() {
             return Err("an ordinary user cannot make interfaces".to_owned());
@@ -141,6 +150,7 @@ impl Leases {
 
     /// A network for `container`; the same one if it has one. Blocks for some milliseconds where none is ready.
     pub fn take(self: &Arc<Self>, container: &str, team: &str, privileged: bool) -> io::Result<(OwnedFd, Ipv4Addr)> {
+        self.walls.restore()?;
         let ready = {
             let mut stock = self.stock();
             if let Some((_, _, lease)) = stock.out.get(container) {

@@ -1,5 +1,6 @@
 //! What steps reach and what they do not: the operator's word on it, and the means to hold it on a Linux host.
 
+mod doors;
 pub mod firewall;
 pub mod lease;
 pub mod link;
@@ -11,6 +12,7 @@ use std::str::FromStr;
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::base::network;
+pub use doors::Doors;
 pub use lease::{Lease, Leases};
 
 /// Which network steps of the embedded runtime get.
@@ -40,8 +42,8 @@ pub struct Policy {
     pub pool: Ipv4Net,
     /// Whether steps may reach whatever listens on this host.
     pub allow_host: bool,
-    /// The server's own port, which they may reach anyway unless it listens on loopback only.
-    pub port: Option<u16>,
+    /// What they may reach there anyway.
+    pub doors: Doors,
 }
 
 impl Default for Policy {
@@ -53,7 +55,7 @@ impl Default for Policy {
             hosts: Vec::new(),
             pool: Ipv4Net::new(Ipv4Addr::new(10, 80, 0, 0), 16).expect("a constant"),
             allow_host: false,
-            port: None,
+            doors: Doors::default(),
         }
     }
 }

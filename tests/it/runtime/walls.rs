@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use nix::sched::{CloneFlags, setns, unshare};
 use whistlestop::runtime::embedded::{Embedded, Options};
-use whistlestop::runtime::network::{Mode, Policy, firewall, link};
+use whistlestop::runtime::network::{Doors, Mode, Policy, firewall, link};
 use whistlestop::runtime::{ContainerHandle, ContainerSpec, Image, Isolation, Limits, Output, Process, Runtime};
 
 use super::conformance::busybox_image;
@@ -254,6 +254,22 @@ fn addresses_of_version_six_are_denied() {
 }
 
 #[test]
+fn walls_that_are_taken_down_come_back() {
+    on_a_host(Policy::default(), |host| async move {
+        let tries = format!("nc -w 2 {METADATA} 80 </dev/null 2>/dev/null || echo refused");
+        assert_eq!(host.step(&tries).await, "refused\n");
+        let table = host.runtime.leases().walls().table.clone();
+        // As a reload of the host's own rules does, which begins with `flush ruleset`.
+        firewall::remove_table(&table).unwrap();
+        assert_eq!(host.step(&tries).await, "refused\n");
+        firewall::remove_table(&table).unwrap();
+        host.runtime.tend().await;
+        assert!(firewall::table_exists(&table), "they are missed though no step starts");
+        host.end().await;
+    });
+}
+
+#[test]
 fn trying_walls_out_leaves_nothing() {
     on_a_host(Policy::default(), |host| async move {
         let walls = host.runtime.leases().walls().clone();
@@ -289,7 +305,7 @@ fn listeners_of_the_host_are_out_of_reach_but_for_the_server() {
         assert_eq!(host.step(&tries("127.0.0.1", loopback)).await, "refused\n");
         assert_eq!(host.step(&tries(&format!("$({gateway})"), loopback)).await, "refused\n");
         // Another server on this state directory that is open at that port.
-        let policy = Policy { port: Some(open), ..Policy::default() };
+        let policy = Policy { doors: Doors::new(vec![open], None), ..Policy::default() };
         let served = Host { runtime: open_on(&host, policy), state: tempfile::tempdir().unwrap() };
         assert_eq!(served.step(&tries(&NEAR.to_string(), open)).await, "host\n");
         let policy = Policy { allow_host: true, ..Policy::default() };
@@ -313,9 +329,11 @@ fn another_containers_listeners_are_out_of_reach() {
         let Some(Output::Data { bytes, .. }) = attached.recv().await else { panic!("no address") };
         let address: Ipv4Addr = String::from_utf8_lossy(&bytes).trim().parse().unwrap();
         assert_eq!(host.from(address, 9000).await, "refused\n");
-        host.runtime.leases().walls().lower().unwrap();
+        // Around interfaces that nobody has: what is gone is put up again with the next step.
+        let walls = host.runtime.leases().walls().clone();
+        firewall::Walls { prefix: "ws-nobody-".to_owned(), ..walls.clone() }.raise().unwrap();
         assert_eq!(host.from(address, 9000).await, "theirs\n", "it cannot be reached anyway");
-        host.runtime.leases().walls().raise().unwrap();
+        walls.raise().unwrap();
         host.runtime.remove_container(&handle).await.unwrap();
         host.end().await;
     });

@@ -7,7 +7,7 @@ use std::sync::mpsc::channel;
 
 use nix::sched::{CloneFlags, setns};
 use whistlestop::runtime::Isolation;
-use whistlestop::runtime::network::{Policy, link};
+use whistlestop::runtime::network::{Doors, Policy, firewall, link};
 
 use super::*;
 
@@ -54,8 +54,13 @@ async fn listeners_of_the_host_are_out_of_reach_but_for_the_server() {
     assert_eq!(says(&world.docker, "a", &text).await, "refused\n");
     let trusting = with(&world, Policy { allow_host: true, ..Policy::default() });
     assert_eq!(says(&trusting, "a", &text).await, "host\n");
-    let serving = with(&world, Policy { port: Some(port), ..Policy::default() });
+    let serving = with(&world, Policy { doors: Doors::new(vec![port], None), ..Policy::default() });
     assert_eq!(says(&serving, "a", &text).await, "host\n");
+    assert_eq!(says(&world.docker, "b", &text).await, "host\n", "both have one table, and the other's was the last");
+    // Somebody clears the host's rules; the next step has walls again.
+    assert_eq!(says(&world.docker, "a", "true").await, "");
+    firewall::remove_table(&world.docker.networks().walls().table).unwrap();
+    assert_eq!(says(&world.docker, "a", &text).await, "refused\n");
     world.end().await;
 }
 
