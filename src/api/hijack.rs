@@ -126,6 +126,7 @@ async fn first(socket: &mut WebSocket) -> Option<Process> {
         user: Some(spec.user).filter(|u| !u.is_empty()),
         tty: spec.tty.map(|t| t.window_size.unwrap_or(usual)),
         stdin: Vec::new(),
+        owns: Vec::new(),
     })
 }
 

@@ -19,7 +19,7 @@ use crate::base::version::digest;
 use crate::event::{Event, InputShown, Origin, RunShown, TaskShown};
 use crate::pipeline::{TaskCache, TaskConfig};
 use crate::plan::{Plan, PlanId, TaskPlan};
-use crate::runtime::{ContainerSpec, Exit, Limits, Mount, Output, Process, Runtime, VolumeHandle, WindowSize};
+use crate::runtime::{ContainerSpec, Exit, Image, Limits, Mount, Output, Process, Runtime, VolumeHandle, WindowSize};
 
 /// Terminals of tasks are this large (Concourse: 500 × 500).
 const TERMINAL: WindowSize = WindowSize { columns: 500, rows: 500 };
@@ -304,6 +304,7 @@ impl Places {
         let (path, args) = command(config, &image)?;
         let directory =
             if config.run.dir.is_empty() { self.directory.clone() } else { below(&self.directory, &config.run.dir) };
+        let owns = self.owned(&image.image);
         let limits = config.container_limits.unwrap_or_default();
         let build = scope.world.build();
         Ok(ContainerSpec {
@@ -326,8 +327,19 @@ impl Places {
                 user: Some(config.run.user.clone()).filter(|u| !u.is_empty()).or(image.user),
                 tty: Some(TERMINAL),
                 stdin: Vec::new(),
+                owns,
             },
         })
+    }
+
+    /// What belongs to the user of the task, where it has one: all that it is given to work with. On the server's own
+    /// files nobody says who that user is.
+    fn owned(&self, image: &Image) -> Vec<String> {
+        if matches!(image, Image::Host | Image::HostWithScripts(_)) {
+            return Vec::new();
+        }
+        let own = ["/scratch".to_owned(), self.directory.clone()];
+        own.into_iter().chain(self.places.iter().map(|place| place.path.clone())).collect()
     }
 
     /// The outputs, by the names other steps know them by.

@@ -75,6 +75,7 @@ pub fn script_process(script: Script, dir: &str, request: &Request, env: Vec<Str
         user: None,
         tty: None,
         stdin: request.payload(script),
+        owns: Vec::new(),
     }
 }
 

@@ -124,6 +124,10 @@ pub struct Process {
     pub tty: Option<WindowSize>,
     /// All of the standard input, for processes that are started with the container.
     pub stdin: Vec<u8>,
+    /// Directories that become its user's with all that is in them before it starts. Nothing does where the user is
+    /// root, or where the container has no `/etc/passwd` and `/etc/group` to tell who that is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub owns: Vec<String>,
 }
 
 impl std::fmt::Debug for Process {

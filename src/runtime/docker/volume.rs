@@ -239,14 +239,15 @@ impl Volumes {
     }
 }
 
-/// The directories of a child; what is seen at its top has owner and mode of its parent's.
+/// The directories of a child; what is seen at its top has the mode of its parent's and belongs to root, as in Concourse:
+/// to whom the engine takes for root, who has the mount point that it has just made.
 fn make_directories(own: &Path, parent: &Path) -> std::io::Result<()> {
-    let top = parent.metadata()?;
+    let (top, root) = (parent.metadata()?, own.join("_data").metadata()?);
     for name in [UPPER, WORK] {
         let directory = own.join(name);
         match std::fs::create_dir(&directory) {
             Ok(()) => {
-                std::os::unix::fs::chown(&directory, Some(top.uid()), Some(top.gid()))?;
+                std::os::unix::fs::chown(&directory, Some(root.uid()), Some(root.gid()))?;
                 std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(top.mode() & 0o7777))?;
             }
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}

@@ -32,6 +32,8 @@ const HIDDEN: &[&str] = &[
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
 ];
+/// There where a layer can say that of a file only owner and mode are new.
+const METACOPY: &str = "/sys/module/overlay/parameters/metacopy";
 const FIXED: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Where and as whom the file system is built.
@@ -54,7 +56,7 @@ impl Builder<'_> {
         self.kernel(&tree, blueprint)?;
         bounds(&tree, groups, blueprint.privilege)?;
         network_files(&tree, blueprint)?;
-        tree.directory(Path::new("/scratch"))?;
+        self.scratch(&tree, blueprint.privilege)?;
         tree.directory(Path::new("/tmp"))?;
         if let Some(exe) = &blueprint.native_exe {
             tree.write(Path::new(NATIVE_EXE), 0o755, b"")?;
@@ -152,6 +154,9 @@ impl Builder<'_> {
         }
         if self.rootless {
             data.push_str(",userxattr");
+        } else if Path::new(METACOPY).exists() {
+            // Another owner or mode of a large file copies no data. All mounts of a volume must know of that.
+            data.push_str(",metacopy=on");
         }
         if let Some((_, work)) = &layers.upper {
             // Otherwise the end of each container would write the whole disk's cache out. A plain directory is not
@@ -165,6 +170,20 @@ impl Builder<'_> {
             }
         }
         mount_kind("overlay", target, MsFlags::empty(), &data)
+    }
+
+    /// `/scratch`, a plain directory of the host's disk: what must not lie on an overlay (another engine's layers) can
+    /// lie there.
+    fn scratch(&self, tree: &Tree, privilege: Privilege) -> io::Result<()> {
+        let own = self.dir.join("scratch");
+        fs::create_dir_all(&own)?;
+        fs::set_permissions(&own, fs::Permissions::from_mode(0o755))?;
+        let path = Path::new("/scratch");
+        bind(&own, &tree.directory(path)?, false)?;
+        if privilege != Privilege::All {
+            set_attributes(&tree.find(path)?, libc::MOUNT_ATTR_NODEV, false)?;
+        }
+        Ok(())
     }
 
     fn volume(&self, tree: &Tree, placed: &Placed) -> io::Result<()> {
@@ -196,6 +215,8 @@ impl Builder<'_> {
             let path = Path::new("/dev").join(name);
             tree.write(&path, 0o666, b"")?;
             bind(&path, &tree.find(&path)?, false)?;
+            // It is the host's own file: its owner and mode are not the step's to change. What it does can be had all the same.
+            set_attributes(&tree.find(&path)?, libc::MOUNT_ATTR_RDONLY, false)?;
         }
         for (name, target) in [
             ("fd", "/proc/self/fd"),

@@ -127,14 +127,9 @@ impl Volumes {
         if !meta.parents.is_empty() {
             fs::create_dir(draft.join("work"))?;
         }
-        // The top of an overlay looks as its upper layer does.
-        let mode = match template.map(fs::metadata).transpose()? {
-            Some(like) => {
-                std::os::unix::fs::chown(&data, Some(like.uid()), Some(like.gid())).ok();
-                like.mode() & 0o7777
-            }
-            None => 0o755,
-        };
+        // The top of an overlay looks as its upper layer does. It belongs to root, as in Concourse, whoever had the parent.
+        let like = template.map(fs::metadata).transpose()?;
+        let mode = like.map_or(0o755, |like| like.mode() & 0o7777);
         fs::set_permissions(&data, fs::Permissions::from_mode(mode))?;
         fs::write(draft.join(META), serde_json::to_vec(meta)?)
     }

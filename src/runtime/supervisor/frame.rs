@@ -247,6 +247,7 @@ mod tests {
                 user: user.map(|u| u.to_string()),
                 tty: tty.then_some(WindowSize { columns: 7, rows: 9 }),
                 stdin: vec![0, 255],
+                owns: vec!["/scratch".into()],
             },
         );
         prop_oneof![

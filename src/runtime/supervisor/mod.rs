@@ -13,6 +13,7 @@ mod descendants;
 pub mod frame;
 pub mod link;
 pub(super) mod memory;
+mod ownership;
 pub mod pid1;
 pub(super) mod process;
 mod program;

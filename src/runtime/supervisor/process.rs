@@ -14,7 +14,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{ForkResult, Pid};
 
 use super::account::{self, Account};
-use super::program;
+use super::{ownership, program};
 use crate::runtime::{Exit, Process, Stream, WindowSize};
 
 /// A process that was started.
@@ -86,11 +86,7 @@ fn fork(cradle: Option<BorrowedFd<'_>>) -> nix::Result<(ForkResult, bool)> {
 
 /// Starts `process`; the error says why that cannot be.
 pub fn start(process: &Process, surroundings: &Surroundings<'_>) -> Result<Running, Exit> {
-    let passwd = fs::read("/etc/passwd").unwrap_or_default();
-    let group = fs::read("/etc/group").unwrap_or_default();
-    let account =
-        account::find(process.user.as_deref(), &String::from_utf8_lossy(&passwd), &String::from_utf8_lossy(&group))
-            .map_err(|message| Exit::NotStarted { message, not_found: false })?;
+    let (account, gives) = account_of(process)?;
     let dir = if process.dir.is_empty() { "/" } else { &process.dir };
     if surroundings.make_dir {
         fs::create_dir_all(work_directory(dir)).ok();
@@ -101,7 +97,10 @@ pub fn start(process: &Process, surroundings: &Surroundings<'_>) -> Result<Runni
     match made {
         ForkResult::Child => {
             let confine = || surroundings.confine.enter(born);
-            let error = match child(process, dir, &account, &far, &confine) {
+            let owns = if gives { process.owns.as_slice() } else { &[] };
+            let owned =
+                ownership::give(owns, &account).map_err(|message| Exit::NotStarted { message, not_found: false });
+            let error = match owned.and_then(|()| child(process, dir, &account, &far, &confine)) {
                 Ok(never) => match never {},
                 Err(e) => e,
             };
@@ -121,6 +120,18 @@ pub fn start(process: &Process, surroundings: &Surroundings<'_>) -> Result<Runni
             Err(serde_json::from_slice(&text).map_err(|e| failed("the new process died early", &e.into()))?)
         }
     }
+}
+
+/// Who a process runs as, and whether files to be his go to him: not to root, and to nobody whom the container does not
+/// tell of.
+fn account_of(process: &Process) -> Result<(Account, bool), Exit> {
+    let (passwd, group) = (fs::read("/etc/passwd"), fs::read("/etc/group"));
+    let root = matches!(process.user.as_deref(), None | Some("" | "root"));
+    let gives = !root && passwd.is_ok() && group.is_ok();
+    let text = |read: io::Result<Vec<u8>>| String::from_utf8_lossy(&read.unwrap_or_default()).into_owned();
+    let account = account::find(process.user.as_deref(), &text(passwd), &text(group))
+        .map_err(|message| Exit::NotStarted { message, not_found: false })?;
+    Ok((account, gives))
 }
 
 /// Where steps work: below it each has a directory of its own.
@@ -232,6 +243,7 @@ fn child(
         unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) };
     }
     umask(Mode::from_bits_truncate(0o022));
+    raise_files();
     confine().map_err(|e| failed("cannot confine it", &e))?;
     become_user(account)?;
     std::env::set_current_dir(dir).map_err(|e| {
@@ -250,6 +262,16 @@ fn restore_signals() -> nix::Result<()> {
         unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }?;
     }
     Ok(())
+}
+
+/// As many files may be open as on a worker of Concourse, if not more: what started the server or the engine may have
+/// left no more than a login has (1024). A bound of the operator's comes after it.
+fn raise_files() {
+    const USUAL: u64 = 20_000;
+    let resource = nix::sys::resource::Resource::RLIMIT_NOFILE;
+    if let Ok((soft, hard)) = nix::sys::resource::getrlimit(resource) {
+        nix::sys::resource::setrlimit(resource, soft.max(hard.min(USUAL)), hard).ok();
+    }
 }
 
 /// A supervisor that could not be put out of the reach of the kernel's killer has its step put before it: the step ends

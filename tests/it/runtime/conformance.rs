@@ -37,6 +37,7 @@ pub trait Lab: Send + Sync {
 /// The attempts to get out, as part of the suite.
 pub use super::bounds::*;
 pub use super::escape::*;
+pub use super::owners::*;
 
 /// Makes a test of every function of the suite; `$lab` is an async function that makes a [`Lab`].
 macro_rules! conformance {
@@ -64,6 +65,8 @@ macro_rules! conformance {
             memory_that_runs_out_is_told output_is_bounded open_files_and_new_rights_are_bounded
             privileged_is_what_the_operator_says names_are_added
             a_finished_container_gives_its_output_back_and_can_be_entered
+            files_go_to_the_steps_user nobody_is_given_files_whom_the_image_does_not_name
+            scratch_is_no_overlay_and_devices_stay_the_hosts programs_of_32_bits_run_and_gain_nothing_by_it
         }
     };
 }
@@ -732,6 +735,18 @@ pub async fn what_is_absent_is_not_found(lab: &dyn Lab) {
 
 /// A root file system around the busybox of this host, as a tar stream below `rootfs/`.
 pub fn busybox_image() -> TarStream {
+    busybox_with(&[
+        ("passwd", "root:x:0:0:root:/root:/bin/sh\nci:x:1000:1001::/home/ci:/bin/sh\n"),
+        ("group", "root:x:0:\nwheel:x:10:\nci:x:1001:\n"),
+    ])
+}
+
+/// The same image without anything that names users.
+pub fn busybox_without_users() -> TarStream {
+    busybox_with(&[])
+}
+
+fn busybox_with(files: &[(&str, &str)]) -> TarStream {
     let path = std::env::var_os("PATH").unwrap();
     let busybox =
         std::env::split_paths(&path).map(|d| d.join("busybox")).find(|p| p.exists()).expect("busybox in PATH");
@@ -744,10 +759,7 @@ pub fn busybox_image() -> TarStream {
         header.set_size(0);
         builder.append_link(&mut header, format!("rootfs/bin/{applet}"), Path::new("busybox")).unwrap();
     }
-    for (name, text) in [
-        ("passwd", "root:x:0:0:root:/root:/bin/sh\nci:x:1000:1001::/home/ci:/bin/sh\n"),
-        ("group", "root:x:0:\nwheel:x:10:\nci:x:1001:\n"),
-    ] {
+    for (name, text) in files {
         let mut header = self::header();
         header.set_size(text.len() as u64);
         builder.append_data(&mut header, format!("rootfs/etc/{name}"), text.as_bytes()).unwrap();

@@ -204,3 +204,65 @@ pub async fn a_fork_bomb_stays_inside(lab: &dyn Lab) {
     let text = format!("{said:?}");
     assert!(!text.contains("40") || text.contains("Lost"), "all of the bomb's processes were made: {text}");
 }
+
+/// A program of 32 bits: says `32 bit`, asks for a user namespace, and ends with the number of the error.
+#[cfg(target_arch = "x86_64")]
+fn program_of_32_bits() -> Vec<u8> {
+    const AT: u32 = 0x0804_8000;
+    let code_at = AT + 52 + 32;
+    let mut code = Vec::new();
+    let mut call = |number: u32, arguments: &[(u8, u32)]| {
+        for (register, value) in [&[(0xb8, number)], arguments].concat() {
+            code.push(register);
+            code.extend(value.to_le_bytes());
+        }
+        code.extend([0xcd, 0x80]);
+    };
+    const TEXT: &[u8] = b"32 bit\n";
+    // write, then unshare.
+    call(4, &[(0xbb, 1), (0xb9, code_at + 22 + 12 + 11), (0xba, TEXT.len() as u32)]);
+    call(310, &[(0xbb, libc::CLONE_NEWUSER as u32)]);
+    // neg eax; mov ebx, eax; mov eax, 1; int 0x80
+    code.extend([0xf7, 0xd8, 0x89, 0xc3, 0xb8, 1, 0, 0, 0, 0xcd, 0x80]);
+    assert_eq!(code.len(), 22 + 12 + 11);
+    code.extend(TEXT);
+    let size = 52 + 32 + code.len() as u32;
+    let mut elf = b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    elf.extend([2, 0, 3, 0]);
+    for word in [1, code_at, 52, 0, 0] {
+        elf.extend(word.to_le_bytes());
+    }
+    for half in [52u16, 32, 1, 0, 0, 0] {
+        elf.extend(half.to_le_bytes());
+    }
+    for word in [1, 0, AT, AT, size, size, 5, 0x1000] {
+        elf.extend(word.to_le_bytes());
+    }
+    elf.extend(code);
+    elf
+}
+
+#[cfg(target_arch = "x86_64")]
+pub async fn programs_of_32_bits_run_and_gain_nothing_by_it(lab: &dyn Lab) {
+    let program = program_of_32_bits();
+    let own = tempfile::tempdir().unwrap();
+    let path = own.path().join("program");
+    std::fs::write(&path, &program).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let here = std::process::Command::new(&path).output();
+    if here.is_err() {
+        return println!("skipped: this kernel runs no programs of 32 bits");
+    }
+    let handle = volume(lab, &Origin::Empty).await;
+    let brought = archive(|builder| {
+        let mut header = special(tar::EntryType::Regular, 0o755);
+        header.set_size(program.len() as u64);
+        builder.append_data(&mut header, "program", &program[..]).unwrap();
+    });
+    lab.runtime().stream_in(&handle, "", brought).await.unwrap();
+    let said = tries(lab, "/v/program; echo $?", |spec| spec.mounts = vec![mount(&handle, "/v")]).await;
+    assert_eq!(said, format!("32 bit\n{}\n", libc::EPERM));
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+pub async fn programs_of_32_bits_run_and_gain_nothing_by_it(_: &dyn Lab) {}

@@ -128,6 +128,7 @@ async fn task(lab: &dyn Lab) -> (ContainerSpec, Vec<VolumeHandle>) {
         user: None,
         tty: Some(WindowSize { columns: 500, rows: 500 }),
         stdin: Vec::new(),
+        owns: Vec::new(),
     };
     let spec = ContainerSpec {
         team: "main".into(),

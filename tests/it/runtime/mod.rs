@@ -8,4 +8,5 @@ mod embedded;
 mod escape;
 mod inside;
 pub mod layers;
+mod owners;
 mod walls;
