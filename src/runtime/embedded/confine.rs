@@ -1,10 +1,9 @@
-//! What a step may do: capabilities, system-call filter, and a user namespace that takes root its power over the host.
+//! What a step may do: capabilities, the system-call filter, and a user namespace that takes root its power over the host.
 //!
 //! Unprivileged means Concourse's fourteen capabilities in a user namespace of its own. Its ids are the host's, so
 //! files need no translation; but there is a namespace between, in which root has the last number, so that whoever reads
 //! `/proc/self/uid_map` to find out whether a step is privileged sees what Concourse shows: root is somebody else outside.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,10 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::unistd::ForkResult;
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    TargetArch, sock_filter,
-};
+use seccompiler::BpfProgram;
 
 use crate::runtime::Privilege;
 use crate::runtime::supervisor::process::Confine;
@@ -259,126 +255,6 @@ pub fn install(filter: &BpfProgram) -> io::Result<()> {
     Ok(())
 }
 
-/// Calls that give power over the host or show other tenants: refused with EPERM, as in Docker.
-const REFUSED: &[i64] = &[
-    libc::SYS_acct,
-    libc::SYS_add_key,
-    libc::SYS_bpf,
-    libc::SYS_clock_adjtime,
-    libc::SYS_clock_settime,
-    libc::SYS_delete_module,
-    libc::SYS_fanotify_init,
-    libc::SYS_finit_module,
-    libc::SYS_fsconfig,
-    libc::SYS_fsmount,
-    libc::SYS_fsopen,
-    libc::SYS_fspick,
-    libc::SYS_init_module,
-    libc::SYS_io_uring_enter,
-    libc::SYS_io_uring_register,
-    libc::SYS_io_uring_setup,
-    libc::SYS_kexec_file_load,
-    libc::SYS_kexec_load,
-    libc::SYS_keyctl,
-    libc::SYS_lookup_dcookie,
-    libc::SYS_mount,
-    libc::SYS_mount_setattr,
-    libc::SYS_move_mount,
-    libc::SYS_move_pages,
-    libc::SYS_name_to_handle_at,
-    libc::SYS_nfsservctl,
-    libc::SYS_open_by_handle_at,
-    libc::SYS_open_tree,
-    libc::SYS_perf_event_open,
-    libc::SYS_pivot_root,
-    libc::SYS_process_madvise,
-    libc::SYS_quotactl,
-    libc::SYS_quotactl_fd,
-    libc::SYS_reboot,
-    libc::SYS_request_key,
-    libc::SYS_setdomainname,
-    libc::SYS_sethostname,
-    libc::SYS_setns,
-    libc::SYS_settimeofday,
-    libc::SYS_swapoff,
-    libc::SYS_swapon,
-    libc::SYS_syslog,
-    libc::SYS_umount2,
-    libc::SYS_unshare,
-    libc::SYS_userfaultfd,
-    libc::SYS_vhangup,
-];
-
-#[cfg(target_arch = "x86_64")]
-const REFUSED_HERE: &[i64] = &[libc::SYS_ioperm, libc::SYS_iopl, libc::SYS_uselib, libc::SYS_ustat, libc::SYS_sysfs];
-#[cfg(not(target_arch = "x86_64"))]
-const REFUSED_HERE: &[i64] = &[];
-
-const NAMESPACES: u64 = (libc::CLONE_NEWNS
-    | libc::CLONE_NEWCGROUP
-    | libc::CLONE_NEWUTS
-    | libc::CLONE_NEWIPC
-    | libc::CLONE_NEWUSER
-    | libc::CLONE_NEWPID
-    | libc::CLONE_NEWNET) as u64;
-
-/// What those need who may mount in their own user namespace.
-const MOUNTING: &[i64] = &[
-    libc::SYS_fsconfig,
-    libc::SYS_fsmount,
-    libc::SYS_fsopen,
-    libc::SYS_fspick,
-    libc::SYS_mount,
-    libc::SYS_mount_setattr,
-    libc::SYS_move_mount,
-    libc::SYS_open_tree,
-    libc::SYS_pivot_root,
-    libc::SYS_setns,
-    libc::SYS_umount2,
-    libc::SYS_unshare,
-];
-
-/// The filter for containers without all rights.
-pub fn filter(with_mounts: bool) -> io::Result<BpfProgram> {
-    build(with_mounts).map_err(io::Error::other)
-}
-
-fn build(with_mounts: bool) -> Result<BpfProgram, seccompiler::Error> {
-    let arch = TargetArch::try_from(std::env::consts::ARCH)?;
-    let refused = REFUSED.iter().chain(REFUSED_HERE).filter(|call| !(with_mounts && MOUNTING.contains(call)));
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = refused.map(|call| (*call, Vec::new())).collect();
-    let mut with_namespace = Vec::new();
-    for bit in (0..64).map(|n| 1u64 << n).filter(|bit| NAMESPACES & bit != 0) {
-        let set = SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(bit), bit)?;
-        with_namespace.push(SeccompRule::new(vec![set])?);
-    }
-    if !with_mounts {
-        rules.insert(libc::SYS_clone, with_namespace);
-    }
-    // TIOCSTI would put words into the mouth of whoever shares the terminal; vsock reaches the hypervisor.
-    let argument = |index, value| SeccompCondition::new(index, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value);
-    rules.insert(libc::SYS_ioctl, vec![SeccompRule::new(vec![argument(1, libc::TIOCSTI)?])?]);
-    rules.insert(libc::SYS_socket, vec![SeccompRule::new(vec![argument(0, libc::AF_VSOCK as u64)?])?]);
-    let refuse = SeccompFilter::new(rules, SeccompAction::Allow, SeccompAction::Errno(libc::EPERM as u32), arch)?;
-    let refuse: BpfProgram = refuse.try_into()?;
-    Ok(prefix().into_iter().chain(refuse).collect())
-}
-
-/// What one list cannot say, since it has one answer: `clone3` hides its flags behind a pointer, so it must seem
-/// not to exist (C libraries then fall back to `clone`); and numbers of the x32 interface would pass every rule.
-fn prefix() -> Vec<sock_filter> {
-    let absent = 0x0005_0000 | libc::ENOSYS as u32;
-    let code = |code: u32| code as u16;
-    let load = sock_filter { code: code(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS), jt: 0, jf: 0, k: 0 };
-    let give = sock_filter { code: code(libc::BPF_RET | libc::BPF_K), jt: 0, jf: 0, k: absent };
-    let jump = |test, k, jt, jf| sock_filter { code: code(libc::BPF_JMP | test | libc::BPF_K), jt, jf, k };
-    let mut program = vec![load, jump(libc::BPF_JEQ, libc::SYS_clone3 as u32, 0, 1), give.clone()];
-    if cfg!(target_arch = "x86_64") {
-        program.extend([jump(libc::BPF_JGE, 0x4000_0000, 0, 1), give]);
-    }
-    program
-}
-
 /// Keeps this process and all it starts from abstract unix sockets of the host, which the shared network would
 /// otherwise show it (some daemons trust whoever is root there). Kernels before 6.12 cannot, so this may do nothing.
 pub fn leave_abstract_sockets() {
@@ -402,11 +278,5 @@ mod tests {
     #[test]
     fn the_fourteen_are_those_recorded() {
         assert_eq!(CAPABILITIES.count_ones(), 14);
-    }
-
-    #[test]
-    fn the_filter_compiles_and_is_short_enough() {
-        let filter = filter(false).unwrap();
-        assert!(filter.len() < 1024, "{}", filter.len());
     }
 }

@@ -17,6 +17,7 @@ use nix::unistd::{ForkResult, Gid, Uid};
 use super::blueprint::{Blueprint, Network};
 use super::cgroup::{self, Groups};
 use super::confine::{self, Confinement};
+use super::filter;
 use super::rootfs::{self, Builder};
 use super::tree::keep;
 use crate::runtime::Privilege;
@@ -205,7 +206,7 @@ fn first_process(blueprint: &Blueprint, outside: Outside<'_>) -> io::Result<io::
         mounts,
         cradle: groups.cradle,
         cgroups: groups.join,
-        filter: if all { None } else { Some(confine::filter(with_mounts)?) },
+        filter: if all { None } else { Some(filter::filter(with_mounts)?) },
         capabilities: confine::capabilities(blueprint.privilege),
         open_files: blueprint.bounds.open_files,
         processes: if rootless { blueprint.bounds.processes } else { None },

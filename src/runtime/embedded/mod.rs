@@ -13,6 +13,7 @@ mod cgroup;
 mod confine;
 mod container;
 mod detour;
+mod filter;
 pub(super) mod init;
 mod layer;
 mod layers;
@@ -145,6 +146,11 @@ impl Embedded {
     /// As [`Embedded::new`], beside a server that may use the directory: what looks half made may be its work.
     pub fn beside(state: PathBuf, options: Options) -> Result<Embedded> {
         Ok(Embedded { alone: false, ..Embedded::new(state, options)? })
+    }
+
+    /// Whether its directory (or where it will be made) lies on an overlay, where volumes are copies and not layers.
+    pub fn on_overlay(&self) -> bool {
+        self.state.ancestors().find(|path| path.exists()).is_some_and(rootfs::on_overlay)
     }
 
     /// The networks of its containers.
@@ -401,8 +407,11 @@ impl Runtime for Embedded {
 
     fn withheld(&self, spec: &ContainerSpec) -> Option<String> {
         let isolation = &self.options.isolation;
-        let by_host = || (isolation.privilege(spec) == Privilege::All).then(capability::shortfall).flatten();
-        isolation.withheld(spec).or_else(by_host)
+        match isolation.privilege(spec) {
+            Privilege::All => capability::shortfall(),
+            Privilege::Fuse => isolation.withheld(spec).map(capability::without_device),
+            Privilege::Usual => isolation.withheld(spec),
+        }
     }
 
     async fn start(&self, container: &ContainerHandle, spec: &ContainerSpec) -> Result<Attached> {

@@ -8,7 +8,7 @@ use nix::sched::{CloneFlags, unshare};
 use serde::{Deserialize, Serialize};
 
 use super::tree::{Tree, mount_kind, place};
-use super::{confine, init, rootfs};
+use super::{confine, filter, init, rootfs};
 
 /// What was found; a text says why something does not work.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,7 +49,7 @@ fn look(dir: &Path) -> Found {
         None => told(overlay(dir, rootless)),
         Some(_) => None,
     };
-    let seccomp = told(confine::filter(false).and_then(|filter| confine::install(&filter)));
+    let seccomp = told(filter::filter(false).and_then(|filter| confine::install(&filter)));
     Found { users, namespaces, overlay, seccomp }
 }
 
