@@ -74,6 +74,12 @@ fn told(status: &str, last: usize, root: bool, fuse: bool) -> Option<String> {
     Some(format!("privileged: {text}"))
 }
 
+/// Adds to what is said of rights to mount that their device is not there.
+pub fn without_device(text: String) -> String {
+    let fuse = Path::new("/dev/fuse").exists();
+    if fuse { text } else { format!("{text}; this host has no /dev/fuse to give (modprobe fuse)") }
+}
+
 /// Names of the capabilities that the kernel has and this process can never pass on.
 fn missing(status: &str, last: usize) -> Vec<&'static str> {
     let bounding = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));

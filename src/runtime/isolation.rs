@@ -60,11 +60,25 @@ impl Default for Isolation {
             privileged_by_team: BTreeMap::new(),
             no_new_privileges: false,
             tasks: Limits::default(),
-            processes: Some(16_384),
+            processes: Some(usual_processes()),
             open_files: None,
             output: None,
         }
     }
+}
+
+/// Processes and threads in one container where the operator names no number: as many as Docker's hosts usually give, but
+/// no more than an eighth of what the whole host has, so that one bomb leaves room for other steps and the server.
+pub fn usual_processes() -> u64 {
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).ok()?.trim().parse().ok();
+    processes_of(read("pid_max"), read("threads-max"))
+}
+
+fn processes_of(numbers: Option<u64>, threads: Option<u64>) -> u64 {
+    const MOST: u64 = 16_384;
+    const SHARE: u64 = 8;
+    let whole = numbers.into_iter().chain(threads).min().unwrap_or(u64::MAX);
+    MOST.min(whole / SHARE).max(1)
 }
 
 impl Isolation {
@@ -85,7 +99,7 @@ impl Isolation {
     pub fn withheld(&self, spec: &ContainerSpec) -> Option<String> {
         let given = match (spec.privileged, self.privileged_for(&spec.team)) {
             (false, _) | (true, PrivilegedMode::Full) => return None,
-            (true, PrivilegedMode::FuseOnly) => "/dev/fuse and mounts in a user namespace, and nothing more",
+            (true, PrivilegedMode::FuseOnly) => "mounts in a user namespace and /dev/fuse, and nothing more",
             (true, PrivilegedMode::Ignore) => "no more than other steps have",
         };
         Some(format!("privileged: the operator of this server gives the team {} {given}", spec.team))
@@ -149,6 +163,20 @@ mod tests {
         assert_eq!(isolation.withheld(&of("trusted", true)), None);
         assert_eq!(isolation.withheld(&of("main", false)), None);
         assert!(isolation.withheld(&of("main", true)).unwrap().contains("the team main no more"));
+    }
+
+    #[test]
+    fn a_bomb_gets_an_eighth_of_the_host_at_most() {
+        for (numbers, threads, most) in [
+            (Some(4_194_304), Some(1_000_000), 16_384),
+            (Some(4_194_304), Some(30_000), 3_750),
+            (Some(32_768), Some(192_730), 4_096),
+            (Some(32_768), None, 4_096),
+            (None, None, 16_384),
+        ] {
+            assert_eq!(processes_of(numbers, threads), most, "{numbers:?} {threads:?}");
+        }
+        assert_eq!(Isolation::default().processes, Some(usual_processes()));
     }
 
     #[test]

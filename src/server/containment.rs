@@ -12,7 +12,7 @@ use crate::engine::Retention;
 use crate::pipeline::parse_memory;
 use crate::runtime::Limits;
 use crate::runtime::docker;
-use crate::runtime::isolation::{Isolation, PrivilegedMode};
+use crate::runtime::isolation::{Isolation, PrivilegedMode, usual_processes};
 use crate::runtime::network::{Doors, HostEntry, Mode, Policy, parse_net};
 
 /// Which network steps get where Docker does not run them.
@@ -138,9 +138,10 @@ pub struct Containment {
     /// Memory of tasks that name none
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     pub default_task_memory_limit: Option<u64>,
-    /// Processes and threads in one container, at most; 0 for no bound
-    #[arg(long, value_name = "N", default_value_t = 16_384)]
-    pub max_step_processes: u64,
+    /// Processes and threads in one container, at most; 0 for no bound [default: 16384, or an eighth of what the host has
+    /// if that is less]
+    #[arg(long, value_name = "N")]
+    pub max_step_processes: Option<u64>,
     /// Open files of each process in a step [default: as this server's or the engine's]
     #[arg(long, value_name = "N")]
     pub max_step_open_files: Option<u64>,
@@ -189,7 +190,7 @@ impl Containment {
                 .collect(),
             no_new_privileges: self.step_no_new_privileges,
             tasks: Limits { cpu: self.default_task_cpu_limit, memory: self.default_task_memory_limit },
-            processes: Some(self.max_step_processes).filter(|n| *n > 0),
+            processes: Some(self.max_step_processes.unwrap_or_else(usual_processes)).filter(|n| *n > 0),
             open_files: self.max_step_open_files,
             output: self.max_step_output,
         }

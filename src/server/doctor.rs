@@ -48,14 +48,16 @@ impl Finding {
     }
 }
 
+const NAMES: &str = "name servers";
+
 /// What concerns both ways to run steps.
 pub fn of_host(serve: &Serve) -> Vec<Finding> {
     let mut findings = vec![disk_room(serve), user(), denied(serve)];
     let resolv = serve.containment.isolation(&Doors::default()).network.resolv(true);
     findings.push(match resolv.lines().find_map(|line| line.strip_prefix("nameserver ")) {
-        Some(server) => Finding::good("name servers", server),
+        Some(server) => Finding::good(NAMES, server),
         None => Finding::less(
-            "name servers",
+            NAMES,
             Level::Note,
             "only on this host's loopback, or none",
             "steps with a network of their own cannot find names",
@@ -121,6 +123,7 @@ pub async fn of_embedded(embedded: &Embedded) -> Vec<Finding> {
         }
     };
     let mut findings = kernel(&probed);
+    findings.push(layers(embedded.on_overlay()));
     findings.push(cgroups());
     findings.push(match embedded.leases().shortcoming() {
         None => Finding::good("network", "a network of its own for each step, behind nftables rules"),
@@ -153,6 +156,27 @@ fn kernel(probed: &Found) -> Vec<Finding> {
         needed("seccomp", &probed.seccomp, "use a kernel with CONFIG_SECCOMP_FILTER"),
         Finding::good("idmapped mounts", "not needed: numbers of users are the same inside and outside"),
     ]
+}
+
+/// Whether volumes can be layered over each other where the state is.
+fn layers(on_overlay: bool) -> Finding {
+    let what = "copies";
+    if !on_overlay {
+        return Finding::good(what, "are layers over what they are copies of");
+    }
+    Finding::less(
+        what,
+        Level::Note,
+        "the state directory lies on an overlay, as in a container without a volume",
+        "every input and cache is copied whole, and what steps change in their image is kept in memory",
+        "put --state-dir on a disk: mount a volume there (docker run -v NAME:DIR)",
+    )
+}
+
+/// What concerns both ways to run steps and keeps them from running well: for the word at the start.
+pub fn of_start(serve: &Serve) -> Vec<Finding> {
+    let serious = |finding: &Finding| finding.level == Level::Bad || finding.what == NAMES;
+    of_host(serve).into_iter().filter(serious).collect()
 }
 
 fn cgroups() -> Finding {
@@ -331,6 +355,14 @@ mod tests {
         let less = of(&["--deny-networks", "10.0.0.0/8,169.254.0.0/16"]);
         assert_eq!(less.level, Level::Note);
         assert!(less.found.contains("100.100.100.200") && !less.found.contains("169.254"), "{}", less.found);
+    }
+
+    #[test]
+    fn the_word_at_the_start_tells_of_a_full_disk() {
+        let told = |args: &[&str]| summary(&of_start(&Serve::from_args(args).unwrap()));
+        assert!(told(&["--low-disk-watermark", "100%"]).contains("disk: "));
+        assert!(!told(&["--low-disk-watermark", "0%", "--dns-server", "9.9.9.9"]).contains("disk: "));
+        assert_eq!((layers(true).level, layers(false).level), (Level::Note, Level::Good));
     }
 
     #[test]

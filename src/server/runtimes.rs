@@ -85,12 +85,14 @@ pub async fn choose(serve: &Serve, store: &Store, doors: &Doors) -> anyhow::Resu
     let isolation = Arc::<OnceLock<String>>::default();
     if serve.roles.contains(&RoleChoice::Worker) {
         let (docker, embedded, told) = (docker.clone(), embedded.clone(), isolation.clone());
+        let of_host = doctor::of_start(serve);
         // Beside the start: nobody waits for a word.
         tokio::spawn(async move {
-            let findings = match in_docker {
+            let mut findings = match in_docker {
                 true => doctor::of_docker(&docker).await,
                 false => doctor::of_embedded(&embedded).await,
             };
+            findings.extend(of_host);
             let runtime = if in_docker { "docker" } else { "embedded" };
             let summary = doctor::summary(&findings);
             tracing::info!(runtime, isolation = summary, "where steps run");

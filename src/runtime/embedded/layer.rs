@@ -33,6 +33,14 @@ pub struct Rules {
     pub discard: bool,
 }
 
+impl Rules {
+    /// What an archive within the bounds can be long: an entry of no bytes has its name and attributes.
+    fn longest(&self) -> u64 {
+        const OF_AN_ENTRY: u64 = 8;
+        self.most_bytes.saturating_mul(OF_AN_ENTRY).saturating_add(1 << 20)
+    }
+}
+
 /// What was unpacked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
@@ -50,7 +58,7 @@ pub struct Summary {
 pub fn unpack(input: impl Read, rules: Rules, rootless: bool) -> io::Result<Summary> {
     // A umask would take bits from the modes in the archive.
     nix::sys::stat::umask(Mode::empty());
-    let mut stream = Hashed { inner: decompressed(input)?, hash: Sha256::new() };
+    let mut stream = Hashed { inner: decompressed(input)?, hash: Sha256::new(), left: rules.longest() };
     let mut layer = Unpacking { rules, rootless, ..Unpacking::default() };
     if !rules.discard {
         let mut archive = Archive::new(BufReader::with_capacity(BUFFER, &mut stream));
@@ -81,11 +89,19 @@ fn decompressed<'a>(input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
 struct Hashed<R> {
     inner: R,
     hash: Sha256,
+    /// Bytes that may still come: neither what is only compared nor what follows an archive's end goes on for ever.
+    left: u64,
 }
 
 impl<R: Read> Read for Hashed<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let n = self.inner.read(buffer)?;
+        self.left = self.left.checked_sub(n as u64).ok_or_else(|| {
+            wrong(
+                "the layer is refused: its archive goes on beyond what a layer of that size has (--max-image-size)"
+                    .into(),
+            )
+        })?;
         self.hash.update(&buffer[..n]);
         Ok(n)
     }

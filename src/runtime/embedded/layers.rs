@@ -103,13 +103,15 @@ impl Embedded {
         write_whole(&self.layers_dir().join(hex).join(NOTE), &text).map_err(failed("note layer", &hex))
     }
 
-    fn layer_job(&self, directory: PathBuf, discard: bool) -> Job {
+    /// `bytes` is what the layer has, if it is there and only compared.
+    fn layer_job(&self, directory: PathBuf, bytes: Option<u64>) -> Job {
+        let most_bytes = bytes.unwrap_or(self.options.most_image_bytes);
         Job {
             layers: Layers { upper: None, lower: vec![directory] },
             staging: self.staging(),
             path: String::new(),
             unpack: true,
-            layer: Some(Rules { most_bytes: self.options.most_image_bytes, discard }),
+            layer: Some(Rules { most_bytes, discard: bytes.is_some() }),
         }
     }
 
@@ -122,7 +124,7 @@ impl Embedded {
         for directory in [root.parent().unwrap_or(&root), &root] {
             fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).ok();
         }
-        let summary = archive::unpack_layer(&self.options.self_exe, &self.layer_job(root, false), content).await?;
+        let summary = archive::unpack_layer(&self.options.self_exe, &self.layer_job(root, None), content).await?;
         is_same(digest, &summary)?;
         let known = KnownLayer { bytes: summary.bytes, ..known };
         let note = Note { known, implied: summary.implied, links: summary.links };
@@ -229,12 +231,10 @@ impl ImageLayers for Embedded {
         self.volumes()?;
         let hex = hex_of(layer)?;
         let _turn = self.turn(format!("layer {hex}")).await;
-        if self.note(hex).is_none() {
-            return self.unpack(layer, hex, content, known).await;
-        }
+        let Some(note) = self.note(hex) else { return self.unpack(layer, hex, content, known).await };
         // It is there, but who brings it must have had it.
-        let summary =
-            archive::unpack_layer(&self.options.self_exe, &self.layer_job(self.staging(), true), content).await?;
+        let job = self.layer_job(self.staging(), Some(note.known.bytes));
+        let summary = archive::unpack_layer(&self.options.self_exe, &job, content).await?;
         is_same(layer, &summary)?;
         self.merge_note(hex, known)
     }

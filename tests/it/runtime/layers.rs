@@ -401,6 +401,10 @@ async fn layers_are_shared_known_and_collected() {
     let found = lab.runtime.find(&digest(&base)).await.unwrap().unwrap();
     assert_eq!((found.teams.len(), found.origins.len()), (2, 1));
     // To have it already is no reason not to look at what is brought.
+    // What follows such a layer's own bytes is read no further than they could go.
+    let endless = Box::pin(tokio::io::AsyncReadExt::chain(Cursor::new(base.clone()), tokio::io::repeat(0)));
+    let wrong = lab.runtime.add(&digest(&base), endless, known("3")).await;
+    assert!(wrong.unwrap_err().to_string().contains("goes on beyond"));
     let wrong = lab.runtime.add(&digest(&base), Box::pin(Cursor::new(b"x".to_vec())), known("3")).await;
     assert!(wrong.is_err());
 
