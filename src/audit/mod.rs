@@ -68,8 +68,9 @@ impl Entry {
             parameters.entry(name).or_default().push(value);
         }
         let team = path.get("team_name").map(|name| cut(name)).unwrap_or_default();
-        // To read a secret back changes nothing, and yet somebody knows it from then on.
-        let kept = row.method != Method::Get || action == Action::GetSecret;
+        // To read a secret back changes nothing, and yet somebody knows it from then on; and who enters a container by
+        // a websocket, which begins with a `GET`, does there what they like.
+        let kept = row.method != Method::Get || matches!(action, Action::GetSecret | Action::HijackContainer);
         Entry { team, object: cut(&object(row, path)), parameters, ..Entry::empty(row.name, row.category, kept) }
     }
 

@@ -1,6 +1,7 @@
 //! The fold over the table of actions: check, handler, audit; and the same for pages.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,6 +12,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use axum::{Router, middleware};
+use futures_util::FutureExt;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate};
 use tower_http::compression::{CompressionLayer, DefaultPredicate};
@@ -229,16 +231,29 @@ fn is_escaped(path: &str) -> bool {
 }
 
 async fn open(app: App, handler: Open, request: Request) -> Response {
-    let answer = async {
+    let answer = async move {
         let mut call = call(app, request).await?;
         read_form(&mut call).await?;
         handler(call).await
     };
-    answer.await.unwrap_or_else(IntoResponse::into_response)
+    to_its_end(async { answer.await.unwrap_or_else(IntoResponse::into_response) }).await
+}
+
+/// Goes on whether or not who asked still waits: a change that has begun commits, and must then be written down too.
+async fn to_its_end(answering: impl Future<Output = Response> + Send + 'static) -> Response {
+    match tokio::spawn(answering).await.map_err(tokio::task::JoinError::try_into_panic) {
+        Ok(response) => response,
+        Err(Ok(cause)) => panicked(cause),
+        Err(Err(_)) => Failure::text(StatusCode::SERVICE_UNAVAILABLE, "the server is stopping\n").into_response(),
+    }
+}
+
+async fn guarded(app: App, action: Action, kind: Kind, handler: Handler, request: Request) -> Response {
+    to_its_end(answered(app, action, kind, handler, request)).await
 }
 
 /// Check, handler, audit.
-async fn guarded(app: App, action: Action, kind: Kind, handler: Handler, request: Request) -> Response {
+async fn answered(app: App, action: Action, kind: Kind, handler: Handler, request: Request) -> Response {
     let began = Instant::now();
     let call = match call(app.clone(), request).await {
         Ok(call) => call,
@@ -248,11 +263,14 @@ async fn guarded(app: App, action: Action, kind: Kind, handler: Handler, request
     let (method, target) = (call.parts.method.clone(), call.parts.uri.path_and_query().map(ToString::to_string));
     let mut entry = Entry::new(action, &call.path, &call.query.0);
     entry.from(call.origin.address.to_string());
-    let answer = checked(&app, action, kind, call, handler, &mut entry).await;
-    let mut response = answer.unwrap_or_else(|failure| match kind {
-        Kind::Api => failure.into_response(),
-        Kind::Page => problem(&app, &failure, entry.has_user()),
-    });
+    // What a handler has done before it panicked is done: that leaves a row too.
+    let answer = AssertUnwindSafe(checked(&app, action, kind, call, handler, &mut entry)).catch_unwind().await;
+    let mut response = match (answer, kind) {
+        (Ok(Ok(response)), _) => response,
+        (Ok(Err(failure)), Kind::Api) => failure.into_response(),
+        (Ok(Err(failure)), Kind::Page) => problem(&app, &failure, entry.has_user()),
+        (Err(cause), _) => panicked(cause),
+    };
     let status = response.status();
     app.audit.record(entry.ended(status.as_u16(), app.clock.now())).await;
     metrics::histogram!("concourse_http_responses_duration_seconds", "method" => method.to_string(),

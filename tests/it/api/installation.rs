@@ -11,6 +11,7 @@ use whistlestop::base::clock::Time;
 use whistlestop::front::Routes;
 use whistlestop::runtime::fake::Fake;
 use whistlestop::runtime::{ContainerHandle, ContainerSpec, Image, Limits, Process, Runtime};
+use whistlestop::store::audit::AuditQuery;
 use whistlestop::store::container::Container;
 
 use super::pipelines::kitchen;
@@ -151,6 +152,11 @@ async fn a_container_is_entered_over_a_websocket() {
     assert_eq!(heard[0], json!({"executable_not_found": true}));
     let heard = hijack(&world, &token, "c1", &[json!(3)]).await;
     assert_eq!(heard[0], json!({"close": 1003}));
+
+    let entered = AuditQuery { action: Some("HijackContainer".into()), limit: 9, ..AuditQuery::default() };
+    let rows = world.app().store.read(move |tx| tx.audit_entries(&entered)).await.unwrap();
+    let rows: Vec<_> = rows.iter().map(|r| (r.user.as_str(), r.object.as_str(), r.status)).collect();
+    assert_eq!(rows, [("ann", "id c1", 101); 3], "who entered is written down");
 
     let path = |id: &str| format!("/api/v1/teams/alpha/containers/{id}/hijack");
     assert_eq!(ann.get(&path("c1")).await.status(), 400);

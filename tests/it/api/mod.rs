@@ -2,6 +2,7 @@
 
 mod builds;
 mod door;
+mod ends;
 mod installation;
 mod lost;
 mod matrix;
