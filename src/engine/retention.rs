@@ -2,7 +2,9 @@
 //! any more, and, where the operator wants that, pipelines that nobody uses. It is a pass because all of it follows
 //! from the rows.
 //!
-//! A log goes before its row says so: dying in between repeats a removal, which is harmless.
+//! A log goes before its row says so: dying in between repeats a removal, which is harmless. Where rows go first, with
+//! their pipeline or team, whoever removes them may die before the logs are gone, which are in another file; and a build
+//! that ran may write some more. So logs without a row are looked for too.
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -11,7 +13,7 @@ use async_trait::async_trait;
 
 use super::{Pass, Shared, each_wake};
 use crate::base::clock::Time;
-use crate::base::id::JobId;
+use crate::base::id::{BuildId, JobId};
 use crate::base::shutdown::Shutdown;
 use crate::schedule::retention::{LogLimits, reap};
 use crate::store::Result;
@@ -21,6 +23,9 @@ const PERIOD: Duration = Duration::from_secs(30);
 /// Builds of checks that were asked for can be watched for so long, the last of each resource for ever.
 const CHECKS: Duration = Duration::from_secs(6 * 3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// Logs that are looked at in one pass for such whose builds are gone.
+const LOOKED_AT: usize = 2_000;
 
 /// What is kept for how long.
 #[derive(Debug, Clone, Copy, Default)]
@@ -34,7 +39,8 @@ pub struct Keeping {
 /// Runs the pass until the stop is asked for.
 pub async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
     let wake = shared.wakes.retention.clone();
-    each_wake(Retention { shared: shared.clone(), looked: None, paused: None }, &shared, wake, PERIOD, shutdown).await;
+    let pass = Retention { shared: shared.clone(), looked: None, paused: None, after: BuildId(0) };
+    each_wake(pass, &shared, wake, PERIOD, shutdown).await;
 }
 
 struct Retention {
@@ -43,6 +49,8 @@ struct Retention {
     looked: Option<Time>,
     /// When pipelines were last looked through for such that nobody uses.
     paused: Option<Time>,
+    /// How far logs were looked through for such whose builds are gone.
+    after: BuildId,
 }
 
 #[async_trait]
@@ -66,6 +74,7 @@ impl Pass for Retention {
                 logs(&self.shared, job, now).await?;
             }
             checks(&self.shared, now).await?;
+            self.orphans().await?;
             self.pause(now).await?;
         }
         Ok(None)
@@ -73,6 +82,15 @@ impl Pass for Retention {
 }
 
 impl Retention {
+    /// Some logs whose builds are gone: the next ones at each pass, and from the first again after the last. Every log
+    /// has a row when it is written, and no id is given twice.
+    async fn orphans(&mut self) -> Result<()> {
+        let logged = self.shared.store.logged_after(self.after, LOOKED_AT).await?;
+        self.after = logged.last().filter(|_| logged.len() == LOOKED_AT).copied().unwrap_or(BuildId(0));
+        let gone = self.shared.store.read(move |tx| tx.gone_builds(&logged)).await?;
+        if gone.is_empty() { Ok(()) } else { self.shared.store.forget_logs(gone).await }
+    }
+
     /// Once a day, as Concourse does.
     async fn pause(&mut self, now: Time) -> Result<()> {
         let days = self.shared.settings.keeping.pause_after_days;

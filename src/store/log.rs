@@ -123,6 +123,27 @@ impl Store {
         .await
     }
 
+    /// Builds after `after` that have a log, in order, at most so many.
+    pub async fn logged_after(&self, after: BuildId, most: usize) -> Result<Vec<BuildId>> {
+        let lanes = self.logs();
+        blocking(move || {
+            lanes.read(|tx| {
+                // From each to the next by the index: a build may have thousands of chunks.
+                let mut query = tx.prepare_cached(
+                    "with recursive logged (id) as (
+                       select min(build_id) from chunks where build_id > ?1
+                       union all
+                       select (select min(build_id) from chunks where build_id > logged.id) from logged
+                       where logged.id is not null)
+                     select id from logged where id is not null limit ?2",
+                )?;
+                let rows = query.query_map(params![after.0, i64::try_from(most).unwrap_or(i64::MAX)], |r| r.get(0))?;
+                Ok(rows.collect::<rusqlite::Result<_>>()?)
+            })
+        })
+        .await
+    }
+
     /// Removes the logs of these builds.
     pub async fn forget_logs(&self, builds: Vec<BuildId>) -> Result<()> {
         let lanes = self.logs();
@@ -161,6 +182,12 @@ mod tests {
             assert_eq!(store.log_chunk(build, from).await.unwrap().map(|c| c.first_event), first, "from {from}");
         }
         assert_eq!(store.log_chunk(BuildId(8), 0).await.unwrap(), None);
+        let other = Chunk { first_event: 0, events: 1, text: b"e".to_vec(), marks: "{}".into() };
+        store.append_log(BuildId(9), other).await.unwrap();
+        for (after, most, expected) in [(0, 9, vec![7, 9]), (0, 1, vec![7]), (7, 9, vec![9]), (9, 9, vec![])] {
+            let logged = store.logged_after(BuildId(after), most).await.unwrap();
+            assert_eq!(logged.iter().map(|b| b.0).collect::<Vec<_>>(), expected, "after {after}");
+        }
         store.forget_logs(vec![build]).await.unwrap();
         assert_eq!(store.log_length(build).await.unwrap(), 0);
     }

@@ -2,6 +2,7 @@
 
 use rusqlite::params;
 
+use super::column::Json;
 use super::{ReadTx, Result, WriteTx};
 use crate::base::clock::Time;
 use crate::base::id::{BuildId, JobId, PipelineId};
@@ -39,6 +40,13 @@ impl ReadTx<'_> {
                and id not in (select last_check_build_id from resources where last_check_build_id is not null))",
         )?;
         Ok(query.query_row([before], |r| r.get(0))?)
+    }
+
+    /// Those of these builds that are gone, with their pipeline or team.
+    pub fn gone_builds(&self, builds: &[BuildId]) -> Result<Vec<BuildId>> {
+        let mut query =
+            self.prepare_cached("select value from json_each(?) where value not in (select id from builds)")?;
+        Ok(query.query_map([Json(builds)], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?)
     }
 
     /// Pipelines without a build since `before`, that were not set since then either.
@@ -161,6 +169,7 @@ mod tests {
                 tx.logs_reaped(j, &builds[..1], Some(builds[1]), Time(3))?;
                 assert_eq!(logged(BuildId(0)).iter().map(|l| l.build).collect::<Vec<_>>(), [builds[2], builds[1]]);
                 assert_eq!(tx.job(j)?.unwrap().first_logged_build_id, builds[1]);
+                assert_eq!(tx.gone_builds(&[builds[0], BuildId(99), builds[2]])?, [BuildId(99)]);
                 assert_eq!(tx.jobs_with_logs()?, [j]);
                 tx.pause_job(j, "alice", Time(1))?;
                 assert!(tx.jobs_with_logs()?.is_empty());

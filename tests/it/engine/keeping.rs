@@ -1,6 +1,10 @@
 //! What is given up when it is old, and what is told about what waits.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use whistlestop::base::id::BuildId;
+use whistlestop::store::log::Chunk;
 
 use super::{Bench, task};
 use crate::world::{WHOLE, World};
@@ -22,10 +26,31 @@ async fn a_job_keeps_the_logs_it_says() {
         assert!(turn < 2000, "the log of the first build is kept");
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
-    assert_eq!(bench.world.app().store.log_length(whistlestop::base::id::BuildId(first)).await.unwrap(), 0);
+    assert_eq!(bench.world.app().store.log_length(BuildId(first)).await.unwrap(), 0);
     assert!(bench.events(second).await.len() > 3);
     let job = bench.admin.json("/api/v1/teams/main/pipelines/p/jobs/j").await;
     assert_eq!(job["first_logged_build_id"], second);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_whose_build_is_gone_goes_too() {
+    let bench = Bench::new().await;
+    bench.job(json!({"name": "j", "plan": [task("t", &["out:hello"])]})).await;
+    let build = bench.trigger("j").await;
+    bench.ended(build).await;
+    let (app, left) = (bench.world.app(), BuildId(build + 1000));
+    let chunk = Chunk { first_event: 0, events: 1, text: b"e".to_vec(), marks: "{}".into() };
+    app.store.append_log(left, chunk).await.unwrap();
+    for turn in 0.. {
+        if app.store.log_length(left).await.unwrap() == 0 {
+            break;
+        }
+        assert!(turn < 2000, "the log of no build is kept");
+        bench.world.clock.advance(Duration::from_secs(30));
+        app.wakes.retention.ring();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(bench.events(build).await.len() > 3, "and others stay");
 }
 
 #[tokio::test(flavor = "multi_thread")]
