@@ -1,35 +1,35 @@
 //! Checks that whoever knows a resource's token may ask for.
 
+use std::time::Duration;
+
 use axum::http::StatusCode;
 use serde_json::Value;
 use subtle::ConstantTimeEq;
+use tokio::time::{Instant, sleep_until};
 
 use super::resource::{find, planner, start_check};
-use crate::base::error::{Error, Kind};
+use crate::base::error::Error;
 use crate::base::secret::Secret;
 use crate::front::{Answer, App, Call, Failure, Permit, archived};
 use crate::pipeline::Config;
-use crate::secrets::{Asker, LookupError, Session};
+use crate::secrets::{Asker, Session};
 use crate::store::resource::Resource;
 use crate::vars::{Missing, interpolate, references};
 
-/// `CheckResourceWebHook`
+/// How long a refusal takes at least. To look a token up takes longer than to find no resource, and a stranger must not
+/// learn from that which there are; a source that is slower than this still tells, as long as it is.
+const REFUSAL: Duration = Duration::from_millis(250);
+
+/// `CheckResourceWebHook`: without the token nobody learns whether there is such a resource, nor what is wrong with it.
 pub async fn webhook(permit: Permit, call: Call) -> Answer {
-    let given = call.query.get("webhook_token");
-    if given.is_empty() {
+    if call.query.get("webhook_token").is_empty() {
         return Err(Failure::bare(StatusCode::BAD_REQUEST));
     }
-    // Without the token nobody learns whether there is such a resource.
-    let resource = find(&permit, &call).await.map_err(|f| match f.status {
-        StatusCode::NOT_FOUND => Failure::unauthenticated(),
-        _ => f,
-    })?;
-    let expected = token(&call.app, &permit, &resource).await?;
-    let known =
-        expected.is_some_and(|t| !t.expose().is_empty() && t.expose().as_bytes().ct_eq(given.as_bytes()).into());
-    if !known {
+    let began = Instant::now();
+    let Some(resource) = known(&permit, &call).await? else {
+        sleep_until(began + REFUSAL).await;
         return Err(Failure::unauthenticated());
-    }
+    };
     if permit.pipeline()?.archived {
         return Err(archived());
     }
@@ -38,7 +38,20 @@ pub async fn webhook(permit: Permit, call: Call) -> Answer {
     start_check(&call.app, permit.pipeline()?.id, Some(id), None, plan).await
 }
 
-/// The resource's token, with its variables filled in as they are now. A caller is not told that they cannot be: the log is.
+/// The resource, if there is one and the caller knows its token.
+async fn known(permit: &Permit, call: &Call) -> Result<Option<Resource>, Failure> {
+    let resource = match find(permit, call).await {
+        Ok(resource) => resource,
+        Err(failure) if failure.status == StatusCode::NOT_FOUND => return Ok(None),
+        Err(failure) => return Err(failure),
+    };
+    let (expected, given) = (token(&call.app, permit, &resource).await?, call.query.get("webhook_token"));
+    let fits = |t: Secret<String>| !t.expose().is_empty() && t.expose().as_bytes().ct_eq(given.as_bytes()).into();
+    Ok(expected.is_some_and(fits).then_some(resource))
+}
+
+/// The resource's token, with its variables filled in as they are now. A caller is not told that they cannot be, or that
+/// their source is down: the log is.
 async fn token(app: &App, permit: &Permit, resource: &Resource) -> Result<Option<Secret<String>>, Failure> {
     let written = Value::String(resource.config.webhook_token.clone());
     let wanted: Vec<_> = references(&written).map_err(Error::internal)?.into_iter().collect();
@@ -64,12 +77,6 @@ async fn token(app: &App, permit: &Permit, resource: &Resource) -> Result<Option
             Ok(_) => unknown("its variable is no text".to_owned()),
             Err(error) => unknown(error.to_string()),
         },
-        // Who sent it should try again, and is a stranger: what is wrong is for the log.
-        Err(error @ LookupError::Source(_)) => {
-            tracing::warn!(%error, pipeline = pipeline.name, resource = resource.name, "a webhook's token is not known");
-            let error = Error::new(Kind::Unavailable, "the webhook's token cannot be looked up at this moment");
-            Err(error.hint("try again in a minute").into())
-        }
         Err(error) => unknown(error.to_string()),
     }
 }

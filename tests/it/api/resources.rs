@@ -103,3 +103,26 @@ async fn a_webhooks_token_may_be_a_variable() {
         assert_eq!(hook.status(), status, "{resource} {token}");
     }
 }
+
+#[tokio::test]
+async fn a_webhook_tells_strangers_nothing_of_what_is_there_or_wrong() {
+    // Nobody listens there.
+    let flags = ["--vault-url", "http://127.0.0.1:1", "--vault-client-token", "x", "--secret-retry-attempts", "1"];
+    let world = World::with(&flags).await;
+    world.team("alpha", "ann").await;
+    let file = r#"{"resources": [{"name": "r", "type": "mock", "webhook_token": "((hook))"}],
+        "jobs": [{"name": "j", "plan": [{"get": "r"}]}]}"#;
+    world.sign_in("ann").await.set_pipeline("alpha", "hooks", file).await;
+    let nobody = world.anonymous();
+    let call = async |resource: &str| {
+        let path = format!("/api/v1/teams/alpha/pipelines/hooks/resources/{resource}/check/webhook?webhook_token=x");
+        let began = std::time::Instant::now();
+        let answer = nobody.post(&path).send().await.unwrap();
+        let took = began.elapsed();
+        assert!(took >= std::time::Duration::from_millis(250), "{resource} is refused as slowly as others: {took:?}");
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let absent = call("absent").await;
+    assert_eq!(absent.0, 401);
+    assert_eq!(call("r").await, absent, "that its token cannot be looked up is for the log");
+}
