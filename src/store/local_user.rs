@@ -81,29 +81,29 @@ impl WriteTx<'_> {
 
     /// Sets another password and ends what was signed in with the old one.
     pub fn set_local_password(&self, name: &str, hash: &str, now: Time) -> Result<UserChange> {
-        match self.local_user(name)? {
+        let there = match self.local_user(name)? {
             None => return Ok(UserChange::NotFound),
             Some(there) if there.hash.is_none() => return Ok(UserChange::ByFlag),
-            Some(_) => {}
-        }
+            Some(there) => there,
+        };
         self.prepare_cached("update local_users set hash = ?, changed_at = ? where key = ?")?.execute(params![
             hash,
             now,
             key(name)
         ])?;
-        self.end_local_sessions(name)?;
+        self.end_local_sessions(&there.name)?;
         Ok(UserChange::Done)
     }
 
     /// Removes a user and signs them out.
     pub fn remove_local_user(&self, name: &str) -> Result<UserChange> {
-        match self.local_user(name)? {
+        let there = match self.local_user(name)? {
             None => return Ok(UserChange::NotFound),
             Some(there) if there.hash.is_none() => return Ok(UserChange::ByFlag),
-            Some(_) => {}
-        }
+            Some(there) => there,
+        };
         self.prepare_cached("delete from local_users where key = ?")?.execute([key(name)])?;
-        self.end_local_sessions(name)?;
+        self.end_local_sessions(&there.name)?;
         Ok(UserChange::Done)
     }
 
@@ -125,10 +125,11 @@ impl WriteTx<'_> {
         Ok(())
     }
 
+    /// By the name as it is stored, which is what claims hold: SQLite knows upper and lower case of ASCII only.
     fn end_local_sessions(&self, name: &str) -> Result<()> {
         self.prepare_cached(
             "delete from tokens where json_extract(claims, '$.federated_claims.connector_id') = 'local'
-               and lower(json_extract(claims, '$.federated_claims.user_id')) = lower(?)",
+               and json_extract(claims, '$.federated_claims.user_id') = ?",
         )?
         .execute([name])?;
         Ok(())
@@ -138,7 +139,10 @@ impl WriteTx<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::Claims;
+    use crate::auth::claims::Federated;
     use crate::store::fixture::store;
+    use crate::store::token::{NewToken, TokenKind};
 
     #[test]
     fn a_user_is_added_changed_and_removed_whatever_the_case() {
@@ -155,6 +159,33 @@ mod tests {
                 assert_eq!(tx.remove_local_user("bob")?, UserChange::NotFound);
                 assert_eq!(tx.remove_local_user("ann")?, UserChange::Done);
                 assert_eq!(tx.local_users()?, []);
+                Ok(())
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn whose_password_is_set_or_who_goes_is_signed_out_however_the_name_is_written() {
+        let (store, _dir) = store();
+        let session = |tx: &WriteTx<'_>, digest: &str, user: &str| {
+            let federated_claims = Federated { connector_id: "local".into(), user_id: user.into() };
+            let claims = Claims { sub: user.into(), federated_claims, ..Claims::default() };
+            let (now, expires) = (Time(1), Time(9_000));
+            let token = NewToken { digest: digest.into(), claims, now, expires, address: String::new() };
+            tx.start_session(&token, TokenKind::Client, None)
+        };
+        store
+            .write_blocking(|tx| {
+                let is_in = |digest: &str| tx.bearer(digest, Time(2)).unwrap().is_some();
+                tx.add_local_user("ÄNN", "h", Time(1))?;
+                tx.add_local_user("anna", "h", Time(1))?;
+                session(tx, "other", "anna")?;
+                session(tx, "first", "ÄNN")?;
+                assert_eq!(tx.set_local_password("änn", "h2", Time(2))?, UserChange::Done);
+                assert!(!is_in("first"));
+                session(tx, "second", "ÄNN")?;
+                assert_eq!(tx.remove_local_user("änn")?, UserChange::Done);
+                assert!(!is_in("second") && is_in("other"));
                 Ok(())
             })
             .unwrap();
