@@ -7,7 +7,7 @@ use super::show::build::BuildJson;
 use super::show::resource::{LastCheck, ResourceJson};
 use crate::base::id::{PipelineId, ResourceId};
 use crate::base::version::Version;
-use crate::front::{Answer, App, Call, Failure, Permit, empty, json};
+use crate::front::{Answer, App, Call, Failure, Permit, empty, json, json_of};
 use crate::pipeline::{Config, ResourceType};
 use crate::plan::{Plan, Planner, shown};
 use crate::store::create::CheckBuild;
@@ -279,7 +279,7 @@ pub async fn clear_cache(permit: Permit, call: Call) -> Answer {
     let body = call.bytes().await?;
     let Cleared { version } = match body.iter().all(u8::is_ascii_whitespace) {
         true => Cleared::default(),
-        false => serde_json::from_slice(&body).map_err(|e| Failure::bad_request(format!("malformed request: {e}")))?,
+        false => json_of(&body)?,
     };
     let version = version.filter(|v| !v.0.is_empty());
     let removed = app.store.write(move |tx| tx.clear_resource_cache(resource.id, version.as_ref())).await?;

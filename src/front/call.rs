@@ -7,9 +7,9 @@ use std::sync::{Mutex, PoisonError};
 use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_json::de::SliceRead;
 
 use super::{App, Failure, Origin};
 
@@ -87,23 +87,40 @@ impl Call {
 
 /// `fits`: whether a value is of the wanted kind, since a structure can also be read from a list of its fields' values.
 fn lenient<T: DeserializeOwned + Default>(bytes: &[u8], fits: fn(&Value) -> bool) -> Result<T, Failure> {
-    let malformed = |e: serde_json::Error| Failure::bad_request(format!("malformed request: {e}"));
-    let mut value = Value::deserialize(&mut serde_json::Deserializer::from_slice(bytes)).map_err(malformed)?;
+    let mut value = placed::<Value>(&mut serde_json::Deserializer::from_slice(bytes))?;
     if value.is_null() {
         return Ok(T::default());
     }
     // Read once more from the text, whose errors tell the place.
-    let read = T::deserialize(&mut serde_json::Deserializer::from_slice(bytes));
-    match read {
+    match placed(&mut serde_json::Deserializer::from_slice(bytes)) {
         Ok(read) if fits(&value) => Ok(read),
         Ok(_) => Err(Failure::bad_request("malformed request: an object is expected")),
-        Err(error) => {
+        Err(failure) => {
             if let Value::Object(map) = &mut value {
                 map.retain(|_, value| !value.is_null());
             }
-            T::deserialize(value).map_err(|_| malformed(error))
+            T::deserialize(value).map_err(|_| failure)
         }
     }
+}
+
+/// Reads one value. What is wrong with it is told with the field, which the line and column would leave to be counted.
+fn placed<T: DeserializeOwned>(from: &mut serde_json::Deserializer<SliceRead<'_>>) -> Result<T, Failure> {
+    serde_path_to_error::deserialize(from).map_err(|e| {
+        let place = match e.path().to_string().as_str() {
+            "." => String::new(),
+            path => format!("{path}: "),
+        };
+        Failure::bad_request(format!("malformed request: {place}{}", e.inner()))
+    })
+}
+
+/// Text as JSON and nothing else; anything else is a bad request, which names the field.
+pub fn json_of<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Failure> {
+    let mut from = serde_json::Deserializer::from_slice(bytes);
+    let read = placed(&mut from)?;
+    from.end().map_err(|e| Failure::bad_request(format!("malformed request: {e}")))?;
+    Ok(read)
 }
 
 async fn read_all(body: Body) -> Result<Bytes, Failure> {
@@ -112,7 +129,7 @@ async fn read_all(body: Body) -> Result<Bytes, Failure> {
 }
 
 async fn read_json<T: DeserializeOwned>(body: Body) -> Result<T, Failure> {
-    serde_json::from_slice(&read_all(body).await?).map_err(|e| Failure::bad_request(format!("malformed request: {e}")))
+    json_of(&read_all(body).await?)
 }
 
 /// Names and values in the order they came.

@@ -22,7 +22,7 @@ mod way_back;
 
 pub use answer::{Answer, Failure, as_json, empty, html, json, redirect, text};
 pub use app::{App, AppParts, BuiltIn, Frames, LogLevel, Settings};
-pub use call::{Call, Query, percent_decode, query_escape};
+pub use call::{Call, Query, json_of, percent_decode, query_escape};
 pub use instance::instance_vars;
 pub use origin::{Networks, Origin, Peer};
 pub use permit::{Caller, Permit, Rights, Visible, archived};

@@ -45,6 +45,30 @@ async fn a_body_is_as_good_as_go_finds_it() {
 }
 
 #[tokio::test]
+async fn a_wrong_body_names_the_field() {
+    let (world, ann) = kitchen().await;
+    let admin = world.admin().await;
+    ann.post(&format!("{PIPELINE}/jobs/unit/builds")).send().await.unwrap();
+    let code = format!("{PIPELINE}/resources/code");
+    for (method, path, body, said) in [
+        (Method::PUT, "/api/v1/teams/alpha", r#"{"auth":{"owner":{"users":"ann"}}}"#, "auth.owner.users: invalid type"),
+        (Method::PUT, "/api/v1/teams/alpha", r#"{"auth":{"owner":{"groups":[1]}}}"#, "auth.owner.groups[0]: "),
+        (Method::PUT, "/api/v1/teams/alpha/rename", r#"{"name":1}"#, "name: invalid type: integer `1`"),
+        (Method::PUT, &format!("{PIPELINE}/rename"), r#"{"name":{}}"#, "name: invalid type"),
+        (Method::PUT, "/api/v1/builds/1/comment", r#"{"comment":[]}"#, "comment: invalid type"),
+        (Method::PUT, "/api/v1/wall", r#"{"message":"m","TTL":"1h"}"#, "TTL: invalid type"),
+        (Method::PUT, &format!("{code}/pin_comment"), r#"{"pin_comment":true}"#, "pin_comment: invalid type"),
+        (Method::POST, &format!("{code}/check"), r#"{"from":{"ref":1}}"#, "from"),
+        (Method::POST, &format!("{code}/check"), r#"{"shallow":"yes"}"#, "shallow: invalid type"),
+        (Method::PUT, "/api/v1/builds/1/comment", r#"{"comment":"#, "malformed request: "),
+    ] {
+        let (status, _, text) = answer(&admin, method, path, body).await;
+        assert_eq!(status, 400, "{path} {body}: {text}");
+        assert!(text.contains(said), "{path} {body}: {text}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_not_there_is_said_in_the_route_s_own_form() {
     let (world, ann) = kitchen().await;
     let (json, plain) = ("application/json", "text/plain; charset=utf-8");
