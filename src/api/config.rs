@@ -4,13 +4,16 @@ use axum::http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
 use super::name;
+use crate::auth::Action;
 use crate::base::error::Error;
 use crate::base::id::PipelineId;
+use crate::base::secret::REDACTED;
 use crate::front::{Answer, App, Call, Failure, Permit, instance_vars, json};
 use crate::pipeline::{Config, Problem, Warning, load, unsupported, wire};
 use crate::secrets::{Asker, Session};
 use crate::store::config::{SaveConfig, SavedConfig};
 use crate::store::pipeline::PipelineRef;
+use crate::vars::references;
 
 /// Says which version is read or replaced.
 const VERSION: &str = "x-concourse-config-version";
@@ -39,10 +42,24 @@ pub async fn get(permit: Permit, call: Call) -> Answer {
     let id = permit.pipeline()?.id;
     let found = call.app.store.read(move |tx| tx.pipeline_config_text(id)).await?;
     let (text, version) = found.ok_or_else(Failure::not_found)?;
-    let config = by_name(serde_json::from_str(&text).map_err(Error::internal)?);
+    let mut config = by_name(serde_json::from_str(&text).map_err(Error::internal)?);
+    if ![Action::CheckResource, Action::SaveConfig].iter().any(|action| permit.may(&call.app, *action)) {
+        hide_tokens(&mut config);
+    }
     let mut response = json(StatusCode::OK, &serde_json::json!({ "config": config }))?;
     response.headers_mut().insert(VERSION, HeaderValue::from(version));
     Ok(response)
+}
+
+/// Takes out what starts checks for whoever knows it. Those who may check anyway see it, and members must, since they
+/// set again what they have read; a variable's name tells nothing.
+fn hide_tokens(config: &mut serde_json::Value) {
+    let resources = config.get_mut("resources").and_then(serde_json::Value::as_array_mut);
+    for token in resources.into_iter().flatten().filter_map(|r| r.get_mut("webhook_token")) {
+        if token != "" && references(token).map_or(true, |names| names.is_empty()) {
+            *token = REDACTED.into();
+        }
+    }
 }
 
 fn by_name(mut config: serde_json::Value) -> serde_json::Value {
@@ -185,6 +202,17 @@ mod tests {
             by_name(config).to_string(),
             r#"{"groups":[{"name":"z"},{"name":"a"}],"resources":[{"name":"a"},{"name":"b"}],"prototypes":[{"name":"x"},{"name":"y"}],"jobs":[{"name":"2"},{"name":"1"}]}"#
         );
+    }
+
+    #[test]
+    fn a_token_is_taken_out_and_a_variable_s_name_is_not() {
+        let mut config = serde_json::json!({"resources": [{"name": "a", "webhook_token": "hook"}, {"name": "b"},
+            {"name": "c", "webhook_token": "((hook))"}, {"name": "d", "webhook_token": "((.."}]});
+        hide_tokens(&mut config);
+        let expected = serde_json::json!({"resources": [{"name": "a", "webhook_token": "((redacted))"}, {"name": "b"},
+            {"name": "c", "webhook_token": "((hook))"}, {"name": "d", "webhook_token": "((redacted))"}]});
+        assert_eq!(config, expected);
+        hide_tokens(&mut serde_json::json!({"jobs": []}));
     }
 
     #[test]

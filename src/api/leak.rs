@@ -4,16 +4,23 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::auth::Role;
 use crate::base::secret::Secret;
 use crate::front::secret::{Reader, delete_log, exposure, redact_log};
 use crate::front::{Answer, Call, Failure, Permit, empty, json};
 use crate::store::show::access::TeamAccess;
 
-/// `ListBuildSecrets`: names and paths, never values; and who may read the build's log now.
+/// `ListBuildSecrets`: names and paths, never values; and who may read the build's log now. Who belongs to another team
+/// is that team's business: members are told that there are administrators, not by which rule.
 pub async fn secrets(permit: Permit, call: Call) -> Answer {
     let (team, exposure) = (permit.team()?, exposure(&call.app, &permit).await?);
+    let known = |t: &TeamAccess| permit.is_admin() || permit.has(&t.name, Role::Viewer);
+    let shown = |t: &TeamAccess| match known(t) {
+        true => json!({"team": t.name, "auth": t.auth}),
+        false => json!({"team": t.name}),
+    };
     let teams = |wanted: &dyn Fn(&TeamAccess) -> bool| -> Vec<_> {
-        exposure.teams.iter().filter(|t| wanted(t)).map(|t| json!({"team": t.name, "auth": t.auth})).collect()
+        exposure.teams.iter().filter(|t| wanted(t)).map(shown).collect()
     };
     let secrets: Vec<_> = exposure.secrets.iter().map(|(name, path)| json!({"name": name, "path": path})).collect();
     let person =

@@ -389,6 +389,10 @@ fn who_saw(fly: &Fly, build: u64, answer: &Value) -> Outcome {
     say("its log can be read by:".to_owned())?;
     for (what, teams) in [("", &readers["members"]), ("administrators in ", &readers["administrators"])] {
         for team in list(teams) {
+            if team["auth"].is_null() {
+                // Who they are is told to administrators only.
+                say(format!("  {what}team {}", team["team"].as_str().unwrap_or_default()))?;
+            }
             for (role, who) in team["auth"].as_object().into_iter().flatten() {
                 let names = [list(&who["users"]), list(&who["groups"])].concat();
                 let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();

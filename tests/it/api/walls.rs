@@ -1,6 +1,7 @@
 //! The wall between teams: whoever names another team's things gets the answer for things that are not there.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use whistlestop::auth::action::{Access, Method as Verb, Row, TABLE};
@@ -126,6 +127,96 @@ async fn lists_and_queries_never_show_another_team_s_rows() {
     assert_eq!(resumed.header("last-event-id", "0").send().await.unwrap().status(), 404);
     let order = bob.put("/api/v1/teams/beta/pipelines/ordering").json(&["p"]).send().await.unwrap();
     assert_eq!((order.status().as_u16(), order.text().await.unwrap().as_str()), (400, "pipeline 'p' not found\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_viewer_cannot_read_any_token() {
+    let (world, _, _) = divided().await;
+    let path = "/api/v1/teams/alpha/pipelines/p/config";
+    let text = async |who: &str| world.sign_in(who).await.get(path).await.text().await.unwrap();
+    let (vic, olga, mem) = (text("vic").await, text("olga").await, text("mem").await);
+    assert!(vic.contains(r#""webhook_token":"((redacted))""#) && !vic.contains("\"hook\""), "{vic}");
+    assert_eq!(vic.replace("((redacted))", "hook"), mem, "and all else is the same");
+    assert_eq!(olga, mem, "who may check anyway reads it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_belongs_to_main_is_told_to_administrators_only() {
+    let (world, things, _) = divided().await;
+    let path = format!("/api/v1/builds/{}/secrets", things.build);
+    let of = |user: &str| json!({"groups": [], "users": [format!("local:{user}")]});
+    let own = json!({"member": of("mem"), "owner": of("ann"), "pipeline-operator": of("olga"), "viewer": of("vic")});
+    let main = json!({"owner": of("admin")});
+    for (who, administrators) in [
+        ("mem", json!([{"team": "main"}])),
+        ("ann", json!([{"team": "main"}])),
+        ("admin", json!([{"team": "main", "auth": main}])),
+    ] {
+        let caller = world.sign_in(who).await;
+        let readers = caller.json(&path).await["readers"].clone();
+        assert_eq!(readers["administrators"], administrators, "to {who}");
+        assert_eq!(readers["members"], json!([{"team": "alpha", "auth": own}]), "to {who}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_and_absent_are_answered_in_the_same_time() {
+    let (world, things, bob) = divided().await;
+    let pairs = [
+        ("/api/v1/teams/alpha/pipelines/p".to_owned(), "/api/v1/teams/nowhere/pipelines/zz".to_owned()),
+        ("/api/v1/teams/alpha/pipelines/p/jobs/j".to_owned(), "/api/v1/teams/alpha/pipelines/zz/jobs/zz".to_owned()),
+        (format!("/api/v1/builds/{}", things.build), "/api/v1/builds/987654".to_owned()),
+    ];
+    let median = |mut times: Vec<Duration>| {
+        times.sort();
+        times[times.len() / 2]
+    };
+    for (foreign, absent) in &pairs {
+        // One after the other, so that what else the machine does falls on both; and again where it did not.
+        let mut seen = Vec::new();
+        let alike = async |seen: &mut Vec<(Duration, Duration)>| {
+            let (mut a, mut b) = (Vec::new(), Vec::new());
+            for _ in 0..40 {
+                for (path, times) in [(foreign, &mut a), (absent, &mut b)] {
+                    let began = Instant::now();
+                    bob.get(path).await.bytes().await.unwrap();
+                    times.push(began.elapsed());
+                }
+            }
+            let (a, b) = (median(a), median(b));
+            seen.push((a, b));
+            a < b * 3 / 2 && b < a * 3 / 2
+        };
+        let mut rounds = 0;
+        while !alike(&mut seen).await {
+            rounds += 1;
+            assert!(rounds < 20, "{foreign} and {absent} are told apart: {seen:?}");
+        }
+    }
+    drop(world);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_get_changes_anything() {
+    let world = world().await;
+    let store = world.app().store.clone();
+    let things = store.write(|tx| fresh(tx, "alpha", true)).await.unwrap();
+    let rows = async || store.read(|tx| Ok(["alpha", "beta", "main"].map(|team| rows_of(tx, team)))).await.unwrap();
+    let (before, teams) = (rows().await, async || store.read(|tx| tx.teams_with_auth()).await.unwrap());
+    let teams_before = teams().await;
+    for who in ["admin", "ann", "vic", "bob"] {
+        let caller = world.sign_in(who).await;
+        for row in TABLE.iter().filter(|row| row.method == Verb::Get) {
+            let path = fill(row.path, |name| name_of(&things, true, "alpha", name));
+            for query in ["", "?why&since=0&limit=1&vars.x=1&webhook_token=hook"] {
+                let answer = send(&caller, row, &format!("{path}{query}")).await;
+                if row.name != "BuildEvents" {
+                    answer.bytes().await.unwrap();
+                }
+                assert_eq!((rows().await, teams().await), (before.clone(), teams_before.clone()), "{path} by {who}");
+            }
+        }
+    }
 }
 
 /// All rows that belong to a team, by table.
