@@ -36,6 +36,9 @@ const STATE: &str = "skymarshal_state";
 pub fn routes(routes: Routes) -> Routes {
     routes
         .open(Method::Post, "/sky/issuer/token", grant)
+        .open(Method::Get, "/sky/issuer/token", not_granted)
+        .open(Method::Put, "/sky/issuer/token", not_granted)
+        .open(Method::Delete, "/sky/issuer/token", not_granted)
         .open(Method::Get, "/sky/issuer/.well-known/openid-configuration", discovery)
         .open(Method::Get, "/sky/issuer/keys", keys)
         .open(Method::Get, "/sky/issuer/auth", legacy_login)
@@ -88,14 +91,44 @@ async fn note(call: &Call, connector: &str, user: &str, outcome: Result<&Person,
     call.app.audit.record(entry.ended(status.as_u16(), call.app.clock.now())).await;
 }
 
-/// The password grant.
-async fn grant(call: Call) -> Answer {
-    if !is_client(&call) {
-        return refused(StatusCode::UNAUTHORIZED, "invalid_client", "Invalid client credentials.");
+async fn not_granted(_: Call) -> Answer {
+    refused(StatusCode::BAD_REQUEST, "invalid_request", "method not allowed")
+}
+
+/// What is wrong with the scopes that are asked for, as Concourse's identity server says it. They decide nothing: who has
+/// signed in is told all the same.
+fn wrong_scope(asked: &str) -> Option<String> {
+    const KNOWN: [&str; 6] = ["openid", "offline_access", "email", "profile", "groups", "federated:id"];
+    const FOR_OTHERS: &str = "audience:server:client_id:";
+    let (mut unknown, mut others) = (Vec::new(), Vec::new());
+    for scope in asked.split_whitespace().filter(|scope| !KNOWN.contains(scope)) {
+        match scope.strip_prefix(FOR_OTHERS) {
+            Some(client) if client == CLIENT.0 => {}
+            Some(_) => others.push(format!("{scope:?}")),
+            None => unknown.push(format!("{scope:?}")),
+        }
     }
+    match (unknown.as_slice(), others.as_slice()) {
+        _ if !asked.split_whitespace().any(|scope| scope == "openid") => {
+            Some(r#"Missing required scope(s) ["openid"]."#.to_owned())
+        }
+        ([], []) => None,
+        ([], others) => Some(format!("Client can't request scope(s) [{}]", others.join(" "))),
+        (unknown, _) => Some(format!("Unrecognized scope(s) [{}]", unknown.join(" "))),
+    }
+}
+
+/// The password grant. What is wrong is said in the order of Concourse's identity server.
+async fn grant(call: Call) -> Answer {
     if call.form.get("grant_type") != "password" {
         let why = "only the password grant is available here; sign in with the browser instead";
         return refused(StatusCode::BAD_REQUEST, "unsupported_grant_type", why);
+    }
+    if !is_client(&call) {
+        return refused(StatusCode::UNAUTHORIZED, "invalid_client", "Invalid client credentials.");
+    }
+    if let Some(why) = wrong_scope(call.form.get("scope")) {
+        return refused(StatusCode::BAD_REQUEST, "invalid_request", why);
     }
     let person = match by_password(&call, "username").await? {
         Ok(person) => person,
@@ -108,10 +141,7 @@ async fn grant(call: Call) -> Answer {
     };
     let claims = person.claims.clone();
     let issued = call.app.login.issue(person, TokenKind::Client, call.origin.address.to_string()).await?;
-    let id_token = match call.form.get("scope").split(' ').any(|scope| scope == "openid") {
-        true => statement(&call, &claims, &issued).await,
-        false => None,
-    };
+    let id_token = statement(&call, &claims, &issued).await;
     let id_token = id_token.as_ref().map(|t| t.expose().as_str());
     let Issued { token, lifetime, .. } = issued;
     // A second less than it lives, so that no client trusts it too long.

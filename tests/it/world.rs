@@ -132,7 +132,7 @@ impl World {
     /// A caller who has signed in as the client does.
     pub async fn sign_in(&self, name: &str) -> Caller {
         let caller = self.anonymous();
-        let form = [("grant_type", "password"), ("username", name), ("password", name)];
+        let form = [("grant_type", "password"), ("username", name), ("password", name), ("scope", "openid")];
         let request = caller.client.post(self.url("/sky/issuer/token")).basic_auth("fly", Some("Zmx5")).form(&form);
         let answer: Value = request.send().await.unwrap().json().await.unwrap();
         let token = answer["access_token"].as_str().unwrap_or_else(|| panic!("no token: {answer}"));

@@ -15,7 +15,7 @@ const TOKEN: &str = "/sky/issuer/token";
 async fn the_password_grant_answers_as_concourse_does() {
     let world = World::new().await;
     let grant = |secret: &'static str, password: &'static str| {
-        let form = [("grant_type", "password"), ("username", "ann"), ("password", password)];
+        let form = [("grant_type", "password"), ("username", "ann"), ("password", password), ("scope", "openid")];
         Client::new().post(world.url(TOKEN)).basic_auth("fly", Some(secret)).form(&form).send()
     };
     let answer = grant("Zmx5", "ann").await.unwrap();
@@ -31,6 +31,48 @@ async fn the_password_grant_answers_as_concourse_does() {
         assert_eq!(answer.status(), 401);
         assert_eq!(answer.text().await.unwrap().trim(), expected);
     }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_grant_is_said_in_concourse_s_order() {
+    let world = World::new().await;
+    let said = async |client: &'static str, form: &[(&str, &str)]| {
+        let request = Client::new().post(world.url(TOKEN)).basic_auth(client, Some("Zmx5")).form(form);
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+    };
+    let grant =
+        |kind, password, scope| [("grant_type", kind), ("username", "ann"), ("password", password), ("scope", scope)];
+    let missing = r#"Missing required scope(s) ["openid"]."#;
+    for (client, kind, password, scope, status, error, why) in [
+        ("zz", "zz", "zz", "zz", 400, "unsupported_grant_type", None),
+        ("zz", "password", "zz", "zz", 401, "invalid_client", None),
+        ("fly", "password", "zz", "", 400, "invalid_request", Some(missing)),
+        ("fly", "password", "zz", "email zz", 400, "invalid_request", Some(missing)),
+        ("fly", "password", "zz", "openid x  y", 400, "invalid_request", Some(r#"Unrecognized scope(s) ["x" "y"]"#)),
+        (
+            "fly",
+            "password",
+            "zz",
+            "openid audience:server:client_id:x",
+            400,
+            "invalid_request",
+            Some(r#"Client can't request scope(s) ["audience:server:client_id:x"]"#),
+        ),
+        ("fly", "password", "zz", " openid offline_access federated:id", 401, "access_denied", None),
+    ] {
+        let (got, body) = said(client, &grant(kind, password, scope)).await;
+        assert_eq!((got, &body["error"]), (status, &json!(error)), "{client} {kind} {scope}");
+        if let Some(why) = why {
+            assert_eq!(body["error_description"], why, "{scope}");
+        }
+    }
+    let (status, body) = said("fly", &grant("password", "ann", "openid audience:server:client_id:fly")).await;
+    assert_eq!(status, 200, "{body}");
+    let get = world.anonymous().get(TOKEN).await;
+    assert_eq!(get.status(), 400);
+    let expected = r#"{"error":"invalid_request","error_description":"method not allowed"}"#;
+    assert_eq!(get.text().await.unwrap().trim(), expected);
 }
 
 #[tokio::test]

@@ -112,7 +112,7 @@ async fn people_see_and_end_their_own_sessions_and_an_administrator_anybody_s() 
 async fn each_sign_in_is_one_row_and_no_secret_is_in_any() {
     let world = World::new().await;
     world.team("alpha", "ann").await;
-    let form = [("grant_type", "password"), ("username", "ann"), ("password", "hunter2-wrong")];
+    let form = [("grant_type", "password"), ("username", "ann"), ("password", "hunter2-wrong"), ("scope", "openid")];
     let grant = reqwest::Client::new().post(world.url("/sky/issuer/token")).basic_auth("fly", Some("Zmx5")).form(&form);
     assert_eq!(grant.send().await.unwrap().status(), 401);
     let ann = world.sign_in("ann").await;
@@ -171,8 +171,8 @@ async fn checking_passwords_does_not_keep_others_waiting() {
     let admin = world.admin().await;
     let guesses: Vec<_> = (0..24)
         .map(|n| {
-            let form =
-                [("grant_type", "password".to_owned()), ("username", format!("u{n}")), ("password", "x".to_owned())];
+            let user = format!("u{n}");
+            let form = [("grant_type", "password"), ("username", &user), ("password", "x"), ("scope", "openid")];
             let request =
                 reqwest::Client::new().post(world.url("/sky/issuer/token")).basic_auth("fly", Some("Zmx5")).form(&form);
             tokio::spawn(request.send())

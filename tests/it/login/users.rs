@@ -20,7 +20,7 @@ fn user(world: &World, args: &[&str], stdin: &str) -> (bool, String) {
 }
 
 async fn grant(world: &World, name: &str, password: &str) -> u16 {
-    let form = [("grant_type", "password"), ("username", name), ("password", password)];
+    let form = [("grant_type", "password"), ("username", name), ("password", password), ("scope", "openid")];
     let request = reqwest::Client::new().post(world.url("/sky/issuer/token")).basic_auth("fly", Some("Zmx5"));
     request.form(&form).send().await.unwrap().status().as_u16()
 }
@@ -31,7 +31,7 @@ async fn users_come_and_go_without_a_restart() {
     assert_eq!(user(&world, &["add", "zoe"], "first\n"), (true, "added zoe\n".into()));
     assert_eq!((grant(&world, "zoe", "first").await, grant(&world, "zoe", "wrong").await), (200, 401));
     let caller = {
-        let form = [("grant_type", "password"), ("username", "zoe"), ("password", "first")];
+        let form = [("grant_type", "password"), ("username", "zoe"), ("password", "first"), ("scope", "openid")];
         let request = reqwest::Client::new().post(world.url("/sky/issuer/token")).basic_auth("fly", Some("Zmx5"));
         let answer: serde_json::Value = request.form(&form).send().await.unwrap().json().await.unwrap();
         world.anonymous().with_token(answer["access_token"].as_str().unwrap())

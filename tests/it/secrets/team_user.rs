@@ -16,7 +16,7 @@ async fn password(bench: &Bench) -> String {
 }
 
 async fn grant(bench: &Bench, name: &str, password: &str) -> (u16, Value) {
-    let form = [("grant_type", "password"), ("username", name), ("password", password)];
+    let form = [("grant_type", "password"), ("username", name), ("password", password), ("scope", "openid")];
     let request = reqwest::Client::new().post(bench.world.url("/sky/issuer/token")).basic_auth("fly", Some("Zmx5"));
     let answer = request.form(&form).send().await.unwrap();
     (answer.status().as_u16(), answer.json().await.unwrap())
