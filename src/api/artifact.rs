@@ -16,6 +16,7 @@ use crate::base::chance;
 use crate::base::error::{Error, Kind};
 use crate::base::hold::Hold;
 use crate::base::id::{ArtifactId, TeamId};
+use crate::exec::placement::allowed;
 use crate::front::{Answer, App, Call, Failure, Permit, json};
 use crate::runtime::{self, Origin, TarStream, VolumeHandle};
 use crate::store::artifact::{Artifact, NewArtifact};
@@ -48,10 +49,9 @@ impl<'a> ArtifactJson<'a> {
 /// `CreateArtifact`: the body is a tar archive, compressed with gzip or zstd or not at all.
 pub async fn upload(permit: Permit, call: Call) -> Answer {
     let (app, team, team_name) = (call.app.clone(), permit.team()?, permit.team_name()?.to_owned());
-    let platform = call.query.get("platform");
-    if !matches!(platform, "" | "linux") {
-        let text = format!("no worker for platform '{platform}': this server runs linux containers only");
-        return Err(Failure::text(StatusCode::INTERNAL_SERVER_ERROR, text));
+    let tags: Vec<String> = call.query.all("tags").map(str::to_owned).collect();
+    if let Err(stop) = allowed(call.query.get("platform"), &tags, &app.settings.worker_tags) {
+        return Err(Failure::text(StatusCode::INTERNAL_SERVER_ERROR, stop.text()));
     }
     if let Some(why) = app.hold.why() {
         return Err(full(&why).into());

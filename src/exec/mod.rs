@@ -15,7 +15,7 @@ mod load_var;
 mod local;
 mod message;
 mod outcome;
-mod placement;
+pub mod placement;
 mod put;
 mod registry;
 mod scope;

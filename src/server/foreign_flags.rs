@@ -88,7 +88,7 @@ const FLAGS: &[(&str, Fate)] = &[
     // The front door.
     ("session-signing-key", NoEffect), ("client-id", NoEffect), ("client-secret", NoEffect), ("system-claim-*", NoEffect),
     ("password-connector", Refused("fly signs in with the password of a local user (--add-local-user), or in the browser")),
-    ("add-client", Refused("programs sign in with service tokens (`fly tokens`)")),
+    ("add-client", Refused("programs sign in with service accounts (`fly create-service-account`)")),
     ("display-user-id-per-connector", Refused("users are shown by the name their provider gives; choose it with --oidc-user-name-key")),
     ("tls-ca-cert", Refused(MUTUAL)),
     ("enable-lets-encrypt", Refused(ACME)), ("lets-encrypt-*", Refused(ACME)),

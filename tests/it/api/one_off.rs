@@ -76,6 +76,20 @@ async fn what_is_wrong_is_refused_and_a_team_s_uploads_are_its_own() {
     let (theirs, absent) = (stolen.text().await.unwrap(), stranger.text().await.unwrap());
     assert_eq!(theirs.replace(&id.to_string(), "N"), absent.replace("999", "N"));
 
+    for (query, why) in [
+        (
+            "tags=gpu&tags=arm",
+            "no workers satisfying: platform 'linux', tag 'gpu', 'arm': the worker of this server has",
+        ),
+        ("platform=windows", "no workers satisfying: platform 'windows': this server runs linux containers only"),
+    ] {
+        let answer = ann.post(&format!("/api/v1/teams/a/artifacts?{query}")).body(archive("f", "x")).send().await;
+        let answer = answer.unwrap();
+        assert_eq!(answer.status(), 500);
+        let text = answer.text().await.unwrap();
+        assert!(text.contains(why), "{query}: {text}");
+    }
+
     let broken = upload(&ann, "a", b"xx".to_vec()).await;
     assert_eq!(broken.status(), 500);
     assert!(broken.text().await.unwrap().starts_with("the upload is no tar archive"));
