@@ -1,8 +1,9 @@
 //! A build's stream as gzip: each batch is packed once, however many follow, and a packed line needs no later one to
 //! be read.
 //!
-//! A pack refers to nothing before it and ends on a whole byte (deflate's sync flush), so any followers can have it
-//! behind whatever they were sent before. The checksum that ends a gzip stream is never sent: after the event `end` a
+//! A pack refers to nothing before it and ends with an empty block on a whole byte (deflate's sync flush), so any
+//! followers can have it behind whatever they were sent before. Go's inflate, and so fly, hands out what it has read
+//! when it meets that empty block, and not at the end of any other. The checksum that ends a gzip stream is never sent: after the event `end` a
 //! client closes, and one whose stream breaks before that sees that it did.
 
 use bytes::Bytes;
@@ -10,10 +11,12 @@ use flate2::{Compress, Compression, FlushCompress};
 
 /// What a packed stream begins with (RFC 1952, 2.3.1): no name, no time, an unknown system.
 pub const HEAD: &[u8] = &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
-/// Shorter ones are sent as they are, with five bytes before them.
+/// Shorter ones are sent as they are, with five bytes before and after them.
 const WORTH: usize = 512;
 /// Longest stored block (RFC 1951, 3.2.4).
 const STORED: usize = 0xffff;
+/// A stored block of nothing.
+const EMPTY: [u8; 5] = [0, 0, 0, 0xff, 0xff];
 
 /// These bytes as whole blocks of deflate, none of which is the stream's last.
 pub fn pack(bytes: &[u8]) -> Bytes {
@@ -37,7 +40,7 @@ pub fn pack(bytes: &[u8]) -> Bytes {
 }
 
 fn stored(bytes: &[u8]) -> Bytes {
-    let mut out = Vec::with_capacity(bytes.len() + 5);
+    let mut out = Vec::with_capacity(bytes.len() + 2 * EMPTY.len());
     for part in bytes.chunks(STORED) {
         let length = u16::try_from(part.len()).unwrap_or(u16::MAX);
         out.push(0);
@@ -45,6 +48,7 @@ fn stored(bytes: &[u8]) -> Bytes {
         out.extend_from_slice(&(!length).to_le_bytes());
         out.extend_from_slice(part);
     }
+    out.extend_from_slice(&EMPTY);
     out.into()
 }
 
@@ -82,6 +86,14 @@ mod tests {
     fn what_does_not_pack_is_sent_whole() {
         let noise = chance::bytes::<150_000>().to_vec();
         assert_eq!(read(&[pack(&noise), pack(b""), stored(&noise)]), [noise.clone(), noise].concat());
+    }
+
+    #[test]
+    fn every_pack_ends_in_the_empty_block_at_which_go_hands_out() {
+        for length in [1, 20, WORTH - 1, WORTH, STORED, 3 * STORED] {
+            assert!(pack(&vec![b'a'; length]).ends_with(&EMPTY[1..]), "{length}");
+            assert!(stored(&vec![b'a'; length]).ends_with(&EMPTY), "{length}");
+        }
     }
 
     proptest! {
