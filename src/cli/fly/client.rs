@@ -1,10 +1,14 @@
 //! The typed client: one way to ask Concourse's API, and one way to read its answers.
 //!
-//! It speaks HTTP/1.1 only, so that the same connection settings serve the upgrade of `hijack`.
+//! It speaks HTTP/1.1 only, so that the same connection settings serve the upgrade of `hijack`. Answers that are read
+//! whole, and events, may come packed, which is undone here; what is kept as it comes (archives, clients) is asked for
+//! plain.
 
+use std::io::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use flate2::write::GzDecoder;
 use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, StatusCode, Url};
 use serde::de::DeserializeOwned;
@@ -270,12 +274,30 @@ impl Call<'_> {
         request.send().await.map_err(|e| network(name, url, &e))
     }
 
+    /// Lets the answer come packed, for who reads it through [`Unpacker`].
+    pub fn packed(self) -> Self {
+        self.header("accept-encoding", "gzip")
+    }
+
+    /// Sends it and hands out the answer while it still arrives, if it is a success.
+    pub async fn open_success(self) -> Result<reqwest::Response, ApiError> {
+        let (name, url) = (go_method(&self.method), self.url.clone());
+        let response = self.open().await?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        let refused =
+            read(response).await.map_err(|cause| ApiError::Network { method: name, url: Box::new(url), cause })?;
+        Err(refused.success().err().unwrap_or_else(|| ApiError::NotFound(String::new())))
+    }
+
     /// Sends it and reads the whole answer, whatever its status.
     pub async fn send(self) -> Result<Answer, ApiError> {
         let (client, name, url) = (self.client, go_method(&self.method), self.url.clone());
-        let response = self.open().await?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = response.bytes().await.map_err(|e| network(name, url, &e))?;
+        let response = self.packed().open().await?;
+        let answer =
+            read(response).await.map_err(|cause| ApiError::Network { method: name, url: Box::new(url), cause })?;
+        let Answer { status, headers, body } = answer;
         if let Some(clock) = &client.verbose {
             trace_answer(clock.now(), status, &headers, &body);
         }
@@ -294,6 +316,42 @@ impl Call<'_> {
     pub async fn fetch<T: DeserializeOwned>(self) -> Result<T, ApiError> {
         let answer = self.send().await?.success()?;
         Ok(serde_json::from_slice(&answer.body)?)
+    }
+}
+
+/// Reads an answer to its end; why it could not be read, otherwise.
+async fn read(response: reqwest::Response) -> Result<Answer, String> {
+    let (status, mut headers) = (response.status(), response.headers().clone());
+    let mut unpacker = Unpacker::of(&headers);
+    let body = response.bytes().await.map_err(|e| innermost(&e))?;
+    if !unpacker.is_idle() {
+        headers.remove("content-encoding");
+        headers.remove("content-length");
+    }
+    let body = unpacker.push(&body).map_err(|e| e.to_string())?;
+    Ok(Answer { status, headers, body })
+}
+
+/// Undoes the packing of an answer, if it is packed, piece by piece as it arrives.
+pub struct Unpacker(Option<GzDecoder<Vec<u8>>>);
+
+impl Unpacker {
+    /// As the headers say.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let packed = headers.get("content-encoding").is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"gzip"));
+        Unpacker(packed.then(|| GzDecoder::new(Vec::new())))
+    }
+
+    fn is_idle(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// All that can be read once `bytes` have come.
+    pub fn push(&mut self, bytes: &Bytes) -> std::io::Result<Bytes> {
+        let Some(decoder) = &mut self.0 else { return Ok(bytes.clone()) };
+        decoder.write_all(bytes)?;
+        decoder.flush()?;
+        Ok(std::mem::take(decoder.get_mut()).into())
     }
 }
 
@@ -379,4 +437,33 @@ fn warn_of_policy(warning: &str) {
         text.push_str(&format!("\x1b[1;33m * {part}\x1b[0m\n"));
     }
     eprintln!("{text}\x1b[33mWARNING: unblocking from the policy check failure for soft enforcement\x1b[0m\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+
+    #[test]
+    fn what_was_flushed_is_there_at_once_however_it_is_split() {
+        let mut packer = GzEncoder::new(Vec::new(), Compression::fast());
+        let pieces = ["one\n".to_owned(), "two ".repeat(20_000), "three\n".to_owned()].map(|text| {
+            packer.write_all(text.as_bytes()).unwrap();
+            packer.flush().unwrap();
+            (text, Bytes::from(std::mem::take(packer.get_mut())))
+        });
+        let headers = HeaderMap::from_iter([("content-encoding".parse().unwrap(), HeaderValue::from_static("gzip"))]);
+        for size in [1, 7, usize::MAX] {
+            let mut unpacker = Unpacker::of(&headers);
+            for (text, packed) in &pieces {
+                let split = packed.chunks(size.min(packed.len()));
+                let got: Vec<u8> = split.flat_map(|c| unpacker.push(&Bytes::copy_from_slice(c)).unwrap()).collect();
+                assert!(got == text.as_bytes(), "{size}");
+            }
+        }
+        let mut plain = Unpacker::of(&HeaderMap::new());
+        assert_eq!(plain.push(&pieces[0].1).unwrap(), pieces[0].1);
+        assert!(Unpacker::of(&headers).push(&Bytes::from_static(b"not packed at all")).is_err());
+    }
 }

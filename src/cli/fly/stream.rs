@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 
-use super::client::{ApiError, Client, Status};
+use super::client::{ApiError, Client, Status, Unpacker};
 
 /// How long to wait before connecting again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -98,7 +98,7 @@ impl From<StreamError> for super::failure::Failure {
 pub struct Events<'a> {
     client: &'a Client,
     build: String,
-    response: Option<reqwest::Response>,
+    response: Option<(reqwest::Response, Unpacker)>,
     decoder: Decoder,
     ready: VecDeque<Frame>,
     last_id: Option<String>,
@@ -128,7 +128,7 @@ impl<'a> Events<'a> {
                 }
                 return Ok(frame);
             }
-            let Some(response) = &mut self.response else {
+            let Some((response, unpacker)) = &mut self.response else {
                 tokio::time::sleep(RETRY).await;
                 match self.connect().await {
                     Ok(response) => self.response = Some(response),
@@ -137,9 +137,10 @@ impl<'a> Events<'a> {
                 }
                 continue;
             };
-            match response.chunk().await {
-                Ok(Some(bytes)) => self.ready.extend(self.decoder.push(&bytes)),
-                Ok(None) | Err(_) => {
+            let arrived = response.chunk().await.ok().flatten();
+            match arrived.and_then(|bytes| unpacker.push(&bytes).ok()) {
+                Some(bytes) => self.ready.extend(self.decoder.push(&bytes)),
+                None => {
                     self.response = None;
                     self.decoder = Decoder::default();
                 }
@@ -148,15 +149,19 @@ impl<'a> Events<'a> {
     }
 
     /// Asks until the server is up: it may be restarting.
-    async fn connect(&self) -> Result<reqwest::Response, StreamError> {
+    async fn connect(&self) -> Result<(reqwest::Response, Unpacker), StreamError> {
         loop {
-            let mut call = self.client.get(&["builds", &self.build, "events"]).header("accept", "text/event-stream");
+            let mut call = self.client.get(&["builds", &self.build, "events"]).packed();
+            call = call.header("accept", "text/event-stream");
             if let Some(id) = &self.last_id {
                 call = call.header("last-event-id", id);
             }
             let response = call.open().await?;
             match response.status() {
-                StatusCode::OK => return Ok(response),
+                StatusCode::OK => {
+                    let unpacker = Unpacker::of(response.headers());
+                    return Ok((response, unpacker));
+                }
                 StatusCode::UNAUTHORIZED => return Err(ApiError::Unauthorized.into()),
                 StatusCode::FORBIDDEN => return Err(ApiError::Forbidden("forbidden".to_owned()).into()),
                 s if s.is_server_error() && s != StatusCode::NOT_IMPLEMENTED => tokio::time::sleep(RETRY).await,

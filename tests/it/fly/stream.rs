@@ -1,12 +1,18 @@
 //! Following builds: text, exit codes, and a connection that breaks half way.
 
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
+use axum::body::{Body, Bytes};
 use axum::http::HeaderMap;
 use axum::routing::get;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use futures_util::StreamExt;
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use super::{World, ended};
 
@@ -46,6 +52,64 @@ fn world() -> World {
 fn a_broken_connection_goes_on_where_it_stopped() {
     let watched = world().fly(&["-t", "ci", "watch", "-j", "ci/unit", "-b", "2"]);
     assert_eq!(watched, ended(4, "one\ntwo\nfailed\n", ""));
+}
+
+#[test]
+fn a_packed_stream_is_read_as_it_comes_and_goes_on_after_a_break() {
+    let (connections, go_on) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+    let told = Arc::clone(&go_on);
+    let events = move |headers: HeaderMap| {
+        let connection = connections.fetch_add(1, Ordering::SeqCst);
+        let told = Arc::clone(&told);
+        async move {
+            assert_eq!(headers["accept-encoding"], "gzip");
+            let log = |id, text| frame(id, "log", "5.1", json!({"payload": text, "time": 1}));
+            let parts = match connection {
+                0 => vec![log(0, "one\n"), format!("{}id: 2\nev", log(1, "two\n"))],
+                _ => {
+                    assert_eq!(headers["last-event-id"], "1");
+                    let status = frame(3, "status", "1.0", json!({"status": "succeeded", "time": 2}));
+                    vec![format!("{}{status}", log(2, "three\n"))]
+                }
+            };
+            let mut packer = GzEncoder::new(Vec::new(), Compression::fast());
+            let packed = parts.into_iter().map(move |part| {
+                packer.write_all(part.as_bytes()).unwrap();
+                packer.flush().unwrap();
+                Bytes::from(std::mem::take(packer.get_mut()))
+            });
+            // The second part waits until the first was seen; the last has no trailer after it.
+            let slow = futures_util::stream::iter(packed.enumerate()).then(move |(n, bytes)| {
+                let told = Arc::clone(&told);
+                async move {
+                    if n > 0 {
+                        told.notified().await;
+                    }
+                    Ok::<_, std::convert::Infallible>(bytes)
+                }
+            });
+            ([("content-encoding", "gzip"), ("content-type", "text/event-stream")], Body::from_stream(slow))
+        }
+    };
+    let world = World::with_routes(Router::new().route("/api/v1/builds/5/events", get(events)));
+    let mut watched = world.fly_typed_at(&["-t", "ci", "watch", "-b", "5"]);
+    watched.expect("one\n");
+    go_on.notify_one();
+    watched.expect("two\n");
+    let (code, shown) = watched.end();
+    assert_eq!((code, shown.contains("one\ntwo\nthree\n")), (0, true), "{shown}");
+}
+
+#[test]
+fn a_packed_answer_is_read_as_a_plain_one() {
+    let teams = async |headers: HeaderMap| {
+        assert_eq!(headers["accept-encoding"], "gzip");
+        let mut packer = GzEncoder::new(Vec::new(), Compression::fast());
+        packer.write_all(br#"[{"id": 1, "name": "main"}]"#).unwrap();
+        ([("content-encoding", "gzip")], packer.finish().unwrap())
+    };
+    let world = World::with_routes(Router::new().route("/api/v1/teams", get(teams)));
+    assert_eq!(world.fly(&["-t", "ci", "teams"]), ended(0, "main\n", ""));
 }
 
 #[test]
