@@ -161,6 +161,10 @@ pub struct SetTeam {
 impl SetTeam {
     /// Shows what it will be, asks, and sets it.
     pub async fn run(self, fly: &Fly) -> Outcome {
+        if let Some(path) = self.config.as_ref().filter(|p| !p.exists()) {
+            let why = format!("stat {}: no such file or directory", path.display());
+            return Err(Failure::said(format!("invalid argument for flag `-c, --config' (expected flag.File): {why}")));
+        }
         if self.team_name.contains('/') {
             return Err(Failure::said("team name cannot contain '/'"));
         }
@@ -175,7 +179,9 @@ impl SetTeam {
             None => self.flag_roles(),
         };
         if auth.is_empty() {
-            return Err(Failure::said("auth config for the team does not have users and groups configured"));
+            let why =
+                if self.config.is_some() { "must not be empty" } else { "does not have users and groups configured" };
+            return Err(Failure::said(format!("auth config for the team {why}")));
         }
         self.show(fly, &auth)?;
         fly.show_warnings(warning.as_slice())?;

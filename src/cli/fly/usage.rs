@@ -83,7 +83,10 @@ fn explain(command: &Command, args: &[OsString], error: &clap::Error) -> String 
         }
         ErrorKind::TooManyValues => format!("bool flag {} cannot have an argument", flag(first)),
         ErrorKind::ValueValidation => {
-            let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+            let cause = match (go_type(first), error.get(ContextKind::InvalidValue)) {
+                ("int", Some(value)) => format!("strconv.ParseInt: parsing \"{value}\": invalid syntax"),
+                _ => std::error::Error::source(error).map(ToString::to_string).unwrap_or_default(),
+            };
             format!("invalid argument for flag {} (expected {}): {cause}", flag(first), go_type(first))
         }
         _ => plain(error),
@@ -121,6 +124,7 @@ fn go_type(arg: &str) -> &'static str {
         "job" | "inputs-from" => "flaghelpers.JobFlag",
         "resource" | "resource-type" | "check" => "flaghelpers.ResourceFlag",
         "pipeline" => "flaghelpers.PipelineFlag",
+        "input-mapping" => "[]flaghelpers.InputMappingPairFlag",
         "input" => "[]flaghelpers.InputPairFlag",
         "output" => "[]flaghelpers.OutputPairFlag",
         "count" => "int",
@@ -194,6 +198,10 @@ mod tests {
             ("-t x set-pipeline", "the required flags `-c, --config' and `-p, --pipeline' were not specified"),
             ("-t x jobs", "the required flag `-p, --pipeline' was not specified"),
             ("-t x jobs -p", "expected argument for flag `-p, --pipeline'"),
+            (
+                "-t x builds -c x",
+                "invalid argument for flag `-c, --count' (expected int): strconv.ParseInt: parsing \"x\": invalid syntax",
+            ),
             ("-t x jobs -p --json", "expected argument for flag `-p, --pipeline', but got option `--json'"),
             ("-t x jobs -p a --json=true", "bool flag `--json' cannot have an argument"),
             ("-t x curl", "the required argument `PATH` was not provided"),
