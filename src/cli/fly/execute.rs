@@ -4,20 +4,23 @@ use std::collections::BTreeMap;
 use std::io::{PipeReader, PipeWriter, pipe};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::thread::JoinHandle;
 
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
+use futures_util::TryStreamExt;
+use futures_util::future::join_all;
 use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::io::ReaderStream;
 
-use super::client::Found;
+use super::client::{Call, Found};
 use super::failure::{Failure, Outcome};
 use super::one_off::{Ids, NextInput, OneOff, get};
+use super::progress::{Progress, Transfer};
 use super::reference::JobRef;
 use super::render::{Options, follow};
 use super::shapes::Build;
@@ -72,7 +75,7 @@ type Pair = (String, String);
 
 fn pair(text: &str) -> Result<Pair, String> {
     let split = text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
-    split.ok_or_else(|| format!("invalid pair '{text}' (must be name=value)"))
+    split.ok_or_else(|| format!("invalid input mapping '{text}' (must be name=value)"))
 }
 
 fn input_pair(text: &str) -> Result<Pair, String> {
@@ -155,8 +158,7 @@ impl Execute {
         ids: &mut Ids,
     ) -> Result<(Vec<Value>, Vec<Value>), Failure> {
         let mut local = BTreeMap::new();
-        for (name, path) in self.local_inputs(config)? {
-            let artifact = self.upload(fly, team, &name, &path, &config.platform).await?;
+        for (name, artifact) in self.upload_all(fly, team, config).await? {
             local.insert(name.clone(), ids.node("artifact_input", json!({"artifact_id": artifact.id, "name": name})));
         }
         let (next, types) = match &self.inputs_from {
@@ -207,13 +209,29 @@ impl Execute {
         Ok(local)
     }
 
-    async fn upload(
+    /// Uploads what is here, side by side.
+    async fn upload_all(
         &self,
         fly: &Fly,
         team: &Team<'_>,
-        name: &str,
+        config: &TaskConfig,
+    ) -> Result<Vec<(String, Artifact)>, Failure> {
+        let mut progress = Progress::new(fly.console);
+        let local = self.local_inputs(config)?;
+        let transfers: Vec<_> = local.iter().map(|(n, _)| progress.transfer(format!("uploading {n}"))).collect();
+        let uploads = local.into_iter().zip(transfers).map(|((name, path), transfer)| async move {
+            let artifact = self.upload(team, &path, &config.platform, &transfer).await;
+            ended(&transfer, artifact).map(|artifact| (name, artifact))
+        });
+        progress.during(join_all(uploads)).await?.into_iter().collect()
+    }
+
+    async fn upload(
+        &self,
+        team: &Team<'_>,
         path: &Path,
         platform: &str,
+        transfer: &Transfer,
     ) -> Result<Artifact, Failure> {
         let (reader, writer) = pipe()?;
         let packing = pack(path.to_owned(), self.include_ignored, writer);
@@ -221,37 +239,43 @@ impl Execute {
         for tag in &self.tag {
             call = call.query("tags", tag);
         }
-        let body = reqwest::Body::wrap_stream(ReaderStream::new(async_file(reader)));
-        let sent = call.stream("application/octet-stream", body).fetch().await;
-        let packed = packing.join().map_err(|_| Failure::said("packing the input stopped"))?;
+        let counted = transfer.clone();
+        let packed = ReaderStream::new(async_file(reader)).inspect_ok(move |bytes| counted.add(bytes.len()));
+        let sent = call.stream("application/octet-stream", reqwest::Body::wrap_stream(packed)).fetch().await;
+        let packed = packing.await.map_err(|_| Failure::said("packing the input stopped"))?;
         // Where the server hung up, its answer says why and the broken pipe does not.
         let artifact = sent?;
         packed?;
-        progress(fly, &format!("uploading {name}"))?;
         Ok(artifact)
     }
 
+    /// Downloads what is kept of the outputs asked for, side by side.
     async fn fetch_outputs(&self, fly: &Fly, session: &Session, team: &Team<'_>, build: i64) -> Result<(), Failure> {
         let kept: Vec<Artifact> = list(session.client.get(&["builds", &build.to_string(), "artifacts"])).await?;
+        let mut progress = Progress::new(fly.console);
+        let mut downloads = Vec::new();
         for (name, path) in &self.output {
             let Some(artifact) = kept.iter().find(|a| a.name == *name) else { continue };
-            let response = team.call(Method::GET, &["artifacts", &artifact.id.to_string()]).open().await?;
-            download(response, PathBuf::from(path))
-                .await
-                .map_err(|e| Failure::bare(format!("downloading failed: {name}: {e}")))?;
-            progress(fly, &format!("downloading {name}"))?;
+            let transfer = progress.transfer(format!("downloading {name}"));
+            downloads.push(async move {
+                let call = team.call(Method::GET, &["artifacts", &artifact.id.to_string()]);
+                ended(&transfer, download(call, PathBuf::from(path), &transfer).await)
+            });
         }
-        Ok(())
+        let fetched: Result<Vec<()>, _> = progress.during(join_all(downloads)).await?.into_iter().collect();
+        fetched.map(drop).map_err(|e| Failure::bare(format!("downloading failed: {e}")))
     }
 }
 
-/// On a terminal, what fly's bar leaves behind: its last step, and once more when it stops.
-fn progress(fly: &Fly, what: &str) -> Result<(), Failure> {
-    if fly.console.is_terminal() {
-        let line = format!("{what}   {}", fly.console.bold("done"));
-        fly.console.say(format!("{line}\n\u{1b}[1A\u{1b}[J{line}"))?;
+/// Notes how a transfer ended; one that failed names itself.
+fn ended<T>(transfer: &Transfer, outcome: Result<T, Failure>) -> Result<T, Failure> {
+    match outcome {
+        Ok(moved) => {
+            transfer.done();
+            Ok(moved)
+        }
+        Err(e) => Err(Failure::said(format!("'{}' failed: {e}", transfer.name()))),
     }
-    Ok(())
 }
 
 async fn next_inputs(team: &Team<'_>, job: &JobRef) -> Result<(Vec<NextInput>, Vec<Value>), Failure> {
@@ -291,7 +315,7 @@ fn async_file(end: impl Into<OwnedFd>) -> tokio::fs::File {
 
 /// Packs a directory into the pipe, on a thread of its own.
 fn pack(dir: PathBuf, include_ignored: bool, to: PipeWriter) -> JoinHandle<std::io::Result<()>> {
-    std::thread::spawn(move || {
+    spawn_blocking(move || {
         let mut archive = tar::Builder::new(GzEncoder::new(to, Compression::fast()));
         archive.follow_symlinks(false);
         match git_files(&dir).filter(|_| !include_ignored) {
@@ -318,16 +342,15 @@ fn git_files(dir: &Path) -> Option<Vec<String>> {
 }
 
 /// Unpacks an answer into a directory while it arrives.
-async fn download(mut response: reqwest::Response, into: PathBuf) -> std::io::Result<()> {
-    if !response.status().is_success() {
-        return Err(std::io::Error::other(super::client::Status(response.status()).to_string()));
-    }
+async fn download(call: Call<'_>, into: PathBuf, transfer: &Transfer) -> Result<(), Failure> {
+    let mut response = call.open_success().await?;
     let (reader, writer) = pipe()?;
-    let unpacking = std::thread::spawn(move || unpack(reader, &into));
+    let unpacking = spawn_blocking(move || unpack(reader, &into));
     let mut writer = async_file(writer);
     let fed = loop {
         match response.chunk().await {
             Ok(Some(bytes)) => {
+                transfer.add(bytes.len());
                 if let Err(e) = writer.write_all(&bytes).await {
                     break Err(e);
                 }
@@ -337,8 +360,8 @@ async fn download(mut response: reqwest::Response, into: PathBuf) -> std::io::Re
         }
     };
     drop(writer);
-    unpacking.join().map_err(|_| std::io::Error::other("unpacking stopped"))??;
-    fed
+    unpacking.await.map_err(|_| Failure::said("unpacking stopped"))??;
+    Ok(fed?)
 }
 
 fn unpack(from: PipeReader, into: &Path) -> std::io::Result<()> {
@@ -350,8 +373,8 @@ fn unpack(from: PipeReader, into: &Path) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_is_packed_unpacks_the_same() {
+    #[tokio::test]
+    async fn what_is_packed_unpacks_the_same() {
         let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         std::fs::create_dir(from.path().join("d")).unwrap();
         std::fs::write(from.path().join("d/x"), "hello").unwrap();
@@ -359,7 +382,7 @@ mod tests {
         let (reader, writer) = pipe().unwrap();
         let packing = pack(from.path().to_owned(), true, writer);
         unpack(reader, to.path()).unwrap();
-        packing.join().unwrap().unwrap();
+        packing.await.unwrap().unwrap();
         assert_eq!(std::fs::read_to_string(to.path().join("link")).unwrap(), "hello");
         assert!(to.path().join("link").is_symlink());
     }

@@ -5,6 +5,7 @@ mod console;
 mod failure;
 mod one_off;
 mod printed;
+mod progress;
 mod prompt;
 mod reference;
 mod render;

@@ -4,6 +4,7 @@ use std::io::Read;
 
 use axum::Router;
 use axum::body::Bytes;
+use axum::http::HeaderMap;
 use axum::routing::{get, post};
 use flate2::Compression;
 use flate2::read::GzDecoder;
@@ -27,7 +28,8 @@ async fn upload(body: Bytes) -> String {
 }
 
 /// An output with one file.
-async fn output() -> Vec<u8> {
+async fn output(headers: HeaderMap) -> Vec<u8> {
+    assert!(!headers.contains_key("accept-encoding"), "an archive is packed already");
     let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
     let mut header = tar::Header::new_gnu();
     header.set_size(4);
@@ -44,8 +46,8 @@ async fn events() -> String {
     format!("{finish}{}", frame("status", "1.0", json!({"status": "failed", "time": 1})))
 }
 
-#[test]
-fn inputs_go_up_and_outputs_come_down() {
+/// A server that runs the task as build 5.
+fn world() -> World {
     let routes = Router::new()
         .route("/api/v1/teams/main/artifacts", post(upload))
         .route("/api/v1/teams/main/artifacts/4", get(output))
@@ -53,6 +55,39 @@ fn inputs_go_up_and_outputs_come_down() {
     let world = World::with_routes(routes);
     world.answer("POST /api/v1/teams/main/builds", 201, json!({"id": 5, "name": "1"}));
     world.answer("GET /api/v1/builds/5/artifacts", 200, json!([{"id": 4, "name": "out"}]));
+    world
+}
+
+#[test]
+fn transfers_are_shown_on_a_terminal() {
+    let world = world();
+    let (src, task) = (world.home.path().join("s"), world.home.path().join("t.yml"));
+    std::fs::create_dir(&src).unwrap();
+    std::fs::write(src.join("f"), "hello").unwrap();
+    std::fs::write(&task, TASK.replace("inputs: [", "inputs: [{name: other}, ")).unwrap();
+    let (src, out) = (src.display(), world.home.path().join("o"));
+    let (one, two, out) = (format!("src={src}"), format!("other={src}"), format!("out={}", out.display()));
+    let args = ["-t", "ci", "e", "-c", task.to_str().unwrap(), "-i", &one, "-i", &two, "-o", &out];
+    let (code, shown) = world.fly_on_terminal(&args);
+    let done = "\x1b[1mdone\x1b[22m\n";
+    assert!(shown.contains(&format!("uploading src     {done}uploading other   {done}executing build 5")), "{shown}");
+    assert!(shown.ends_with(&format!("downloading out   {done}")), "{shown}");
+    assert_eq!(code, 6);
+}
+
+#[test]
+fn a_refused_upload_names_itself() {
+    let world = World::new();
+    let task = world.home.path().join("t.yml");
+    std::fs::write(&task, TASK).unwrap();
+    let input = format!("src={}", world.home.path().display());
+    let refused = world.fly(&["-t", "ci", "e", "-c", task.to_str().unwrap(), "-i", &input]);
+    assert_eq!(refused, ended(1, "", "error: 'uploading src' failed: resource not found\n"));
+}
+
+#[test]
+fn inputs_go_up_and_outputs_come_down() {
+    let world = world();
     let (src, out, task) = (world.home.path().join("s"), world.home.path().join("o"), world.home.path().join("t.yml"));
     std::fs::create_dir(&src).unwrap();
     std::fs::write(src.join("f"), "hello").unwrap();
