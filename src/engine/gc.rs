@@ -11,6 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::StreamExt;
 
+use super::merge::Merge;
 use super::{Pass, Shared, each_wake};
 use crate::base::clock::Time;
 use crate::base::shutdown::Shutdown;
@@ -64,11 +65,12 @@ pub(super) struct Collect {
     forgotten: HashSet<String>,
     /// Bytes of fetched versions, which do not change.
     sizes: HashMap<String, u64>,
+    merge: Merge,
 }
 
 impl Collect {
     pub(super) fn new(shared: Arc<Shared>) -> Collect {
-        Collect { shared, forgotten: HashSet::new(), sizes: HashMap::new() }
+        Collect { shared, forgotten: HashSet::new(), sizes: HashMap::new(), merge: Merge::default() }
     }
 }
 
@@ -80,7 +82,8 @@ impl Pass for Collect {
         containers(&self.shared).await?;
         self.forget_outputs().await?;
         self.bound_caches().await?;
-        volumes(&self.shared).await?;
+        let merging = self.merge.once(&self.shared).await?;
+        volumes(&self.shared, merging.as_deref()).await?;
         for runtime in places(&self.shared) {
             runtime.tend().await;
         }
@@ -149,7 +152,7 @@ impl Collect {
 }
 
 /// Wherever things of ours may be.
-fn places(shared: &Shared) -> Vec<Arc<dyn Runtime>> {
+pub(super) fn places(shared: &Shared) -> Vec<Arc<dyn Runtime>> {
     let natives = shared.natives.runtime();
     let mut places: Vec<Arc<dyn Runtime>> = vec![shared.runtime.clone()];
     if !Arc::ptr_eq(&shared.runtime, &natives) {
@@ -180,9 +183,12 @@ fn before(now: Time, age: Duration) -> Time {
 async fn containers(shared: &Arc<Shared>) -> crate::store::Result<()> {
     let now = shared.clock.now();
     let retention = &shared.settings.retention;
+    // On a full disk no container stays only because somebody may want to look into it.
+    let full = shared.hold.why().is_some();
+    let failed = retention.failed.map_or(Time(i64::MIN), |age| before(now, age));
     let kept = Kept {
-        failed: retention.failed.map_or(Time(i64::MIN), |age| before(now, age)),
-        one_off: before(now, retention.one_off),
+        failed: if full { now } else { failed },
+        one_off: if full { now } else { before(now, retention.one_off) },
         superseded_checks: before(now, SETTLED),
         checks: before(now, LAST_CHECK),
     };
@@ -199,10 +205,12 @@ async fn containers(shared: &Arc<Shared>) -> crate::store::Result<()> {
     Ok(())
 }
 
-async fn volumes(shared: &Arc<Shared>) -> crate::store::Result<()> {
+/// `filled` is one that nothing needs yet.
+async fn volumes(shared: &Arc<Shared>, filled: Option<&str>) -> crate::store::Result<()> {
     let now = shared.clock.now();
     // On a full disk nothing is kept only because it may be wanted again.
-    let idle = if shared.hold.why().is_some() { now } else { before(now, CACHE) };
+    let full = shared.hold.why().is_some();
+    let idle = if full { now } else { before(now, CACHE) };
     let (settled, expired) = (before(now, SETTLED), before(now, ARTIFACT));
     shared.store.write(move |tx| tx.drop_stale_task_caches(now)).await?;
     if shared.store.read(move |tx| tx.has_artifacts_before(expired)).await? {
@@ -213,9 +221,9 @@ async fn volumes(shared: &Arc<Shared>) -> crate::store::Result<()> {
     }
     loop {
         // Children go before their parents, so each round may free another layer.
-        let handles = shared.store.read(move |tx| tx.removable_volumes(settled)).await?;
+        let handles = shared.store.read(move |tx| tx.removable_volumes(settled, full)).await?;
         let mut gone = 0;
-        for handle in handles {
+        for handle in handles.into_iter().filter(|handle| Some(handle.as_str()) != filled) {
             // The row goes first here: a cache hit between the two must not get a volume that is being removed.
             let name = handle.clone();
             if !shared.store.write(move |tx| tx.delete_volume(&name)).await? {

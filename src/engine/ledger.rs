@@ -282,6 +282,10 @@ impl World for Ledger {
         Box::new(self.shared.turns.take(self.team()).await)
     }
 
+    fn ended_because(&self, container: &ContainerHandle) -> Option<String> {
+        self.shared.evicted.take(&container.0)
+    }
+
     async fn running_place(&self, container: &ContainerHandle) -> Result<RunningPlace> {
         let Some(tasks) = &self.shared.tasks else { return Ok(RunningPlace::Now(Box::new(()))) };
         let handle = container.0.clone();

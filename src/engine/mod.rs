@@ -8,6 +8,7 @@ pub mod feed;
 pub mod gc;
 mod ledger;
 mod locks;
+mod merge;
 pub mod retention;
 pub mod schedule;
 #[cfg(test)]
@@ -164,6 +165,8 @@ pub struct Shared {
     tasks: Option<Turns>,
     /// Jobs with a build that has ended since the retention pass looked: only a hint.
     ended: std::sync::Mutex<std::collections::BTreeSet<crate::base::id::JobId>>,
+    /// Containers that were ended to make room on the disk.
+    evicted: disk::Evicted,
 }
 
 impl std::ops::Deref for Shared {
@@ -178,7 +181,14 @@ impl Shared {
     pub fn new(parts: Parts) -> Arc<Shared> {
         let turns = Turns::new(parts.settings.starts);
         let tasks = (parts.settings.most_tasks > 0).then(|| Turns::new(parts.settings.most_tasks));
-        Arc::new(Shared { parts, locks: Locks::default(), turns, tasks, ended: Default::default() })
+        Arc::new(Shared {
+            parts,
+            locks: Locks::default(),
+            turns,
+            tasks,
+            ended: Default::default(),
+            evicted: Default::default(),
+        })
     }
 
     /// How often things are checked.

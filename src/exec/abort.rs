@@ -19,7 +19,7 @@ pub struct Watched<'a> {
     container: &'a ContainerHandle,
     attached: Attached,
     deadline: Option<Instant>,
-    stop: &'a super::halt::Halt,
+    scope: &'a Scope,
     stopped: Option<Stop>,
     /// Under way until the process is gone. It is kept here because whoever waits for an output may give up waiting.
     stopping: Option<BoxFuture<'a, runtime::Result<()>>>,
@@ -37,7 +37,7 @@ impl<'a> Watched<'a> {
         scope: &'a Scope,
     ) -> Self {
         let deadline = left.map(|left| Instant::now() + left);
-        Watched { runtime, container, attached, deadline, stop: &scope.stop, stopped: None, stopping: None, end: None }
+        Watched { runtime, container, attached, deadline, scope, stopped: None, stopping: None, end: None }
     }
 
     /// The next output. `None` where the stream broke off. Nothing is lost when the wait is given up.
@@ -58,7 +58,7 @@ impl<'a> Watched<'a> {
             let why = tokio::select! {
                 biased;
                 output = self.attached.recv() => return output,
-                why = self.stop.asked() => why,
+                why = self.scope.stop.asked() => why,
                 () = sleep_until(self.deadline) => Stop::TimedOut,
             };
             self.stopped = Some(why);
@@ -100,7 +100,7 @@ impl<'a> Watched<'a> {
 
     /// Why the process was stopped, if it was.
     pub fn stopped(&mut self) -> Option<Stop> {
-        self.stopped.take()
+        self.stopped.take().or_else(|| self.scope.world.ended_because(self.container).map(Stop::Error))
     }
 }
 

@@ -114,6 +114,11 @@ pub trait World: Send + Sync {
     /// When this node first began, now if this is the first time; for timeouts that outlast a restart.
     async fn began(&self, plan: &PlanId) -> Result<Time>;
 
+    /// Why the server has ended a step's container before its time, if it has.
+    fn ended_because(&self, _container: &ContainerHandle) -> Option<String> {
+        None
+    }
+
     /// Where containers run.
     fn runtime(&self) -> Arc<dyn Runtime>;
 

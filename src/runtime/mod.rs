@@ -422,6 +422,11 @@ pub trait Runtime: Send + Sync {
         Ok(None)
     }
 
+    /// Bytes on disk of what a container's processes have written outside of its volumes, where that can be told.
+    async fn written_by(&self, _container: &ContainerHandle) -> Result<Option<u64>> {
+        Ok(None)
+    }
+
     /// Where on this host it keeps what steps write, if that is not below the state directory.
     async fn disk(&self) -> Option<PathBuf> {
         None

@@ -125,11 +125,11 @@ mod tests {
                 assert_eq!(tx.artifact(team_id, first.id)?, None);
                 assert_eq!(tx.artifact(TeamId(99), again.id)?, None);
                 let upload = tx.add_artifact(&new(None))?;
-                assert!(tx.removable_volumes(Time(9))?.is_empty() && !tx.delete_volume("v")?);
+                assert!(tx.removable_volumes(Time(9), false)?.is_empty() && !tx.delete_volume("v")?);
                 assert_eq!(tx.expire_artifacts(Time(5))?, 0);
                 tx.drop_artifact(upload.id)?;
                 assert_eq!(tx.expire_artifacts(Time(6))?, 1);
-                assert_eq!(tx.removable_volumes(Time(9))?, ["v"]);
+                assert_eq!(tx.removable_volumes(Time(9), false)?, ["v"]);
                 Ok(())
             })
             .unwrap();

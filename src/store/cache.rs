@@ -71,6 +71,28 @@ impl ReadTx<'_> {
         Ok(query.query_row(params![job, step, path], |r| r.get(0)).optional()?)
     }
 
+    /// The volumes that each task's cache is made of: itself first, then what it is a copy-on-write child of.
+    pub fn task_cache_chains(&self) -> Result<Vec<Vec<String>>> {
+        let mut query = self.prepare_cached(
+            "with recursive chain (cache, handle, depth) as (
+               select distinct volume, volume, 0 from task_caches
+               union all
+               select c.cache, v.parent, c.depth + 1 from chain c join volumes v on v.handle = c.handle
+               where v.parent is not null)
+             select cache, handle from chain order by cache, depth",
+        )?;
+        let mut chains: Vec<Vec<String>> = Vec::new();
+        let mut rows = query.query([])?;
+        while let Some(row) = rows.next()? {
+            let (cache, handle): (String, String) = (row.get(0)?, row.get(1)?);
+            match chains.last_mut().filter(|chain| chain[0] == cache) {
+                Some(chain) => chain.push(handle),
+                None => chains.push(vec![handle]),
+            }
+        }
+        Ok(chains)
+    }
+
     /// Keys and volumes of fetched versions, the longest unused first.
     pub fn resource_caches_by_use(&self) -> Result<Vec<(String, String)>> {
         let mut query = self.prepare_cached("select key, volume from resource_caches order by last_used, key")?;
@@ -148,6 +170,12 @@ impl WriteTx<'_> {
         )?
         .execute(params![cache.job, cache.step, cache.path, cache.volume, now, cache.ttl])?;
         Ok(())
+    }
+
+    /// Puts a volume in the place of another that holds the same; `false` if that is no cache any more.
+    pub fn replace_task_cache(&self, old: &str, new: &str) -> Result<bool> {
+        let n = self.prepare_cached("update task_caches set volume = ?2 where volume = ?1")?.execute([old, new])?;
+        Ok(n > 0)
     }
 
     /// Forgets caches that nothing will ask for: of archived pipelines, of jobs that are paused with no build to come,
@@ -235,6 +263,12 @@ mod tests {
                 assert_eq!(tx.task_cache(j, "build", "target")?.as_deref(), Some("b"));
                 assert_eq!(tx.clear_task_cache(j, "build", Some("other"))?, 0);
                 assert_eq!(tx.clear_task_cache(j, "build", None)?, 1);
+
+                tx.insert_volume(&Volume { handle: "c".into(), parent: Some("a".into()), ..tx.volume("b")?.unwrap() })?;
+                tx.keep_task_cache(&cache("c", 0), Time(3))?;
+                assert_eq!(tx.task_cache_chains()?, [["c", "a"]]);
+                assert!(!tx.replace_task_cache("a", "b")? && tx.replace_task_cache("c", "b")?);
+                assert_eq!(tx.task_cache_chains()?, [["b"]]);
 
                 tx.unpause_pipeline(p)?;
                 tx.keep_task_cache(&cache("a", 10), Time(5))?;

@@ -121,6 +121,26 @@ impl ReadTx<'_> {
         Ok(query.query_map(times, |r| r.get(0))?.collect::<rusqlite::Result<_>>()?)
     }
 
+    /// Those of steps that have not ended yet, each with the volumes that were made for it.
+    pub fn containers_with_volumes(&self) -> Result<Vec<(String, Vec<String>)>> {
+        let mut query = self.prepare_cached(
+            "select c.handle, v.handle from containers c join builds b on b.id = c.build_id and b.status = 'started'
+               left join volumes v on v.container = c.handle
+             where not exists (select 1 from results r where r.build_id = c.build_id and r.plan_id = c.plan_id)
+             order by c.handle",
+        )?;
+        let mut found: Vec<(String, Vec<String>)> = Vec::new();
+        let mut rows = query.query([])?;
+        while let Some(row) = rows.next()? {
+            let (container, volume): (String, Option<String>) = (row.get(0)?, row.get(1)?);
+            match found.last_mut().filter(|(last, _)| *last == container) {
+                Some((_, volumes)) => volumes.extend(volume),
+                None => found.push((container, volume.into_iter().collect())),
+            }
+        }
+        Ok(found)
+    }
+
     /// Those that are still there although their build ended before a time.
     pub fn containers_of_builds_ended_before(&self, end: Time) -> Result<Vec<String>> {
         let mut query = self.prepare_cached(

@@ -69,11 +69,12 @@ impl ReadTx<'_> {
         Ok(query.query_map([], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Those made before `made_before` that nothing needs: no child, no container, no cache, no running build.
-    pub fn removable_volumes(&self, made_before: Time) -> Result<Vec<String>> {
+    /// Those made before `made_before` that nothing needs: no child, no container, no cache, no running build. Those of
+    /// builds that are over whenever they were made, if `soon`.
+    pub fn removable_volumes(&self, made_before: Time, soon: bool) -> Result<Vec<String>> {
         let mut query = self.prepare_cached(
             "select v.handle from volumes v
-             where v.created_at < ?
+             where (v.created_at < ?1 or (?2 and exists (select 1 from builds b where b.id = v.build_id)))
                and not exists (select 1 from volumes c where c.parent = v.handle)
                and (v.container is null or not exists (select 1 from containers c where c.handle = v.container))
                and not exists (select 1 from resource_caches c where c.volume = v.handle)
@@ -81,7 +82,7 @@ impl ReadTx<'_> {
                and not exists (select 1 from artifacts a where a.volume = v.handle)
                and not exists (select 1 from builds b where b.id = v.build_id and b.status in ('pending', 'started'))",
         )?;
-        Ok(query.query_map([made_before], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?)
+        Ok(query.query_map(params![made_before, soon], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?)
     }
 }
 
@@ -172,13 +173,15 @@ mod tests {
                     image: None,
                     last_used: Time(5),
                 })?;
-                let removable = |tx: &ReadTx<'_>| tx.removable_volumes(Time(9)).unwrap();
+                let removable = |tx: &ReadTx<'_>| tx.removable_volumes(Time(9), false).unwrap();
                 let at =
                     |now| Kept { failed: Time(0), one_off: Time(now), superseded_checks: Time(0), checks: Time(0) };
                 let containers = |tx: &ReadTx<'_>, now| tx.removable_containers(Time(now), &at(now)).unwrap();
                 assert!(removable(tx).is_empty() && containers(tx, 2).is_empty(), "the build runs");
                 tx.finish_build(build, Status::Succeeded, Time(2))?;
                 assert_eq!(removable(tx), ["made"]);
+                assert!(tx.removable_volumes(Time(1), false)?.is_empty(), "it is new");
+                assert_eq!(tx.removable_volumes(Time(1), true)?, ["made"], "of a build that is over");
                 tx.keep_container("c", Time(100))?;
                 assert!(containers(tx, 99).is_empty(), "somebody is inside");
                 assert_eq!(containers(tx, 100), ["c"]);

@@ -492,6 +492,11 @@ impl Runtime for Embedded {
         Ok(blocking(move || volume::size(&path)).await)
     }
 
+    async fn written_by(&self, container: &ContainerHandle) -> Result<Option<u64>> {
+        let directory = self.directory(container);
+        Ok(blocking(move || volume::size(&directory.0)).await)
+    }
+
     async fn tend(&self) {
         let leases = self.leases.clone();
         blocking(move || leases.tend()).await;

@@ -1,6 +1,7 @@
 //! Through the front door: the real binary as a child process, real git servers, real Docker, a real browser.
 
 mod browser;
+mod caches;
 mod chaos;
 mod chromium;
 mod concourse;
@@ -8,6 +9,7 @@ mod crowd;
 mod demo;
 mod doctor;
 mod errors;
+mod full;
 mod image;
 mod images;
 mod inside;
