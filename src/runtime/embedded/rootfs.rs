@@ -32,8 +32,6 @@ const HIDDEN: &[&str] = &[
     "/sys/devices/virtual/powercap",
     "/sys/firmware",
 ];
-/// There where a layer can say that of a file only owner and mode are new.
-const METACOPY: &str = "/sys/module/overlay/parameters/metacopy";
 const FIXED: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// Where and as whom the file system is built.
@@ -154,22 +152,29 @@ impl Builder<'_> {
         }
         if self.rootless {
             data.push_str(",userxattr");
-        } else if Path::new(METACOPY).exists() {
-            // Another owner or mode of a large file copies no data. All mounts of a volume must know of that.
-            data.push_str(",metacopy=on");
         }
+        let mut ways = vec![String::new()];
         if let Some((_, work)) = &layers.upper {
             // Otherwise the end of each container would write the whole disk's cache out. A plain directory is not
             // more durable. The mark that this leaves would refuse the next mount, so it goes first.
             let inner = work.join("work");
             fs::set_permissions(&inner, fs::Permissions::from_mode(0o700)).ok();
             fs::remove_dir_all(inner.join("incompat")).ok();
-            let volatile = format!("{data},volatile");
-            if mount_kind("overlay", target, MsFlags::empty(), &volatile).is_ok() {
-                return Ok(());
+            ways.insert(0, ",volatile".to_owned());
+        }
+        if !self.rootless {
+            // Another owner or mode of a large file copies no data. Every mount of a volume must know of that, so whether
+            // the kernel does is tried and not asked: it tells only once its module is loaded.
+            ways = ways.iter().map(|way| format!(",metacopy=on{way}")).chain(ways.clone()).collect();
+        }
+        let mut result = Ok(());
+        for way in ways {
+            result = mount_kind("overlay", target, MsFlags::empty(), &format!("{data}{way}"));
+            if result.is_ok() {
+                break;
             }
         }
-        mount_kind("overlay", target, MsFlags::empty(), &data)
+        result
     }
 
     /// `/scratch`, a plain directory of the host's disk: what must not lie on an overlay (another engine's layers) can

@@ -28,6 +28,11 @@ pub trait Lab: Send + Sync {
     /// The same installation under another word of the operator.
     fn with(&self, isolation: Isolation) -> Arc<dyn Runtime>;
 
+    /// Changes the files that tell of a container which has ended, where no step can reach them; whether there are any.
+    fn forge(&self, _container: &ContainerHandle) -> bool {
+        false
+    }
+
     /// Whether users other than root can be had.
     fn has_users(&self) -> bool {
         true
@@ -61,7 +66,7 @@ macro_rules! conformance {
             unprivileged_steps_have_fourteen_capabilities hermetic_has_loopback_only what_is_absent_is_not_found
             only_three_descriptors_are_open files_of_several_names_stay_one the_supervisor_cannot_be_looked_into a_forged_record_hurts_nobody the_kernel_takes_no_orders
             no_socket_and_no_file_of_the_host_is_there links_and_devices_in_archives_lead_nowhere
-            devices_cannot_be_made_or_brought links_in_inputs_do_not_move_mounts_out a_fork_bomb_stays_inside
+            devices_cannot_be_made_or_brought dots_in_the_place_of_an_output_stay_inside links_in_inputs_do_not_move_mounts_out a_fork_bomb_stays_inside
             memory_that_runs_out_is_told output_is_bounded open_files_and_new_rights_are_bounded
             privileged_is_what_the_operator_says names_are_added
             a_finished_container_gives_its_output_back_and_can_be_entered

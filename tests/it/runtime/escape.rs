@@ -35,12 +35,16 @@ pub async fn the_supervisor_cannot_be_looked_into(lab: &dyn Lab) {
 }
 
 pub async fn a_forged_record_hurts_nobody(lab: &dyn Lab) {
-    // Where the spool can be reached at all, it is the step's own; the server must survive whatever it reads there.
-    let text = "cd /.whistlestop-run 2>/dev/null || exit 7; head -c 100000 /dev/urandom > spool; head -c 100 /dev/urandom > exit; exit 7";
+    // Where the spool can be reached at all, it is the step's own; the server must survive whatever it reads there. Where
+    // it cannot, something else of the host has changed it.
+    let text = "cd /.whistlestop-run 2>/dev/null || exit 7; head -c 100000 /dev/urandom > spool; \
+                head -c 100 /dev/urandom > exit && echo forged; exit 7";
     let runtime = lab.runtime();
     let handle = container();
     let first = read_all(runtime.start(&handle, &script(lab, text).await).await.unwrap()).await;
     assert!(first.exit().is_some() || first.lost().is_some());
+    let forged = first.text().contains("forged") || lab.forge(&handle);
+    assert!(forged, "nothing was forged: {first:?}");
     if let Ok(attached) = lab.reopened().attach(&handle, 0).await {
         let again = read_all(attached).await;
         assert!(again.exit().is_some() || again.lost().is_some());
@@ -180,6 +184,21 @@ pub async fn links_in_inputs_do_not_move_mounts_out(lab: &dyn Lab) {
     spec.mounts = vec![mount(&input, "/in"), mount(&output, "/in/out")];
     // A mount on a link is made where it leads within the container, or refused.
     let handle = container();
+    if let Ok(attached) = lab.runtime().start(&handle, &spec).await {
+        read_all(attached).await;
+    }
+    lab.runtime().remove_container(&handle).await.unwrap();
+    assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
+}
+
+pub async fn dots_in_the_place_of_an_output_stay_inside(lab: &dyn Lab) {
+    let outside = tempfile::tempdir().unwrap();
+    let output = volume(lab, &Origin::Empty).await;
+    let place = format!("/tmp/build/w/../../../../../../..{}/made", outside.path().display());
+    let mut spec = script(lab, &format!("echo x > {}/made/file", outside.path().display())).await;
+    spec.mounts = vec![mount(&output, &place)];
+    let handle = container();
+    // Whether it is refused or lies within the container is the runtime's choice.
     if let Ok(attached) = lab.runtime().start(&handle, &spec).await {
         read_all(attached).await;
     }

@@ -67,6 +67,7 @@ async fn a_task_sees_what_it_saw_on_concourse() {
 
 /// See [`inside`].
 const DIFFERENCES: &[inside::Difference] = &[
+    ("uid_map", "", "the engine has no user namespaces here"),
     ("mknod", "", "the engine has no user namespaces here; which devices work is said by its device rules"),
     ("mounts", "+/.whistlestop", "our program, from a volume (Concourse: /tmp/gdn-init)"),
     ("status", "-CapInh", "engines since 20.10.14 leave nothing inheritable (CVE-2022-24769)"),
