@@ -52,8 +52,9 @@ pub async fn list(_: Permit, call: Call) -> Answer {
         privileged: built_in.privileged,
         unique_version_history: built_in.unique_version_history,
     });
+    let isolation = call.app.isolation.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
     let worker = WorkerJson {
-        addr: call.app.isolation.get().map_or("", String::as_str),
+        addr: &isolation,
         baggageclaim_url: "",
         active_containers,
         active_volumes,

@@ -1,10 +1,13 @@
 //! `whistlestop doctor`: looks at the host and at what lies around, says what follows and what to do, and clears away.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{ArgMatches, Args, FromArgMatches};
 
+use crate::base::clock::Clock;
+use crate::engine::usage::{self, Usage};
 use crate::runtime;
 use crate::runtime::network::Doors;
 use crate::runtime::stray::{Known, Stray};
@@ -23,6 +26,9 @@ pub struct Doctor {
     /// Remove what lies around of this installation and belongs to nothing; nothing of others
     #[arg(long)]
     fix: bool,
+    /// Say what is kept because it may be used again: fetched versions and task caches, the last used first, with whose it is and the room it takes
+    #[arg(long)]
+    usage: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -38,13 +44,15 @@ struct Report {
     /// What became of them.
     removed: usize,
     failed: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Vec<Usage>>,
 }
 
 /// Looks, and says so; the exit status.
 pub fn run(matches: &ArgMatches) -> anyhow::Result<i32> {
     let doctor = Doctor::from_arg_matches(matches)?;
     let serve = Serve::complete(matches, |name| std::env::var(name).ok())?;
-    let report = super::runtime()?.block_on(look(&serve, doctor.fix))?;
+    let report = super::runtime()?.block_on(look(&serve, doctor.fix, doctor.usage))?;
     let mut out = io::stdout().lock();
     if doctor.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
@@ -56,7 +64,7 @@ pub fn run(matches: &ArgMatches) -> anyhow::Result<i32> {
     Ok(i32::from(bad || left))
 }
 
-async fn look(serve: &Serve, fix: bool) -> anyhow::Result<Report> {
+async fn look(serve: &Serve, fix: bool, usage: bool) -> anyhow::Result<Report> {
     let mut findings = doctor::of_host(serve);
     // Only what a server has made can have left something: nothing is made by looking.
     let store = match serve.state_dir.join("state.db").exists() {
@@ -69,7 +77,7 @@ async fn look(serve: &Serve, fix: bool) -> anyhow::Result<Report> {
         None => Both::without_state(serve, scratch.path())?,
     };
     if serve.runtime != RuntimeChoice::Embedded {
-        findings.extend(doctor::of_docker(&both.docker).await);
+        findings.extend(doctor::of_docker(&both.docker, true).await);
     }
     if serve.runtime != RuntimeChoice::Docker {
         let served = store.is_some();
@@ -78,11 +86,23 @@ async fn look(serve: &Serve, fix: bool) -> anyhow::Result<Report> {
             runtime::Runtime::close(&*both.embedded).await;
         }
     }
-    let mut report = Report { findings, strays: Vec::new(), removed: 0, failed: Vec::new() };
+    let mut report = Report { findings, strays: Vec::new(), removed: 0, failed: Vec::new(), usage: None };
     if let Some(store) = &store {
         strays(serve, store, &both, fix, &mut report).await;
+        if usage {
+            report.usage = Some(kept(serve, store, &both).await?);
+        }
     }
     Ok(report)
+}
+
+/// What is kept, wherever that is.
+async fn kept(serve: &Serve, store: &Store, both: &Both) -> anyhow::Result<Vec<Usage>> {
+    let mut places: Vec<Arc<dyn runtime::Runtime>> = vec![both.embedded.clone()];
+    if serve.runtime != RuntimeChoice::Embedded && both.docker.ping().await.is_ok() {
+        places.push(Arc::new(both.docker.clone()));
+    }
+    Ok(usage::look(store, &places).await?)
 }
 
 async fn strays(serve: &Serve, store: &Store, both: &Both, fix: bool, report: &mut Report) {
@@ -148,6 +168,9 @@ fn tell(out: &mut impl Write, report: &Report, fix: bool) -> io::Result<()> {
         let mark = if fix { paint("32", "gone") } else { paint("33", "left") };
         writeln!(out, "{mark}  {:<20} {}: {}", stray.kind, stray.name, stray.why)?;
     }
+    if let Some(usage) = &report.usage {
+        tell_usage(out, usage)?;
+    }
     for text in &report.failed {
         writeln!(out, "{}  {text}", paint("31", "bad "))?;
     }
@@ -156,4 +179,16 @@ fn tell(out: &mut impl Write, report: &Report, fix: bool) -> io::Result<()> {
         (n, true) => writeln!(out, "{} of {n} removed", report.removed),
         (n, false) => writeln!(out, "{n} of this installation lie around and belong to nothing; --fix removes them"),
     }
+}
+
+fn tell_usage(out: &mut impl Write, usage: &[Usage]) -> io::Result<()> {
+    let now = crate::base::clock::System.now();
+    let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / f64::from(1 << 20));
+    for kept in usage {
+        let ago = crate::base::duration::format(std::time::Duration::from_secs(now.since(kept.last_used).as_secs()));
+        let (bytes, team, what) = (megabytes(kept.bytes), &kept.team, &kept.what);
+        writeln!(out, "{bytes:>12}  {:<16} {team}: {what}, used {ago} ago", kept.kind)?;
+    }
+    let all = usage.iter().map(|kept| kept.bytes).sum();
+    writeln!(out, "{:>12}  in all is kept to be used again; --max-cache-size bounds it", megabytes(all))
 }

@@ -161,13 +161,13 @@ async fn check(shared: &Arc<Shared>, id: ResourceId, asked: bool) -> Result<()> 
         ..BuildEnv::default()
     };
     let plan = Planner::new(&config, Default::default(), false).check(&row.config, None, asked, !row.check_deeply);
-    let world = Arc::new(Ledger::loose(shared.clone(), env));
+    let world = Arc::new(Ledger::of_check(shared.clone(), env, id));
     let scope = Scope::new(world.clone(), world.redactor(), CancellationToken::new());
     tally::begun(true);
     let running = tally::Running::check();
     let outcome = exec::run(&plan, &scope).await;
     drop(running);
-    world.clear().await;
+    world.clear(matches!(outcome, Outcome::Errored(_) | Outcome::Failed | Outcome::TimedOut)).await;
     tally::check_ended(tally::status(&outcome));
     let error = match outcome {
         Outcome::Errored(text) => text,

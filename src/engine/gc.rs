@@ -1,10 +1,10 @@
 //! Collects what nothing needs any more: containers of builds that are over, then volumes without a user.
 //!
 //! It is a pass because what may go follows from the tables alone. The runtime is asked first, the row goes after:
-//! dying in between repeats a removal, which is harmless. Containers and volumes on the runtime that no row knows of
-//! are removed too, once at the start.
+//! dying in between repeats a removal, which is harmless. What is on the runtime and in no row is removed too, at the
+//! start, each hour, and soon after something could not be removed; so are images that were pulled and layers of images.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use futures_util::StreamExt;
 
 use super::merge::Merge;
+use super::usage::Sizes;
 use super::{Pass, Shared, each_wake};
 use crate::base::clock::Time;
 use crate::base::shutdown::Shutdown;
@@ -29,6 +30,10 @@ const LAST_CHECK: Duration = Duration::from_secs(300);
 const CACHE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Uploads and kept outputs go after this, as Concourse's do.
 const ARTIFACT: Duration = Duration::from_secs(12 * 3600);
+/// So often the runtime is asked for what no row knows of.
+const LISTED: Duration = Duration::from_secs(3600);
+/// The same once something could not be removed.
+const LISTED_AGAIN: Duration = Duration::from_secs(120);
 /// Removals of containers at once.
 const AT_ONCE: usize = 8;
 
@@ -39,7 +44,7 @@ pub struct Retention {
     pub failed: Option<Duration>,
     /// Containers of one-off builds.
     pub one_off: Duration,
-    /// Bytes of fetched versions that no build uses.
+    /// Bytes of fetched versions and of task caches.
     pub caches: Option<u64>,
 }
 
@@ -51,9 +56,6 @@ impl Default for Retention {
 
 /// Runs the pass until the stop is asked for.
 pub async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
-    if let Err(error) = remove_unknown(&shared).await {
-        tracing::warn!(%error, "what an earlier server left on the runtime was not collected");
-    }
     let wake = shared.wakes.gc.clone();
     each_wake(Collect::new(shared.clone()), &shared, wake, PERIOD, shutdown).await;
 }
@@ -63,14 +65,19 @@ pub(super) struct Collect {
     shared: Arc<Shared>,
     /// Kept containers whose output was given back.
     forgotten: HashSet<String>,
-    /// Bytes of fetched versions, which do not change.
-    sizes: HashMap<String, u64>,
+    /// Of what is kept.
+    sizes: Sizes,
+    /// When the runtime is asked for what no row knows of.
+    list_at: Time,
+    /// The engine's images that fetched versions are, after the last collection that left nothing to be done.
+    images: Option<HashSet<String>>,
     merge: Merge,
 }
 
 impl Collect {
     pub(super) fn new(shared: Arc<Shared>) -> Collect {
-        Collect { shared, forgotten: HashSet::new(), sizes: HashMap::new(), merge: Merge::default() }
+        let (sizes, list_at, merge) = (Sizes::default(), Time(i64::MIN), Merge::default());
+        Collect { shared, forgotten: HashSet::new(), sizes, list_at, images: None, merge }
     }
 }
 
@@ -79,11 +86,25 @@ impl Pass for Collect {
     const NAME: &'static str = "gc";
 
     async fn once(&mut self) -> crate::store::Result<Option<Duration>> {
+        let now = self.shared.clock.now();
+        if now >= self.list_at {
+            self.list_at = match remove_unknown(&self.shared).await {
+                Ok(()) => now.plus(LISTED),
+                Err(error) => {
+                    tracing::warn!(%error, "what nobody knows of on the runtime was not collected");
+                    now.plus(LISTED_AGAIN)
+                }
+            };
+        }
         containers(&self.shared).await?;
         self.forget_outputs().await?;
         self.bound_caches().await?;
         let merging = self.merge.once(&self.shared).await?;
-        volumes(&self.shared, merging.as_deref()).await?;
+        if !volumes(&self.shared, merging.as_deref()).await? {
+            // Their rows are gone.
+            self.list_at = self.list_at.min(now.plus(LISTED_AGAIN));
+        }
+        self.images().await?;
         for runtime in places(&self.shared) {
             runtime.tend().await;
         }
@@ -116,38 +137,42 @@ impl Collect {
         Ok(())
     }
 
-    /// Drops fetched versions, the longest unused first, until the rest is within the bound.
+    /// Drops what is kept, the longest unused first, until the rest is within the bound.
     async fn bound_caches(&mut self) -> crate::store::Result<()> {
         let Some(most) = self.shared.settings.retention.caches else { return Ok(()) };
-        let caches = self.shared.store.read(|tx| tx.resource_caches_by_use()).await?;
-        self.sizes.retain(|volume, _| caches.iter().any(|(_, v)| v == volume));
+        let kept = self.shared.store.read(|tx| tx.kept_by_use()).await?;
         let mut total = 0u64;
-        // The latest used come first, and what is beyond the bound goes.
-        for (key, volume) in caches.into_iter().rev() {
-            let size = match self.sizes.get(&volume) {
-                Some(size) => *size,
-                None => {
-                    let size = self.size(&volume).await;
-                    self.sizes.insert(volume, size);
-                    size
-                }
-            };
-            total = total.saturating_add(size);
+        for (kept, bytes) in self.sizes.added(kept, &places(&self.shared)).await {
+            total = total.saturating_add(bytes);
             if total > most {
-                self.shared.store.write(move |tx| tx.drop_resource_cache(&key)).await?;
+                self.shared.store.write(move |tx| tx.drop_kept(&kept.cache)).await?;
             }
         }
         Ok(())
     }
 
-    async fn size(&self, volume: &str) -> u64 {
-        let volume = VolumeHandle(volume.to_owned());
-        for runtime in places(&self.shared) {
-            if let Ok(Some(size)) = runtime.size_of(&volume).await {
-                return size;
-            }
+    /// Removes images that the engine has pulled for fetched versions that are forgotten. The engine is only asked when
+    /// there may be such.
+    async fn images(&mut self) -> crate::store::Result<()> {
+        let Some(engine) = self.shared.runtime.engine_images() else { return Ok(()) };
+        let (used, oldest) =
+            self.shared.store.read(|tx| Ok((tx.engine_images_of_caches()?, tx.oldest_running_build()?))).await?;
+        let used: HashSet<String> = used.into_iter().collect();
+        if self.images.as_ref().is_some_and(|known| known.is_subset(&used)) {
+            self.images = Some(used);
+            return Ok(());
         }
-        0
+        // Whoever has found an image may use it until his build is over.
+        let idle = oldest.map_or(SETTLED, |began| SETTLED + self.shared.clock.now().since(began));
+        self.images = match engine.collect(&used, idle).await {
+            Ok(true) => Some(used),
+            Ok(false) => None,
+            Err(error) => {
+                tracing::debug!(%error, "images that nothing needs are not removed yet");
+                None
+            }
+        };
+        Ok(())
     }
 }
 
@@ -194,7 +219,8 @@ async fn containers(shared: &Arc<Shared>) -> crate::store::Result<()> {
     };
     let handles = shared.store.read(move |tx| tx.removable_containers(now, &kept)).await?;
     // Several at once: a removal in Docker takes as long as a start, and builds make room for one another only so.
-    let removals = handles.into_iter().map(|handle| async move {
+    let going_on = shared.checking().clone();
+    let removals = handles.into_iter().filter(|handle| !going_on.contains(handle)).map(|handle| async move {
         let gone = removed(shared, &Thing::Container(ContainerHandle(handle.clone()))).await;
         gone.then_some(handle)
     });
@@ -205,8 +231,9 @@ async fn containers(shared: &Arc<Shared>) -> crate::store::Result<()> {
     Ok(())
 }
 
-/// `filled` is one that nothing needs yet.
-async fn volumes(shared: &Arc<Shared>, filled: Option<&str>) -> crate::store::Result<()> {
+/// Whether all that should go could be removed. `filled` is one that nothing needs yet.
+async fn volumes(shared: &Arc<Shared>, filled: Option<&str>) -> crate::store::Result<bool> {
+    let mut all = true;
     let now = shared.clock.now();
     // On a full disk nothing is kept only because it may be wanted again.
     let full = shared.hold.why().is_some();
@@ -230,10 +257,10 @@ async fn volumes(shared: &Arc<Shared>, filled: Option<&str>) -> crate::store::Re
                 continue;
             }
             gone += 1;
-            removed(shared, &Thing::Volume(VolumeHandle(handle))).await;
+            all &= removed(shared, &Thing::Volume(VolumeHandle(handle))).await;
         }
         if gone == 0 {
-            return Ok(());
+            return Ok(all);
         }
     }
 }
@@ -254,8 +281,10 @@ async fn removed(shared: &Shared, thing: &Thing) -> bool {
     all
 }
 
-/// What is on the runtime and in no row: left by a server that lost its database, or died between two steps.
+/// What is on the runtime and in no row: left by a server that lost its database or died between two steps, or by a
+/// removal that the runtime could not do then; and layers of images that nothing is made of.
 async fn remove_unknown(shared: &Arc<Shared>) -> Result<(), String> {
+    let mut all = true;
     for runtime in places(shared) {
         // The listing first: a row is always older than what it stands for.
         let listing = runtime.list().await.map_err(|e| e.to_string())?;
@@ -264,11 +293,14 @@ async fn remove_unknown(shared: &Arc<Shared>) -> Result<(), String> {
         let (containers, volumes): (HashSet<_>, HashSet<_>) =
             (containers.into_iter().collect(), volumes.into_iter().collect());
         for container in listing.containers.iter().filter(|c| !containers.contains(&c.0)) {
-            removed(shared, &Thing::Container(container.clone())).await;
+            all &= removed(shared, &Thing::Container(container.clone())).await;
         }
         for volume in listing.volumes.iter().filter(|v| !volumes.contains(&v.0)) {
-            removed(shared, &Thing::Volume(volume.clone())).await;
+            all &= removed(shared, &Thing::Volume(volume.clone())).await;
+        }
+        if let Some(layers) = runtime.image_layers() {
+            layers.collect().await.map_err(|e| e.to_string())?;
         }
     }
-    Ok(())
+    if all { Ok(()) } else { Err("some of it could not be removed".to_owned()) }
 }

@@ -9,9 +9,10 @@ use async_trait::async_trait;
 use tokio::sync::OwnedMutexGuard;
 
 use super::feed::Log;
+use super::said::{keep_end, with_said};
 use super::{Shared, Timeouts, tally};
 use crate::base::clock::Time;
-use crate::base::id::{ArtifactId, BuildId, JobId, PipelineId, ScopeId, TeamId};
+use crate::base::id::{ArtifactId, BuildId, JobId, PipelineId, ResourceId, ScopeId, TeamId};
 use crate::base::secret::Redactor;
 use crate::base::version::{MetadataField, Version, digest};
 use crate::event::{Event, Origin};
@@ -47,7 +48,9 @@ pub struct Ledger {
     /// Results of a build without a row.
     loose: Mutex<HashMap<PlanId, LeafResult>>,
     /// Containers of a build without a row.
-    containers: Mutex<Vec<ContainerHandle>>,
+    containers: Mutex<Vec<(ContainerHandle, &'static str)>>,
+    /// What such a build checks.
+    resource: Option<ResourceId>,
     /// The end of what a check without a row has said: nobody can read it elsewhere.
     said: Mutex<String>,
     session: Session,
@@ -80,8 +83,12 @@ impl Ledger {
         Ledger { row: Some((build.id, log)), ..Ledger::loose(shared, env) }
     }
 
-    /// For a check without a row.
-    pub fn loose(shared: Arc<Shared>, env: BuildEnv) -> Ledger {
+    /// For a check of a resource without a row.
+    pub fn of_check(shared: Arc<Shared>, env: BuildEnv, resource: ResourceId) -> Ledger {
+        Ledger { resource: Some(resource), ..Ledger::loose(shared, env) }
+    }
+
+    fn loose(shared: Arc<Shared>, env: BuildEnv) -> Ledger {
         let pipeline = (env.pipeline_id != 0).then(|| (PipelineId(env.pipeline_id), env.pipeline.clone()));
         let session = Session::new(Asker {
             team: TeamId(env.team_id),
@@ -92,7 +99,8 @@ impl Ledger {
             build: (env.build_id != 0).then_some(BuildId(env.build_id)),
         });
         let (loose, containers, redactor) = (Mutex::default(), Mutex::default(), Redactor::new());
-        Ledger { shared, env, row: None, loose, containers, said: Mutex::default(), session, redactor }
+        let said = Mutex::default();
+        Ledger { shared, env, row: None, loose, containers, resource: None, said, session, redactor }
     }
 
     /// What hides this build's secrets.
@@ -100,11 +108,19 @@ impl Ledger {
         self.redactor.clone()
     }
 
-    /// Removes the containers of a check without a row: nobody will look into them.
-    pub async fn clear(&self) {
+    /// Removes the containers of a check without a row. That of a check that has failed stays for visitors until the
+    /// collector takes it, and gives back what the check has written.
+    pub async fn clear(&self, failed: bool) {
         let containers = std::mem::take(&mut *self.containers.lock().unwrap_or_else(PoisonError::into_inner));
-        for container in containers {
-            match self.shared.runtime.remove_container(&container).await {
+        for (container, kind) in containers {
+            let stays = failed && kind == "check";
+            let done = match stays {
+                true => self.shared.runtime.forget_output(&container).await,
+                false => self.shared.runtime.remove_container(&container).await,
+            };
+            self.shared.checking().remove(&container.0);
+            match done {
+                Ok(()) if stays => {}
                 Ok(()) => {
                     let write = self.shared.store.write(move |tx| tx.delete_container(&container.0));
                     if let Err(error) = write.await {
@@ -132,36 +148,6 @@ impl Ledger {
     fn job(&self) -> Option<JobId> {
         (self.env.job_id != 0).then_some(JobId(self.env.job_id))
     }
-}
-
-/// How much of what a check says is kept where it has no log.
-const SAID: usize = 16 * 1024;
-
-/// Adds to the end of what was said, and lets go of its beginning.
-fn keep_end(said: &mut String, more: &str) {
-    said.push_str(more);
-    if said.len() > 2 * SAID {
-        said.drain(..said.ceil_char_boundary(said.len() - SAID));
-    }
-}
-
-/// Without the colours that are for a terminal.
-fn plain(text: &str) -> String {
-    let mut pieces = text.split("\u{1b}[");
-    let first = pieces.next().unwrap_or_default().to_owned();
-    pieces.fold(first, |all, piece| {
-        all + piece.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';').get(1..).unwrap_or("")
-    })
-}
-
-/// Why a check failed, and what its script has said about it.
-fn with_said(why: String, said: &str) -> String {
-    let said = &said[said.ceil_char_boundary(said.len().saturating_sub(SAID))..];
-    // A type of our own says last why it failed.
-    let said = plain(said);
-    let said = said.trim_end();
-    let said = said.strip_suffix(why.trim_end()).unwrap_or(said).trim_end();
-    if said.is_empty() { why } else { format!("{why}\n{said}") }
 }
 
 #[async_trait]
@@ -307,7 +293,9 @@ impl World for Ledger {
 
     async fn note_container(&self, note: ContainerNote) -> Result<()> {
         if self.row.is_none() {
-            self.containers.lock().unwrap_or_else(PoisonError::into_inner).push(note.handle.clone());
+            self.shared.checking().insert(note.handle.0.clone());
+            let mut containers = self.containers.lock().unwrap_or_else(PoisonError::into_inner);
+            containers.push((note.handle.clone(), note.kind));
         }
         let container = Container {
             handle: note.handle.0,
@@ -321,7 +309,7 @@ impl World for Ledger {
             working_directory: note.directory,
             created_at: self.now(),
             hijacked_until: Time(0),
-            resource_id: None,
+            resource_id: self.resource,
         };
         Ok(self.shared.store.write(move |tx| tx.insert_container(&container)).await?)
     }
@@ -528,6 +516,11 @@ impl World for Ledger {
         .transpose()
     }
 
+    async fn lose_cache(&self, key: &str) -> Result<()> {
+        let key = key.to_owned();
+        Ok(self.shared.store.write(move |tx| tx.drop_resource_cache(&key)).await?)
+    }
+
     async fn keep_cache(&self, key: &str, base_type: &str, fetch: &CachedFetch) -> Result<()> {
         let json = |e: serde_json::Error| WorldError(e.to_string());
         let mut response = fetch.response.clone();
@@ -653,26 +646,5 @@ impl World for Ledger {
             secrets.ahead(&self.session, &plan).await;
         }
         secrets.values(&self.session, wanted).await.map_err(|e| WorldError(e.to_string()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_end_of_what_was_said_stands_below_the_reason() {
-        let mut said = String::new();
-        for n in 0..5000 {
-            keep_end(&mut said, &format!("zeile ä {n}\n"));
-            assert!(said.len() <= 2 * SAID + 20);
-        }
-        let text = with_said("check failed: exit status 1".to_owned(), &said);
-        assert!(text.starts_with("check failed: exit status 1\n") && text.ends_with("\nzeile ä 4999"), "{text}");
-        assert!(text.len() <= SAID + 40, "{}", text.len());
-        assert_eq!(with_said("no route".into(), "looking\nno route\n"), "no route\nlooking");
-        assert_eq!(with_said("no route".into(), "no route\n"), "no route");
-        assert_eq!(with_said("no route".into(), ""), "no route");
-        assert_eq!(with_said("no".into(), "\u{1b}[1;31mred\u{1b}[0m é\n"), "no\nred é");
     }
 }

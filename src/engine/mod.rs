@@ -10,12 +10,14 @@ mod ledger;
 mod locks;
 mod merge;
 pub mod retention;
+mod said;
 pub mod schedule;
 #[cfg(test)]
 mod simulation;
 mod tally;
 pub mod track;
 mod turns;
+pub mod usage;
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -167,6 +169,8 @@ pub struct Shared {
     ended: std::sync::Mutex<std::collections::BTreeSet<crate::base::id::JobId>>,
     /// Containers that were ended to make room on the disk.
     evicted: disk::Evicted,
+    /// Containers of checks without a row that go on.
+    checking: std::sync::Mutex<std::collections::HashSet<String>>,
 }
 
 impl std::ops::Deref for Shared {
@@ -181,14 +185,13 @@ impl Shared {
     pub fn new(parts: Parts) -> Arc<Shared> {
         let turns = Turns::new(parts.settings.starts);
         let tasks = (parts.settings.most_tasks > 0).then(|| Turns::new(parts.settings.most_tasks));
-        Arc::new(Shared {
-            parts,
-            locks: Locks::default(),
-            turns,
-            tasks,
-            ended: Default::default(),
-            evicted: Default::default(),
-        })
+        let (ended, checking, evicted) = Default::default();
+        Arc::new(Shared { parts, locks: Locks::default(), turns, tasks, ended, checking, evicted })
+    }
+
+    /// Containers of checks without a row that go on: the collector leaves them alone.
+    fn checking(&self) -> std::sync::MutexGuard<'_, std::collections::HashSet<String>> {
+        self.checking.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// How often things are checked.

@@ -42,7 +42,7 @@ pub async fn run(plan: &Plan, get: &GetPlan, scope: &Scope) -> Result<LeafResult
     world.emit(&origin, Event::StartGet).await?;
     placement::allowed("linux", &get.tags, &world.worker_tags())?;
     let guard = scope.lock(&format!("fetch {key}")).await?;
-    if let Some(mut found) = world.find_cache(&key).await? {
+    if let Some(mut found) = kept(&key, plan, scope).await? {
         drop(guard);
         found.response.version = version;
         let log = Origin { source: Some(Stream::Stderr), ..origin.clone() };
@@ -75,6 +75,26 @@ pub async fn run(plan: &Plan, get: &GetPlan, scope: &Scope) -> Result<LeafResult
             Ok(LeafResult::of(Outcome::Failed))
         }
     }
+}
+
+/// An earlier fetch with this key, unless its files are gone: others may remove what an engine keeps.
+async fn kept(key: &str, plan: &Plan, scope: &Scope) -> Result<Option<CachedFetch>, Stop> {
+    let world = &scope.world;
+    let Some(found) = world.find_cache(key).await? else { return Ok(None) };
+    let runtime = world.runtime();
+    let image = match (&found.image, runtime.engine_images()) {
+        (Some(image), Some(engine)) => engine.holds(&image.id).await?,
+        _ => true,
+    };
+    if image && runtime.holds(&found.volume).await? {
+        return Ok(Some(found));
+    }
+    tracing::info!(volume = %found.volume, "a fetched version is gone from the worker and is fetched anew");
+    let log = Origin { source: Some(Stream::Stderr), ..Origin::step(&plan.id.0) };
+    let text = "\u{1b}[1;36mINFO: what was fetched before is gone from the worker: fetching it again\u{1b}[0m\n";
+    world.emit(&log, Event::Log(text.to_owned())).await?;
+    world.lose_cache(key).await?;
+    Ok(None)
 }
 
 /// Whether the log should say what came out of the cache. Who starts a job by hand that also goes by itself reads it

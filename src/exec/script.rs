@@ -128,7 +128,9 @@ impl Scripts {
             Scripts::Image { rootfs, privileged } => {
                 let mut env = rootfs.env.clone();
                 env.extend(call.env.iter().cloned());
-                (rootfs.image.clone(), *privileged, script_process(call.script, dir, &call.request, env))
+                // As in Concourse, a script runs as the user that its image names.
+                let process = script_process(call.script, dir, &call.request, env, rootfs.user.clone());
+                (rootfs.image.clone(), *privileged, process)
             }
         };
         let labels = BTreeMap::from([

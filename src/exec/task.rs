@@ -281,7 +281,12 @@ impl Places {
         let volumes = self.places.iter().map(async |place| {
             let mut note = place.note.clone();
             if let Some(cache) = &place.cache {
-                note.parent = scope.world.task_cache(&task.name, &cache.path).await?;
+                // One that others have removed is empty again.
+                if let Some(kept) = scope.world.task_cache(&task.name, &cache.path).await?
+                    && runtime.holds(&kept).await?
+                {
+                    note.parent = Some(kept);
+                }
             }
             let volume = make_volume(scope, &*runtime, note).await?;
             Ok::<_, Stop>(Mount { volume, path: place.path.clone(), read_only: false })
@@ -297,7 +302,7 @@ impl Places {
         (image, mut mounts): (Rootfs, Vec<Mount>),
         scope: &Scope,
     ) -> Result<ContainerSpec, Stop> {
-        mounts.sort_by(|a, b| a.path.cmp(&b.path));
+        mounts = one_for_each_path(mounts);
         let mut env = image.env.clone();
         env.extend(scope.world.build().for_task());
         env.extend(config.params.iter().map(|(k, v)| format!("{k}={v}")));
@@ -369,6 +374,13 @@ impl Places {
     }
 }
 
+/// In order of path. What is named later hides what was at its path before: a mount over a mount, which engines refuse.
+fn one_for_each_path(mounts: Vec<Mount>) -> Vec<Mount> {
+    let place = |path: &str| path.split('/').filter(|p| !matches!(*p, "" | ".")).collect::<Vec<_>>().join("/");
+    let by_path: BTreeMap<String, Mount> = mounts.into_iter().map(|mount| (place(&mount.path), mount)).collect();
+    by_path.into_values().collect()
+}
+
 /// Program and arguments: the configuration's, or those of the image with the configuration's arguments after them.
 fn command(config: &TaskConfig, image: &Rootfs) -> Result<(String, Vec<String>), Stop> {
     if !config.run.path.is_empty() {
@@ -398,6 +410,19 @@ fn or<'a>(path: &'a str, name: &'a str) -> &'a str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_several_volumes_at_one_path_the_last_is_seen() {
+        let mount = |volume: &str, path: &str| Mount {
+            volume: VolumeHandle(volume.into()),
+            path: path.into(),
+            read_only: false,
+        };
+        let all =
+            [mount("out", "/w/a"), mount("other", "/w"), mount("cache", "/w/a"), mount("x", "/c/"), mount("y", "/c")];
+        let kept: Vec<_> = one_for_each_path(all.into()).into_iter().map(|m| m.volume.0).collect();
+        assert_eq!(kept, ["y", "other", "cache"]);
+    }
 
     #[test]
     fn paths_stay_below_the_working_directory() {

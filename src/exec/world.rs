@@ -214,6 +214,9 @@ pub trait World: Send + Sync {
     /// An earlier fetch with this key.
     async fn find_cache(&self, key: &str) -> Result<Option<CachedFetch>>;
 
+    /// Forgets the fetch with this key: its files are gone.
+    async fn lose_cache(&self, key: &str) -> Result<()>;
+
     /// Keeps a fetch, by a type that ends at this base type, for others.
     async fn keep_cache(&self, key: &str, base_type: &str, fetch: &CachedFetch) -> Result<()>;
 

@@ -111,7 +111,7 @@ pub struct AppParts {
     /// Asked to stop; long answers end then.
     pub shutdown: Shutdown,
     /// What is less than it could be about where steps run, in one line; known some time after the start.
-    pub isolation: Arc<std::sync::OnceLock<String>>,
+    pub isolation: Arc<std::sync::Mutex<String>>,
     /// Why no build may start, if anything keeps it.
     pub hold: Hold,
     /// What the operator has set.

@@ -66,13 +66,13 @@ pub fn directory(script: Script) -> &'static str {
 }
 
 /// The process of `script`, working in `dir` on `request`. `env` is `NAME=value`.
-pub fn script_process(script: Script, dir: &str, request: &Request, env: Vec<String>) -> Process {
+pub fn script_process(script: Script, dir: &str, request: &Request, env: Vec<String>, user: Option<String>) -> Process {
     Process {
         path: script.path(),
         args: if script == Script::Check { Vec::new() } else { vec![dir.to_owned()] },
         env,
         dir: dir.to_owned(),
-        user: None,
+        user,
         tty: None,
         stdin: request.payload(script),
         owns: Vec::new(),
@@ -169,7 +169,7 @@ mod tests {
             (Script::In, &["/d"], r#"{"source":{"uri":"x"},"params":{"p":1},"version":{"ref":"1"}}"#),
             (Script::Out, &["/d"], r#"{"source":{"uri":"x"},"params":{"p":1}}"#),
         ] {
-            let process = script_process(script, "/d", &request(), vec!["A=b".into()]);
+            let process = script_process(script, "/d", &request(), vec!["A=b".into()], None);
             assert_eq!(process.path, format!("/opt/resource/{script}"));
             assert_eq!(process.args, args);
             assert_eq!(String::from_utf8(process.stdin).unwrap(), stdin);

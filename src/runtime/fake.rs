@@ -221,6 +221,10 @@ impl Runtime for Fake {
         Ok(())
     }
 
+    async fn holds(&self, volume: &VolumeHandle) -> Result<bool> {
+        Ok(self.state().volumes.contains_key(volume))
+    }
+
     async fn start(&self, container: &ContainerHandle, spec: &ContainerSpec) -> Result<Attached> {
         let found = self.state().containers.get(container).cloned();
         if let Some(ran) = found {

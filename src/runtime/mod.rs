@@ -11,13 +11,14 @@
 pub mod capability;
 pub mod docker;
 pub mod embedded;
+mod extent;
 pub mod fake;
 pub mod isolation;
 pub mod network;
 pub mod stray;
 pub mod supervisor;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
@@ -287,6 +288,16 @@ pub trait EngineImages: Send + Sync {
         progress: mpsc::Sender<String>,
     ) -> Result<EngineImage>;
 
+    /// Whether the image is still in the store, as of some seconds ago at most. Who asks is about to use it.
+    async fn holds(&self, id: &str) -> Result<bool>;
+
+    /// Bytes of an image with all its layers, if it is there.
+    async fn size(&self, id: &str) -> Result<Option<u64>>;
+
+    /// Removes the images that it has pulled itself but those that are `used`, by id, those in containers and those that
+    /// were asked for within `idle`. Whether all others could go.
+    async fn collect(&self, used: &HashSet<String>, idle: Duration) -> Result<bool>;
+
     /// Its root file system as a tar stream, for those who need it as files.
     async fn export(&self, id: &str) -> Result<TarStream>;
 }
@@ -360,6 +371,9 @@ pub trait ImageLayers: Send + Sync {
 
     /// Forgets a saved image; whether there was one.
     async fn forget(&self, name: &str) -> Result<bool>;
+
+    /// Removes layers that nothing is made of, such as those of a fetch that was broken off.
+    async fn collect(&self) -> Result<()>;
 }
 
 /// A place that runs containers.
@@ -370,6 +384,11 @@ pub trait Runtime: Send + Sync {
 
     /// Makes a volume of `team`, or finds it.
     async fn create_volume(&self, volume: &VolumeHandle, team: &str, origin: &Origin) -> Result<()>;
+
+    /// Whether a volume is still there with all that it is made of: an engine's volumes can be removed by others.
+    async fn holds(&self, _volume: &VolumeHandle) -> Result<bool> {
+        Ok(true)
+    }
 
     /// Finds the container and attaches from the first byte, or makes it and starts its process. A container that was
     /// made but whose process was certainly never started is made anew.
@@ -417,9 +436,20 @@ pub trait Runtime: Send + Sync {
         Ok(())
     }
 
+    /// What a volume's files are made of, its own and those of its parents and of an image: names, each the same for all
+    /// who share that part. None where the sizes cannot be told.
+    async fn parts_of(&self, _volume: &VolumeHandle) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     /// Bytes on disk of a volume's own files, where that can be told without much work.
     async fn size_of(&self, _volume: &VolumeHandle) -> Result<Option<u64>> {
         Ok(None)
+    }
+
+    /// Bytes on disk of such a part.
+    async fn size_of_part(&self, part: &str) -> Result<u64> {
+        Err(Error::NotFound(format!("nothing is made of {part}")))
     }
 
     /// Bytes on disk of what a container's processes have written outside of its volumes, where that can be told.

@@ -160,7 +160,7 @@ pub struct Containment {
     /// Free space on the disk below which no build starts, as a size or a share
     #[arg(long, value_name = "SIZE|PERCENT", default_value = "1GB", value_parser = watermark)]
     pub low_disk_watermark: Watermark,
-    /// Space for fetched versions that no build uses; the longest unused go first [default: no bound]
+    /// Space for fetched versions, with their images, and task caches; the longest unused go first [default: no bound]
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     pub max_cache_size: Option<u64>,
 }

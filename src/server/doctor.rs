@@ -198,10 +198,19 @@ fn cgroups() -> Finding {
     )
 }
 
-/// What concerns a Docker engine.
-pub async fn of_docker(docker: &Docker) -> Vec<Finding> {
+/// What concerns a Docker engine. Where it is and what stands around its steps is only tried if `really`: that takes it
+/// a while.
+pub async fn of_docker(docker: &Docker, really: bool) -> Vec<Finding> {
     match docker.facts().await {
-        Ok(facts) => engine(&facts, walls(docker.is_local(), docker.fixed_network())),
+        Ok(facts) => {
+            let standing = match docker.fixed_network() {
+                Some(_) => Ok(()),
+                None => docker.networks().standing(really).await,
+            };
+            let mut findings = engine(&facts, walls(standing, docker.fixed_network()));
+            findings.extend(fuse(&facts, docker.gives_fuse()));
+            findings
+        }
         Err(error) => {
             let follows = "steps run in containers of our own making, unless --runtime docker was asked for";
             let remedy = "start the engine, or point DOCKER_HOST at one";
@@ -264,8 +273,23 @@ fn engine(facts: &EngineFacts, walls: Finding) -> Vec<Finding> {
     findings
 }
 
-/// Whether rules of ours stand around an engine's steps; `fixed` is the one network that the operator has all share.
-fn walls(local: bool, fixed: Option<&str>) -> Finding {
+/// What `--privileged-mode fuse-only` comes to on an engine whose root is the host's.
+fn fuse(facts: &EngineFacts, given: bool) -> Option<Finding> {
+    let own_users = facts.security.iter().any(|word| word.contains("rootless") || word.contains("userns"));
+    (given && !own_users).then(|| {
+        Finding::less(
+            "privileged steps",
+            Level::Note,
+            "fuse-only without mounts: the engine has no user namespaces",
+            "privileged steps get /dev/fuse and no more rights than others: whoever may mount there is this host's root",
+            "run the engine rootless or with --userns-remap, or steps with --runtime embedded",
+        )
+    })
+}
+
+/// Whether rules of ours stand around an engine's steps, or why not; `fixed` is the one network that the operator has all
+/// share.
+fn walls(standing: Result<(), String>, fixed: Option<&str>) -> Finding {
     let what = "Docker's walls";
     if let Some(network) = fixed {
         return Finding::less(
@@ -276,16 +300,16 @@ fn walls(local: bool, fixed: Option<&str>) -> Finding {
             "leave --docker-network out, or keep the rules on that network yourself (iptables -I DOCKER-USER …)",
         );
     }
-    if local && nix::unistd::Uid::effective().is_root() {
-        return Finding::good(what, "rules of ours keep steps from --deny-networks and this host's listeners");
+    match standing {
+        Ok(()) => Finding::good(what, "rules of ours keep steps from --deny-networks and this host's listeners"),
+        Err(why) => Finding::less(
+            what,
+            Level::Note,
+            format!("none: {why}"),
+            "steps reach metadata addresses and what listens on the engine's host",
+            "on its host: iptables -I DOCKER-USER -d 169.254.0.0/16 -j REJECT",
+        ),
     }
-    Finding::less(
-        what,
-        Level::Note,
-        "the engine is elsewhere, or we are not root",
-        "steps reach metadata addresses and what listens on the engine's host",
-        "on its host: iptables -I DOCKER-USER -d 169.254.0.0/16 -j REJECT",
-    )
 }
 
 /// Known ways out of containers that this version still has.
@@ -338,14 +362,23 @@ mod tests {
 
     #[test]
     fn a_network_that_all_share_has_no_walls() {
-        for local in [true, false] {
-            let finding = walls(local, Some("shared"));
+        for standing in [Ok(()), Err("elsewhere".to_owned())] {
+            let finding = walls(standing, Some("shared"));
             assert_eq!(finding.level, Level::Note);
             assert!(finding.found.contains("none: all steps share the network shared"), "{}", finding.found);
             assert!(finding.follows.contains("other teams' steps") && !finding.remedy.is_empty());
         }
-        assert_eq!(walls(true, None).level == Level::Good, nix::unistd::Uid::effective().is_root());
-        assert_eq!(walls(false, None).level, Level::Note);
+        assert_eq!(walls(Ok(()), None).level, Level::Good);
+        let none = walls(Err("the engine is elsewhere".to_owned()), None);
+        assert!(none.level == Level::Note && none.found.ends_with("the engine is elsewhere"), "{none:?}");
+    }
+
+    #[test]
+    fn what_privileged_steps_do_not_get_is_a_finding() {
+        let of = |word: &str| EngineFacts { security: vec![word.to_owned()], ..EngineFacts::default() };
+        assert!(fuse(&of("name=seccomp"), true).is_some_and(|f| !f.remedy.is_empty()));
+        assert_eq!(fuse(&of("name=seccomp"), false), None);
+        assert_eq!(fuse(&of("name=userns"), true), None);
     }
 
     #[test]

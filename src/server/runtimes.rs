@@ -1,7 +1,7 @@
 //! Which runtime this process uses, and where native resource types run.
 
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 use async_trait::async_trait;
@@ -24,7 +24,7 @@ pub struct Runtimes {
     /// Native gets and puts.
     pub natives: Arc<dyn NativeHost>,
     /// Doctor's word on that, once there is one.
-    pub isolation: Arc<OnceLock<String>>,
+    pub isolation: Arc<Mutex<String>>,
 }
 
 /// Both runtimes as the settings say; nothing is asked of an engine and nothing made yet.
@@ -82,21 +82,29 @@ pub async fn choose(serve: &Serve, store: &Store, doors: &Doors) -> anyhow::Resu
             }
         },
     };
-    let isolation = Arc::<OnceLock<String>>::default();
+    let isolation = Arc::<Mutex<String>>::default();
     if serve.roles.contains(&RoleChoice::Worker) {
         let (docker, embedded, told) = (docker.clone(), embedded.clone(), isolation.clone());
         let of_host = doctor::of_start(serve);
         // Beside the start: nobody waits for a word.
         tokio::spawn(async move {
-            let mut findings = match in_docker {
-                true => doctor::of_docker(&docker).await,
-                false => doctor::of_embedded(&embedded).await,
+            let tell = |runtime, mut findings: Vec<doctor::Finding>| {
+                findings.extend(of_host.iter().cloned());
+                let summary = doctor::summary(&findings);
+                let text = format!("{runtime}: {summary}");
+                let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+                if *told != text {
+                    tracing::info!(runtime, isolation = summary, "where steps run");
+                    *told = text;
+                }
             };
-            findings.extend(of_host);
-            let runtime = if in_docker { "docker" } else { "embedded" };
-            let summary = doctor::summary(&findings);
-            tracing::info!(runtime, isolation = summary, "where steps run");
-            told.set(format!("{runtime}: {summary}")).ok();
+            if !in_docker {
+                return tell("embedded", doctor::of_embedded(&embedded).await);
+            }
+            tell("docker", doctor::of_docker(&docker, false).await);
+            // Before a step has a network it is only likely where the engine's networks are.
+            docker.networks().decided().await;
+            tell("docker", doctor::of_docker(&docker, false).await);
         });
     }
     let containers: Arc<dyn Runtime> = if in_docker { Arc::new(docker) } else { embedded };

@@ -315,6 +315,15 @@ impl ReadTx<'_> {
         Ok(query.query_map(params![resource, digest], Build::from_row)?.collect::<rusqlite::Result<_>>()?)
     }
 
+    /// When the oldest of the builds that run began.
+    pub fn oldest_running_build(&self) -> Result<Option<Time>> {
+        let mut query = self.prepare_cached(
+            "select min(coalesce(started_at, created_at)) from builds
+             where status in ('pending', 'started') and status = 'started'",
+        )?;
+        Ok(query.query_row([], |r| r.get(0))?)
+    }
+
     /// Builds that have started and not ended, in the order they were made: what the tracker runs.
     pub fn started_builds(&self) -> Result<Vec<Build>> {
         let mut query = self.prepare_cached(&format!(

@@ -93,10 +93,13 @@ impl ReadTx<'_> {
         Ok(chains)
     }
 
-    /// Keys and volumes of fetched versions, the longest unused first.
-    pub fn resource_caches_by_use(&self) -> Result<Vec<(String, String)>> {
-        let mut query = self.prepare_cached("select key, volume from resource_caches order by last_used, key")?;
-        Ok(query.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<rusqlite::Result<_>>()?)
+    /// Ids of the engine's images that fetched versions are.
+    pub fn engine_images_of_caches(&self) -> Result<Vec<String>> {
+        let mut query = self.prepare_cached(
+            "select distinct json_extract(image, '$.id') from resource_caches
+             where json_extract(image, '$.id') is not null",
+        )?;
+        Ok(query.query_map([], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?)
     }
 
     /// Keys of fetched versions that nobody has asked for since `before`.

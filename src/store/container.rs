@@ -105,7 +105,8 @@ impl ReadTx<'_> {
                (c.build_id is not null and b.id is null)
                or (c.build_id is null and (c.created_at < ?5 or (c.created_at < ?4 and exists (
                  select 1 from containers n where n.team_id = c.team_id and n.type = c.type
-                   and n.step_name = c.step_name and n.build_id is null and n.created_at > c.created_at))))
+                   and n.step_name = c.step_name and n.resource_id is c.resource_id and n.build_id is null
+                   and n.created_at > c.created_at))))
                or (b.job_id is null and b.status not in ('pending', 'started') and b.ended_at < ?3)
                or (b.resource_id is not null and b.status not in ('pending', 'started') and (
                  not exists (select 1 from resources r where r.id = b.resource_id and r.active = 1)

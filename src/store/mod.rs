@@ -36,6 +36,7 @@ pub mod setting;
 pub mod show;
 pub mod team;
 pub mod token;
+pub mod usage;
 pub mod user;
 pub mod version;
 pub mod volume;

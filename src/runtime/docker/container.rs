@@ -57,6 +57,8 @@ pub struct Surroundings<'a> {
     pub lease: Option<String>,
     /// What privileged means on this engine.
     pub privilege: Privilege,
+    /// Root in its containers is somebody else outside.
+    pub own_users: bool,
     /// The operator's word.
     pub isolation: &'a Isolation,
 }
@@ -115,6 +117,12 @@ fn host_config(spec: &ContainerSpec, around: Surroundings<'_>) -> HostConfig {
         (runtime::Privilege::Usual, _) => {
             config.cap_drop = Some(vec!["ALL".to_string()]);
             config.cap_add = Some(CAPABILITIES.map(str::to_string).to_vec());
+        }
+        // To mount is to be root of the host where users are the host's: Docker's filter of system calls opens with it.
+        (runtime::Privilege::Fuse, _) if !around.own_users => {
+            config.cap_drop = Some(vec!["ALL".to_string()]);
+            config.cap_add = Some(CAPABILITIES.map(str::to_string).to_vec());
+            config.devices = fuse();
         }
         (runtime::Privilege::Fuse, _) => {
             config.cap_drop = Some(vec!["ALL".to_string()]);
@@ -196,7 +204,7 @@ pub fn hidden_mount_points(spec: &ContainerSpec) -> Vec<(usize, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::{Image, Limits, Mount, Process, VolumeHandle};
+    use crate::runtime::{Image, Limits, Mount, PrivilegedMode, Process, VolumeHandle};
     use std::collections::BTreeMap;
 
     fn spec(mounts: &[(&str, bool)]) -> ContainerSpec {
@@ -218,6 +226,16 @@ mod tests {
     }
 
     fn made_with(spec: &ContainerSpec, privilege: Privilege, lease: Option<&str>) -> ContainerCreateBody {
+        made_under(&Isolation::default(), false, spec, privilege, lease)
+    }
+
+    fn made_under(
+        isolation: &Isolation,
+        own_users: bool,
+        spec: &ContainerSpec,
+        privilege: Privilege,
+        lease: Option<&str>,
+    ) -> ContainerCreateBody {
         let naming = Naming::new("i");
         let volumes = spec.mounts.iter().map(|mount| format!("ws-{}", mount.volume)).collect();
         let around = Surroundings {
@@ -228,7 +246,8 @@ mod tests {
             network: Some("ci".into()),
             lease: lease.map(str::to_owned),
             privilege,
-            isolation: &Isolation::default(),
+            own_users,
+            isolation,
         };
         body(&ContainerHandle("c1".into()), spec, around)
     }
@@ -257,6 +276,17 @@ mod tests {
         assert_eq!(made(&spec, Privilege::Full).host_config.unwrap().privileged, Some(true));
         let fallback = made(&spec, Privilege::AllTheEngineHas).host_config.unwrap();
         assert_eq!((fallback.privileged, fallback.cap_drop.unwrap()), (None, vec!["SYS_RESOURCE".to_string()]));
+    }
+
+    #[test]
+    fn mounts_are_only_allowed_where_root_is_not_the_hosts() {
+        let isolation = Isolation { privileged: PrivilegedMode::FuseOnly, ..Isolation::default() };
+        let spec = ContainerSpec { privileged: true, ..spec(&[]) };
+        let under = |own| made_under(&isolation, own, &spec, Privilege::Full, None).host_config.unwrap();
+        assert_eq!(under(false).cap_add.unwrap(), CAPABILITIES);
+        assert_eq!((under(false).privileged, under(false).security_opt), (None, None));
+        assert!(under(true).cap_add.unwrap().contains(&"SYS_ADMIN".to_owned()));
+        assert!(under(true).security_opt.unwrap().contains(&"seccomp=unconfined".to_owned()));
     }
 
     #[test]

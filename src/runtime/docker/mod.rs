@@ -15,6 +15,7 @@ mod lease;
 mod naming;
 mod network;
 mod process;
+mod pulled;
 mod registry;
 mod remains;
 mod rootfs;
@@ -39,12 +40,14 @@ use self::lease::Leases;
 use self::naming::Naming;
 use self::network::Networks;
 use self::process::Processes;
+use self::pulled::Pulled;
 use self::registry::Registry;
 use self::rootfs::Rootfs;
 use self::volume::Volumes;
+use super::extent;
 use super::{
-    Attached, ContainerHandle, ContainerSpec, EngineImages, Exec, Isolation, Listing, Origin, Process, Result, Runtime,
-    TarStream, VolumeHandle,
+    Attached, ContainerHandle, ContainerSpec, EngineImages, Error, Exec, Isolation, Listing, Origin, PrivilegedMode,
+    Process, Result, Runtime, TarStream, VolumeHandle,
 };
 
 /// Usually at most so many network namespaces wait or are lent.
@@ -114,27 +117,37 @@ impl Docker {
         let networks = Arc::new(Networks::new(connection.clone(), naming.clone(), options.network, policy.clone()));
         let engine = (connection.clone(), naming.clone());
         let leases = Leases::new(engine, archive.clone(), binary.clone(), networks.clone(), policy, options.leases);
+        let pulled = Arc::new(Pulled::new(connection.clone(), naming.clone()));
         let processes = Arc::new(Processes {
             connection: connection.clone(),
             naming: naming.clone(),
             archive: archive.clone(),
             volumes: volumes.clone(),
             rootfs: rootfs.clone(),
+            pulled: pulled.clone(),
             binary,
             networks: networks.clone(),
             leases: leases.clone(),
             isolation: options.isolation,
             starts: Semaphore::new(options.starts.unwrap_or(2 * cores).max(1)),
             privileged_refused: false.into(),
+            own_users: OnceCell::new(),
             turns: turn::Turns::default(),
         });
-        let registry = Arc::new(Registry::new(connection.clone(), naming));
+        let registry = Arc::new(Registry::new(connection.clone(), naming, pulled));
         Docker { connection, archive, volumes, rootfs, processes, registry, networks, leases, swept: Arc::default() }
     }
 
     /// The network that all steps share by the operator's word, around which there are no walls of ours.
     pub fn fixed_network(&self) -> Option<&str> {
         self.networks.fixed()
+    }
+
+    /// Whether any team's privileged steps get `/dev/fuse` and are to mount, by the operator's word.
+    pub fn gives_fuse(&self) -> bool {
+        let isolation = &self.processes.isolation;
+        let mut modes = isolation.privileged_by_team.values().chain([&isolation.privileged]);
+        modes.any(|mode| *mode == PrivilegedMode::FuseOnly)
     }
 
     /// Whether the engine answers within two seconds; the error says what was tried and what to do.
@@ -167,6 +180,10 @@ impl Runtime for Docker {
     async fn start(&self, container: &ContainerHandle, spec: &ContainerSpec) -> Result<Attached> {
         self.sweep().await?;
         self.processes.start(container, spec).await
+    }
+
+    async fn holds(&self, volume: &VolumeHandle) -> Result<bool> {
+        self.volumes.holds(volume).await
     }
 
     fn withheld(&self, spec: &ContainerSpec) -> Option<String> {
@@ -215,6 +232,25 @@ impl Runtime for Docker {
 
     async fn forget_output(&self, container: &ContainerHandle) -> Result<()> {
         self.processes.forget_output(container).await
+    }
+
+    async fn parts_of(&self, volume: &VolumeHandle) -> Result<Vec<String>> {
+        self.volumes.parts(volume).await
+    }
+
+    async fn size_of(&self, volume: &VolumeHandle) -> Result<Option<u64>> {
+        // Its own directory comes first.
+        let own = self.volumes.parts(volume).await?.into_iter().next();
+        Ok(match own {
+            Some(own) => self.size_of_part(&own).await.ok(),
+            None => None,
+        })
+    }
+
+    async fn size_of_part(&self, part: &str) -> Result<u64> {
+        let path = PathBuf::from(part);
+        let size = tokio::task::spawn_blocking(move || extent::size(&path)).await.ok().flatten();
+        size.ok_or_else(|| Error::NotFound(format!("{part} cannot be looked at")))
     }
 
     async fn disk(&self) -> Option<PathBuf> {

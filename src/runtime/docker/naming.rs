@@ -111,6 +111,12 @@ impl Naming {
         Ok(format!("v-{}.", checked(&handle.0)?))
     }
 
+    /// The tag in it of an image that we have pulled.
+    pub fn pulled_tag(&self, id: &str) -> String {
+        let digits = id.rsplit(':').next().unwrap_or(id);
+        format!("p-{}", digits.get(..32).unwrap_or(digits))
+    }
+
     /// The filter that finds everything of this installation.
     pub fn filter(&self) -> HashMap<String, Vec<String>> {
         HashMap::from([("label".to_string(), vec![format!("{INSTALLATION}={}", self.installation)])])

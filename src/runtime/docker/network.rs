@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bollard::models::NetworkCreateRequest;
 use bollard::query_parameters::{InspectNetworkOptions, ListNetworksOptions};
+use tokio::sync::watch;
 
 use super::connection::Connection;
 use super::naming::{Naming, TEAM};
@@ -18,6 +19,13 @@ use crate::runtime::{Error, Result};
 
 /// The role of these networks among our objects.
 const PART: &str = "network";
+/// Why walls cannot be put up.
+const ELSEWHERE: &str = "the Docker engine is not on this host, or in another network namespace";
+const GONE: &str =
+    "somebody has removed its rules (nft flush ruleset?); a running server puts them up again before its next step";
+const NO_ROOT: &str = "the server does not run as root";
+/// No team has such a name: the network that is made to see where its bridge is.
+const TRIED: &str = "\ntried";
 /// Names of a bridge that are tried after the first.
 const MOST_BRIDGES: u32 = 8;
 
@@ -33,6 +41,8 @@ pub struct Networks {
     known: Mutex<HashMap<String, String>>,
     /// Whether walls stand; the text says why not.
     walled: Mutex<Option<std::result::Result<(), String>>>,
+    /// Whether the last is known.
+    decided: watch::Sender<bool>,
     turns: Turns,
 }
 
@@ -54,6 +64,7 @@ impl Networks {
             walls,
             known: Mutex::default(),
             walled: Mutex::default(),
+            decided: watch::Sender::default(),
             turns: Turns::default(),
         }
     }
@@ -137,6 +148,62 @@ impl Networks {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether walls stand around steps here, or would; the text says why not. What no network has shown yet is tried on
+    /// one that is made for that, if `really`, and else taken from where the engine's own bridge is.
+    pub async fn standing(&self, really: bool) -> std::result::Result<(), String> {
+        let known = self.walled.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(known) = known {
+            self.tend();
+            return known;
+        }
+        if !nix::unistd::Uid::effective().is_root() {
+            return Err(NO_ROOT.to_owned());
+        }
+        let ours = link::names().unwrap_or_default().iter().any(|name| name.starts_with(&self.naming.bridges()));
+        if !ours {
+            let here = match really {
+                true => self.is_here().await.map_err(|e| format!("no network can be made to try it: {e}"))?,
+                false => self.has_its_bridge_here().await,
+            };
+            if !here {
+                return Err(ELSEWHERE.to_owned());
+            }
+        }
+        match firewall::table_exists(&self.walls.table) {
+            true => return Ok(()),
+            // A server puts them up with the first network that it uses.
+            false if ours && really => return Err(GONE.to_owned()),
+            false => {}
+        }
+        self.walls.try_out().map_err(|e| format!("the kernel's packet filter cannot be set up ({e})"))
+    }
+
+    /// Returns once a first network has shown whether walls stand.
+    pub async fn decided(&self) {
+        let mut decided = self.decided.subscribe();
+        // The sender lives as long as we do.
+        decided.wait_for(|decided| *decided).await.ok();
+    }
+
+    /// Makes a network and looks for its bridge among this host's interfaces.
+    async fn is_here(&self) -> Result<bool> {
+        let client = self.connection.client().await?;
+        let name = self.naming.network(TRIED);
+        self.remove(&name).await?;
+        self.create(&client, &name, TRIED).await?;
+        let here = link::names().unwrap_or_default().iter().any(|name| name.starts_with(&self.naming.bridges()));
+        self.remove(&name).await?;
+        Ok(here)
+    }
+
+    /// Whether the bridge that the engine has from the start is one of this host's interfaces.
+    async fn has_its_bridge_here(&self) -> bool {
+        let Ok(client) = self.connection.client().await else { return false };
+        let Ok(found) = client.inspect_network("bridge", None::<InspectNetworkOptions>).await else { return false };
+        let named = found.options.and_then(|mut options| options.remove("com.docker.network.bridge.name"));
+        named.is_some_and(|bridge| link::names().unwrap_or_default().contains(&bridge))
+    }
+
     /// Puts the walls up, once a bridge shows that the engine's host is this one.
     fn wall(&self) {
         let mut walled = self.walled.lock().unwrap_or_else(PoisonError::into_inner);
@@ -147,9 +214,9 @@ impl Networks {
         }
         let prefix = self.naming.bridges();
         let raised = if !link::names().unwrap_or_default().iter().any(|name| name.starts_with(&prefix)) {
-            Err("the Docker engine is not on this host, or in another network namespace".to_owned())
+            Err(ELSEWHERE.to_owned())
         } else if !nix::unistd::Uid::effective().is_root() {
-            Err("the server does not run as root".to_owned())
+            Err(NO_ROOT.to_owned())
         } else {
             self.walls.raise().map_err(|e| format!("the kernel's packet filter cannot be set up ({e})"))
         };
@@ -161,6 +228,7 @@ impl Networks {
             );
         }
         *walled = Some(raised);
+        self.decided.send_replace(true);
     }
 
     /// Puts the walls up again if they stood and somebody has taken them down.

@@ -13,7 +13,7 @@ use bollard::query_parameters::{
 };
 use futures_util::StreamExt;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OnceCell, Semaphore, mpsc};
 
 use super::archive::Archive;
 use super::attachment::{self, Beginning, Next, Raw, Reader};
@@ -24,6 +24,7 @@ use super::hostname;
 use super::lease::{Leases, Lent};
 use super::naming::{HANDLE, Naming};
 use super::network::Networks;
+use super::pulled::Pulled;
 use super::remains;
 use super::rootfs::Rootfs;
 use super::turn::Turns;
@@ -31,7 +32,9 @@ use super::volume::Volumes;
 use crate::runtime::network::link;
 use crate::runtime::supervisor::frame::{self, Frame};
 use crate::runtime::supervisor::pid1;
-use crate::runtime::{self, Attached, ContainerHandle, ContainerSpec, Error, Exec, Input, Isolation, Process, Result};
+use crate::runtime::{
+    self, Attached, ContainerHandle, ContainerSpec, Error, Exec, Image, Input, Isolation, Process, Result,
+};
 
 /// Does something to a container from outside, where the engine is on this host: with its process and its id.
 async fn from_outside(
@@ -61,6 +64,7 @@ pub struct Processes {
     pub(super) archive: Arc<Archive>,
     pub(super) volumes: Arc<Volumes>,
     pub(super) rootfs: Arc<Rootfs>,
+    pub(super) pulled: Arc<Pulled>,
     pub(super) binary: Arc<Binary>,
     pub(super) networks: Arc<Networks>,
     pub(super) leases: Arc<Leases>,
@@ -69,6 +73,8 @@ pub struct Processes {
     pub(super) starts: Semaphore,
     /// The engine cannot give what it has not got itself; found out once.
     pub(super) privileged_refused: AtomicBool,
+    /// See [`Processes::own_users`].
+    pub(super) own_users: OnceCell<bool>,
     pub(super) turns: Turns,
 }
 
@@ -258,7 +264,7 @@ impl Processes {
                     Ok(Attempt::Again)
                 }
                 Error::NotFound(_) if self.rootfs.forget_imported(&spec.image) => Ok(Attempt::Again),
-                Error::NotFound(text) => Err(Error::Invalid(text)),
+                Error::NotFound(text) => Err(self.without_image(&spec.image, text)),
                 other => Err(other),
             };
         }
@@ -298,7 +304,39 @@ impl Processes {
             let all = spec.privileged && self.privilege() != Privilege::Full;
             all.then(|| "privileged: the Docker engine cannot give CAP_SYS_RESOURCE".to_owned())
         };
-        self.isolation.withheld(spec).or_else(by_engine)
+        let of_users = || {
+            let known = self.own_users.get().is_some_and(|own| !own);
+            let fuse = known && self.isolation.privilege(spec) == runtime::Privilege::Fuse;
+            fuse.then(|| {
+                format!(
+                    "privileged: the operator of this server gives the team {} /dev/fuse and no mounts: this Docker engine \
+                     has no user namespaces for that (it would have to be rootless, or run with --userns-remap)",
+                    spec.team
+                )
+            })
+        };
+        of_users().or_else(|| self.isolation.withheld(spec)).or_else(by_engine)
+    }
+
+    /// Whether root in the engine's containers is somebody else on its host; asked once.
+    pub(super) async fn own_users(&self) -> Result<bool> {
+        let ask = async {
+            let client = self.connection.client().await?;
+            let info = client.info().await.map_err(|e| self.connection.failure("ask the engine about itself", &e))?;
+            let options = info.security_options.unwrap_or_default();
+            Ok(options.iter().any(|option| option.contains("rootless") || option.contains("userns")))
+        };
+        self.own_users.get_or_try_init(|| ask).await.copied()
+    }
+
+    /// Why a container cannot be made of an image that is not there.
+    fn without_image(&self, image: &Image, text: String) -> Error {
+        let Image::Engine(id) = image else { return Error::Invalid(text) };
+        self.pulled.forget(id);
+        Error::Invalid(format!(
+            "{text}: somebody has removed it from the Docker engine since the build has fetched it (docker image prune?); \
+             start the build again, which fetches it anew"
+        ))
     }
 
     /// What was lent for an attempt that came to nothing, unless the container had it before.
@@ -328,8 +366,18 @@ impl Processes {
         // Also where it joins another: the walls are put up with it.
         let network = if spec.hermetic { None } else { self.networks.of(&spec.team).await? };
         let isolation = &self.isolation;
-        let around =
-            Surroundings { naming: &self.naming, image, volumes, binary, network, lease, privilege, isolation };
+        let own_users = isolation.privilege(spec) == runtime::Privilege::Fuse && self.own_users().await?;
+        let around = Surroundings {
+            naming: &self.naming,
+            image,
+            volumes,
+            binary,
+            network,
+            lease,
+            privilege,
+            own_users,
+            isolation,
+        };
         Ok(container::body(handle, spec, around))
     }
 

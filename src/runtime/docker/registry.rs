@@ -1,7 +1,8 @@
 //! The engine's own image store: digests from registries, pulls with progress, and images as files.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::auth::DockerCredentials;
@@ -13,6 +14,7 @@ use tokio::sync::mpsc;
 use super::archive;
 use super::connection::Connection;
 use super::naming::Naming;
+use super::pulled::Pulled;
 use crate::runtime::{EngineImage, EngineImages, Error, RegistryAuth, Result, TarStream};
 
 /// The image store of one engine.
@@ -20,23 +22,13 @@ use crate::runtime::{EngineImage, EngineImages, Error, RegistryAuth, Result, Tar
 pub struct Registry {
     connection: Arc<Connection>,
     naming: Naming,
+    pulled: Arc<Pulled>,
 }
 
 impl Registry {
     /// Over this connection.
-    pub fn new(connection: Arc<Connection>, naming: Naming) -> Self {
-        Registry { connection, naming }
-    }
-
-    async fn inspect(&self, reference: &str) -> Result<Option<ImageInspect>> {
-        let client = self.connection.client().await?;
-        match client.inspect_image(reference).await {
-            Ok(found) => Ok(Some(found)),
-            Err(error) => match self.connection.failure(&format!("look at image {reference}"), &error) {
-                Error::NotFound(_) => Ok(None),
-                other => Err(other),
-            },
-        }
+    pub fn new(connection: Arc<Connection>, naming: Naming, pulled: Arc<Pulled>) -> Self {
+        Registry { connection, naming, pulled }
     }
 }
 
@@ -51,7 +43,7 @@ impl EngineImages for Registry {
     }
 
     async fn find(&self, reference: &str) -> Result<Option<EngineImage>> {
-        Ok(self.inspect(reference).await?.map(|found| engine_image(reference, found)))
+        Ok(self.pulled.inspect(reference).await?.map(|found| engine_image(reference, found)))
     }
 
     async fn pull(
@@ -62,7 +54,7 @@ impl EngineImages for Registry {
     ) -> Result<EngineImage> {
         // A digest names one content for ever, so what is there need not be asked for.
         if reference.contains('@')
-            && let Some(found) = self.inspect(reference).await?
+            && let Some(found) = self.pulled.inspect(reference).await?
         {
             return Ok(engine_image(reference, found));
         }
@@ -78,10 +70,26 @@ impl EngineImages for Registry {
                 let _ = progress.send(line).await;
             }
         }
-        match self.inspect(reference).await? {
-            Some(found) => Ok(engine_image(reference, found)),
+        match self.pulled.inspect(reference).await? {
+            Some(found) => {
+                let image = engine_image(reference, found);
+                self.pulled.mark(&image.id).await;
+                Ok(image)
+            }
             None => Err(Error::Failed(format!("image {reference} was pulled, and yet the Docker engine has it not"))),
         }
+    }
+
+    async fn holds(&self, id: &str) -> Result<bool> {
+        self.pulled.holds(id).await
+    }
+
+    async fn size(&self, id: &str) -> Result<Option<u64>> {
+        self.pulled.size(id).await
+    }
+
+    async fn collect(&self, used: &HashSet<String>, idle: Duration) -> Result<bool> {
+        self.pulled.collect(used, idle).await
     }
 
     async fn export(&self, id: &str) -> Result<TarStream> {

@@ -6,10 +6,11 @@
 //! and `x` itself, made last with the overlay's options, so that `x` exists only when all of it does. The engine does
 //! not know that the parents' directories are in use; our caller counts that.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bollard::models::{Volume, VolumeCreateRequest};
 use bollard::query_parameters::{ListVolumesOptions, RemoveVolumeOptions};
@@ -23,6 +24,9 @@ use crate::runtime::{Error, Origin, Result, VolumeHandle};
 /// Longer chains are copied once: each layer costs every lookup of a file, and the kernel takes a page of options.
 const MOST_LAYERS: usize = 30;
 const MOST_OPTION_BYTES: usize = 3_600;
+
+/// So long the engine is not asked again whether a volume is there.
+const FRESH: Duration = Duration::from_secs(2);
 
 /// In the directory of a child whose layers lie beside its mount point.
 const UPPER: &str = "u";
@@ -40,12 +44,21 @@ pub struct Volumes {
     turns: Turns,
     /// What a volume is made of never changes while it lives, so it is asked once.
     layers: Mutex<HashMap<VolumeHandle, Layers>>,
+    /// When the engine was last asked for a volume whose directories cannot be looked at, and had it.
+    seen: Mutex<HashMap<VolumeHandle, Instant>>,
 }
 
 impl Volumes {
     /// On this connection.
     pub fn new(connection: Arc<Connection>, naming: Naming, archive: Arc<Archive>) -> Self {
-        Volumes { connection, naming, archive, turns: Turns::default(), layers: Mutex::default() }
+        Volumes {
+            connection,
+            naming,
+            archive,
+            turns: Turns::default(),
+            layers: Mutex::default(),
+            seen: Mutex::default(),
+        }
     }
 
     /// Makes a volume, or finds it.
@@ -142,6 +155,49 @@ impl Volumes {
             }
             None => Err(Error::NotFound(format!("there is no volume '{volume}' on the Docker engine"))),
         }
+    }
+
+    /// Whether a volume is there with all below it. Where the engine's directories can be looked at it is not asked, and
+    /// elsewhere not each time.
+    pub async fn holds(&self, volume: &VolumeHandle) -> Result<bool> {
+        let layers = match self.layers(volume).await {
+            Ok(layers) => layers,
+            Err(Error::NotFound(_)) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        if self.connection.is_local() && layers.iter().all(|layer| Path::new(layer).is_dir()) {
+            return Ok(true);
+        }
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(volume).copied();
+        if seen.is_some_and(|seen| seen.elapsed() < FRESH) {
+            return Ok(true);
+        }
+        let own = self.naming.volume(volume)?;
+        // `VOLUMES/NAME/_data` or `VOLUMES/NAME/u`
+        let name = |layer: &String| Some(Path::new(layer).parent()?.file_name()?.to_str()?.to_owned());
+        let names: BTreeSet<String> = layers.iter().filter_map(name).chain([own]).collect();
+        for name in names {
+            if self.find(&name).await?.is_none() {
+                self.layers.lock().unwrap_or_else(PoisonError::into_inner).remove(volume);
+                return Ok(false);
+            }
+        }
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.retain(|_, seen| seen.elapsed() < FRESH);
+        seen.insert(volume.clone(), Instant::now());
+        Ok(true)
+    }
+
+    /// The directories that a volume is made of, where they can be looked at.
+    pub async fn parts(&self, volume: &VolumeHandle) -> Result<Layers> {
+        if !self.connection.is_local() {
+            return Ok(Layers::new());
+        }
+        let layers = match self.layers(volume).await {
+            Err(Error::NotFound(_)) => return Ok(Layers::new()),
+            layers => layers?,
+        };
+        Ok(layers.into_iter().filter(|layer| Path::new(layer).is_dir()).collect())
     }
 
     /// Where a plain volume's files lie, if they can be reached from here.

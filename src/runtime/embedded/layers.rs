@@ -98,6 +98,11 @@ impl Embedded {
         serde_json::from_slice(&fs::read(self.layers_dir().join(hex).join(NOTE)).ok()?).ok()
     }
 
+    /// Bytes of a layer's files.
+    pub(super) fn layer_bytes(&self, hex: &str) -> Option<u64> {
+        Some(self.note(hex)?.known.bytes)
+    }
+
     fn write_note(&self, hex: &str, note: &Note) -> Result<()> {
         let text = serde_json::to_vec(note).map_err(|e| Error::Failed(e.to_string()))?;
         write_whole(&self.layers_dir().join(hex).join(NOTE), &text).map_err(failed("note layer", &hex))
@@ -291,6 +296,10 @@ impl ImageLayers for Embedded {
             self.collect_layers().await?;
         }
         Ok(gone)
+    }
+
+    async fn collect(&self) -> Result<()> {
+        self.collect_layers().await
     }
 }
 

@@ -45,6 +45,7 @@ use self::blueprint::{Blueprint, Bounds, Layers, Names, Network, Placed, Root};
 use self::container::{Directory, LOST, PATIENCE};
 use self::volume::{Created, Volumes};
 use super::capability;
+use super::extent;
 use super::network::{Leases, short};
 use super::supervisor::frame::Frame;
 use super::supervisor::link::{self, Frames};
@@ -119,6 +120,9 @@ fn failed(what: &str, handle: &impl std::fmt::Display) -> impl Fn(io::Error) -> 
         _ => Error::Failed(format!("{what}: {e}")),
     }
 }
+
+/// How the names of layers begin among the parts of a volume.
+const LAYER: &str = "layer ";
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
@@ -405,6 +409,16 @@ impl Runtime for Embedded {
         }
     }
 
+    async fn holds(&self, volume: &VolumeHandle) -> Result<bool> {
+        let layers = match self.volumes()?.layers(volume) {
+            Ok(layers) => layers,
+            Err(Error::NotFound(_)) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let upper = layers.upper.map(|(files, _)| files);
+        Ok(upper.iter().chain(&layers.lower).all(|directory| directory.is_dir()))
+    }
+
     fn withheld(&self, spec: &ContainerSpec) -> Option<String> {
         let isolation = &self.options.isolation;
         match isolation.privilege(spec) {
@@ -487,9 +501,27 @@ impl Runtime for Embedded {
         }
     }
 
+    async fn parts_of(&self, volume: &VolumeHandle) -> Result<Vec<String>> {
+        let (directories, layers) = match self.volumes()?.parts(volume) {
+            Err(Error::NotFound(_)) => return Ok(Vec::new()),
+            parts => parts?,
+        };
+        let directories = directories.into_iter().map(|directory| directory.display().to_string());
+        Ok(directories.chain(layers.into_iter().map(|layer| format!("{LAYER}{layer}"))).collect())
+    }
+
     async fn size_of(&self, volume: &VolumeHandle) -> Result<Option<u64>> {
         let path = self.volumes()?.path(volume);
-        Ok(blocking(move || volume::size(&path)).await)
+        Ok(blocking(move || extent::size(&path)).await)
+    }
+
+    async fn size_of_part(&self, part: &str) -> Result<u64> {
+        if let Some(layer) = part.strip_prefix(LAYER) {
+            return self.layer_bytes(layer).ok_or_else(|| Error::NotFound(format!("there is no {part}")));
+        }
+        let path = PathBuf::from(part);
+        let size = blocking(move || extent::size(&path)).await;
+        size.ok_or_else(|| Error::NotFound(format!("{part} cannot be looked at")))
     }
 
     async fn written_by(&self, container: &ContainerHandle) -> Result<Option<u64>> {

@@ -166,6 +166,13 @@ impl Volumes {
         Ok(found)
     }
 
+    /// The directories of a volume and its parents, and the layers of an image below them.
+    pub fn parts(&self, volume: &VolumeHandle) -> Result<(Vec<PathBuf>, Vec<String>)> {
+        let meta = self.meta(volume)?;
+        let own = [volume].into_iter().chain(&meta.parents).map(|volume| self.path(volume)).collect();
+        Ok((own, meta.image))
+    }
+
     /// Whether a volume is composed of an image's layers.
     pub fn is_image(&self, volume: &VolumeHandle) -> bool {
         self.meta(volume).is_ok_and(|meta| !meta.image.is_empty())
@@ -200,16 +207,6 @@ impl Volumes {
         }
         remove_tree(&gone).map_err(|e| failed(&format!("remove volume {volume}"), &e))
     }
-}
-
-/// Bytes that a tree takes on the disk; `None` if it is not there.
-pub fn size(path: &Path) -> Option<u64> {
-    let meta = path.symlink_metadata().ok()?;
-    let mut total = meta.blocks() * 512;
-    if meta.is_dir() {
-        total += fs::read_dir(path).ok()?.flatten().filter_map(|entry| size(&entry.path())).sum::<u64>();
-    }
-    Some(total)
 }
 
 /// The names in a directory that are not private to this module.

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::restart::Engine;
 use super::world::{PATIENCE, Runtime, World, binary, ended, until};
 
 async fn doctor(state: &std::path::Path, flags: &[&str]) -> (i32, Value) {
@@ -100,4 +101,34 @@ async fn on_a_full_disk_builds_wait_and_pages_say_why() {
     let page = world.request(reqwest::Method::GET, "/").send().await.unwrap().text().await.unwrap();
     assert!(page.contains("Low disk space"), "{page}");
     assert_eq!(world.builds("p", "j").await[0]["status"], "pending");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whether_walls_stand_in_docker_is_tried() {
+    // As that of a server in a container which was given the socket: the engine's networks are elsewhere.
+    let mut engine = Engine::new().await;
+    let state = tempfile::tempdir().unwrap();
+    let findings = async |host: Option<&str>| {
+        let mut command = binary();
+        command.args(["doctor", "--json", "--runtime", "docker", "--privileged-mode", "fuse-only", "--state-dir"]);
+        command.arg(state.path()).envs(host.map(|host| ("DOCKER_HOST", host)));
+        let done = ended(command).await;
+        let report: Value = serde_json::from_str(&done.stdout).unwrap_or_else(|e| panic!("{e}: {}", done.stderr));
+        let find = |what: &str| {
+            let findings = report["findings"].as_array().unwrap();
+            findings.iter().find(|f| f["what"] == what).unwrap_or_else(|| panic!("no {what}: {report}")).clone()
+        };
+        (find("Docker's walls"), find("privileged steps"))
+    };
+    let (walls, privileged) = findings(Some(&engine.host())).await;
+    assert_eq!(walls["level"], "note", "{walls}");
+    assert!(walls["found"].as_str().unwrap().contains("another network namespace"), "{walls}");
+    assert!(privileged["found"].as_str().unwrap().contains("fuse-only without mounts"), "{privileged}");
+    let (walls, _) = findings(None).await;
+    assert_eq!(walls["level"], "good", "{walls}");
+    let mut networks = tokio::process::Command::new("docker");
+    networks.args(["--host", &engine.host(), "network", "ls", "--format", "{{.Name}}"]);
+    let left = ended(networks).await.stdout;
+    assert!(!left.contains("ws-"), "what was tried on is left: {left}");
+    engine.stop().await;
 }

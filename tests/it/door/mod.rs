@@ -14,6 +14,7 @@ mod image;
 mod images;
 mod inside;
 mod neighbours;
+mod prune;
 mod push;
 mod recorded;
 mod remote;

@@ -284,6 +284,11 @@ impl Engine {
         format!("unix://{}/docker.sock", self.directory.path().display())
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.daemon.as_ref().and_then(Child::id).expect("it runs")
+    }
+
     pub async fn start(&mut self) {
         let path = |name: &str| self.directory.path().join(name);
         let log = std::fs::File::create(path("log")).unwrap();

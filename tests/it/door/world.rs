@@ -167,6 +167,12 @@ impl World {
         command
     }
 
+    /// From the next start on, another word in place of one of its flags.
+    pub fn replace_flag(&mut self, word: &str, other: &str) {
+        let place = self.flags.iter_mut().find(|flag| *flag == word);
+        other.clone_into(place.unwrap_or_else(|| panic!("no flag {word}")));
+    }
+
     /// Starts the server and waits until it serves.
     pub async fn start(&mut self) {
         assert!(self.server.is_none(), "it runs already");
@@ -421,5 +427,9 @@ async fn clear(state: &Path) {
             Command::new("docker").args(remove).args(ids).output().await.ok();
         }
     }
-    Docker::connect(Options::new(installation)).close().await;
+    let docker = Docker::connect(Options::new(installation));
+    if let Some(images) = docker.engine_images() {
+        images.collect(&Default::default(), Duration::ZERO).await.ok();
+    }
+    docker.close().await;
 }

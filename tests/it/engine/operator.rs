@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Bench, end, task};
 use crate::world::{WHOLE, World};
+use whistlestop::runtime::Runtime as _;
 
 async fn bench(flags: &[&str]) -> Bench {
     let world = World::with(&[WHOLE, flags].concat()).await;
@@ -119,9 +120,9 @@ async fn no_more_tasks_run_than_the_operator_allows_and_then_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_failed_check_said_can_be_read() {
+async fn what_a_failed_check_said_can_be_read_and_its_container_entered() {
     let bench = bench(&[]).await;
-    let image = ["write:/tmp/build/get:metadata.json:{}", r#"answer:{"version":{"version":"1"}}"#];
+    let image = [r#"write:/tmp/build/get:metadata.json:{"user":"builder"}"#, r#"answer:{"version":{"version":"1"}}"#];
     bench.world.runtime.script("whistlestop", &image);
     bench.world.runtime.script("/opt/resource/check", &["err:\u{1b}[31mno such bucket\u{1b}[0m\n", "exit:1"]);
     let config = json!({
@@ -138,6 +139,13 @@ async fn what_a_failed_check_said_can_be_read() {
         let error = found.await.unwrap().map_or_else(String::new, |resource| resource.last_check_error);
         if !error.is_empty() {
             assert_eq!(error, "check failed: exit status 1\nno such bucket");
+            let started = bench.world.runtime.started();
+            let (handle, spec) = started.iter().find(|(_, spec)| spec.labels["type"] == "check").unwrap();
+            assert_eq!(spec.process.user.as_deref(), Some("builder"), "scripts run as their image's user");
+            let asked = "/api/v1/teams/main/containers?type=check&pipeline_name=p&resource_name=r";
+            let kept = bench.admin.json(asked).await;
+            assert!(kept.as_array().unwrap().iter().any(|kept| kept["id"] == handle.0), "{kept}");
+            assert!(bench.world.runtime.list().await.unwrap().containers.contains(handle));
             return;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -33,6 +33,11 @@ pub trait Lab: Send + Sync {
         false
     }
 
+    /// Whether root in a container is somebody else on the host, so that it may mount.
+    async fn maps_users(&self) -> bool {
+        true
+    }
+
     /// Whether users other than root can be had.
     fn has_users(&self) -> bool {
         true
@@ -68,7 +73,7 @@ macro_rules! conformance {
             no_socket_and_no_file_of_the_host_is_there links_and_devices_in_archives_lead_nowhere
             devices_cannot_be_made_or_brought dots_in_the_place_of_an_output_stay_inside links_in_inputs_do_not_move_mounts_out a_fork_bomb_stays_inside
             memory_that_runs_out_is_told output_is_bounded open_files_and_new_rights_are_bounded
-            privileged_is_what_the_operator_says names_are_added
+            privileged_is_what_the_operator_says what_fuse_only_gives_is_no_way_out names_are_added
             a_finished_container_gives_its_output_back_and_can_be_entered
             files_go_to_the_steps_user nobody_is_given_files_whom_the_image_does_not_name
             scratch_is_no_overlay_and_devices_stay_the_hosts programs_of_32_bits_run_and_gain_nothing_by_it

@@ -4,7 +4,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 
-use whistlestop::runtime::{ContainerSpec, Isolation, Origin, Process, TarStream, WindowSize};
+use whistlestop::runtime::{ContainerSpec, Isolation, Origin, PrivilegedMode, Process, TarStream, WindowSize};
 
 use super::conformance::{
     Lab, Said, container, finish, mount, names_in, read_all, read_until, run, script, shell, volume,
@@ -63,6 +63,29 @@ pub async fn the_kernel_takes_no_orders(lab: &dyn Lab) {
                 mount -o remount,rw /sys 2>/dev/null && echo achieved remount; chroot /proc/1/root true 2>/dev/null; \
                 date -s 2020-01-01 >/dev/null 2>&1; date | grep -q 2020 && echo achieved clock; hostname other 2>/dev/null && echo achieved hostname; true";
     nothing(&tries(lab, text, |_| {}).await);
+}
+
+pub async fn what_fuse_only_gives_is_no_way_out(lab: &dyn Lab) {
+    // What root can do who may mount: devices of the host, its kernel's settings, a program that its cgroups start.
+    let text = "for f in /proc/sys/kernel/core_pattern /proc/sysrq-trigger /sys/kernel/uevent_helper; do \
+                (echo x > $f) 2>/dev/null && echo achieved $f; done; mkdir -p /tmp/p /tmp/s /tmp/c /tmp/d; \
+                mount -t proc proc /tmp/p 2>/dev/null; (echo x > /tmp/p/sys/kernel/core_pattern) 2>/dev/null && echo achieved proc; \
+                mount -t sysfs sys /tmp/s 2>/dev/null; (echo x > /tmp/s/kernel/uevent_helper) 2>/dev/null && echo achieved sys; \
+                for c in memory pids rdma misc; do mount -t cgroup -o $c c /tmp/c 2>/dev/null && \
+                (echo x > /tmp/c/release_agent) 2>/dev/null && echo achieved cgroup $c; umount /tmp/c 2>/dev/null; done; \
+                for n in $(seq 0 16 64); do mknod /tmp/disk b 254 $n 2>/dev/null; head -c 1 /tmp/disk >/dev/null 2>&1 && echo achieved disk; \
+                mount -r -t ext4 /tmp/disk /tmp/d 2>/dev/null && echo achieved mount; rm -f /tmp/disk; done; \
+                mknod /tmp/kmsg c 1 11 2>/dev/null; head -c 1 /tmp/kmsg >/dev/null 2>&1 && [ -e /tmp/kmsg ] && echo achieved kmsg; \
+                dmesg >/dev/null 2>&1 && echo achieved dmesg; true";
+    let mut spec = script(lab, text).await;
+    spec.privileged = true;
+    let isolation = Isolation { privileged: PrivilegedMode::FuseOnly, ..Isolation::default() };
+    let (runtime, handle) = (lab.with(isolation), container());
+    let said = read_all(runtime.start(&handle, &spec).await.unwrap()).await;
+    let told = runtime.withheld(&spec).unwrap_or_default();
+    runtime.remove_container(&handle).await.unwrap();
+    nothing(&said.text());
+    assert_eq!(told.contains("no mounts"), !lab.maps_users().await, "{told}");
 }
 
 pub async fn no_socket_and_no_file_of_the_host_is_there(lab: &dyn Lab) {

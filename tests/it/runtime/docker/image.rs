@@ -131,5 +131,82 @@ async fn images_come_from_a_registry_by_digest() {
     assert!(names.contains(&PathBuf::from("bin/busybox")), "{names:?}");
     world.docker.remove_container(&world.container("pulled")).await.unwrap();
     world.engine.remove_image(&exact, forced(), None).await.unwrap();
+    // It was there under another name: only ours is taken away.
+    assert!(images.collect(&HashSet::new(), Duration::ZERO).await.unwrap());
+    assert!(world.engine.inspect_image(IMAGE).await.is_ok());
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_pulled_for_us_is_removed_when_nothing_needs_it() {
+    let world = World::new().await;
+    let registry = Registry::new().await;
+    let pusher = || {
+        Some(bollard::auth::DockerCredentials {
+            username: Some("pusher".into()),
+            password: Some("plain".into()),
+            ..Default::default()
+        })
+    };
+    let forced = || Some(bollard::query_parameters::RemoveImageOptions { force: true, ..Default::default() });
+    let mut pulled = Vec::new();
+    for (name, own) in [("ours", false), ("theirs", true)] {
+        // Content that no other test has.
+        let repository = format!("{}/{name}", registry.address);
+        let (repo, tag) = (Some(repository.clone()), Some("1".to_owned()));
+        let changes = vec![format!("LABEL of={}-{name}", world.id)];
+        let options = CreateImageOptions { from_src: Some("-".into()), repo, tag, changes, ..Default::default() };
+        let body = bollard::body_full(busybox_tar().into());
+        world.engine.create_image(Some(options), Some(body), None).for_each(async |step| drop(step.unwrap())).await;
+        let options = PushImageOptions { tag: Some("1".into()), ..Default::default() };
+        world.engine.push_image(&repository, Some(options), pusher()).for_each(async |step| drop(step.unwrap())).await;
+        let auth = RegistryAuth { username: "puller".into(), password: PASSWORD.into() };
+        let images = world.docker.engine_images().unwrap();
+        let digest = images.digest(&format!("{repository}:1"), Some(&auth)).await.unwrap();
+        let exact = format!("{repository}@{digest}");
+        if !own {
+            world.engine.remove_image(&format!("{repository}:1"), forced(), None).await.unwrap();
+        }
+        let (progress, _lines) = mpsc::channel(1000);
+        pulled.push(images.pull(&exact, Some(&auth), progress).await.unwrap().id);
+    }
+    let [ours, theirs] = pulled.try_into().unwrap();
+    let there = async |id: &str| world.engine.inspect_image(id).await.is_ok();
+
+    let (images, none) = (world.docker.engine_images().unwrap(), HashSet::new());
+    assert!(!images.collect(&none, Duration::from_secs(3600)).await.unwrap(), "somebody has just asked for it");
+    assert!(images.collect(&HashSet::from([ours.clone()]), Duration::ZERO).await.unwrap(), "it is in use");
+    let handle = world.container("holds-it");
+    read(
+        world.docker.start(&handle, &ContainerSpec { image: Image::Engine(ours.clone()), ..sh("true") }).await.unwrap(),
+    )
+    .await;
+    assert!(!images.collect(&none, Duration::ZERO).await.unwrap(), "a container is made of it");
+    assert!(there(&ours).await && images.holds(&ours).await.unwrap());
+    world.docker.remove_container(&handle).await.unwrap();
+    // Also after a restart, by what is written down on the engine.
+    let restarted = world.restarted();
+    assert!(restarted.engine_images().unwrap().collect(&none, Duration::ZERO).await.unwrap());
+    assert!(!there(&ours).await && there(&theirs).await);
+    assert!(!restarted.engine_images().unwrap().holds(&ours).await.unwrap());
+    world.engine.remove_image(&theirs, forced(), None).await.unwrap();
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_others_have_removed_is_missed() {
+    let world = World::new().await;
+    let parent = world.volume("parent", Origin::Empty).await;
+    let child = world.volume("child", Origin::CopyOf(parent.clone())).await;
+    assert!(world.docker.holds(&parent).await.unwrap() && world.docker.holds(&child).await.unwrap());
+    let name = world.engine.list_volumes(None::<bollard::query_parameters::ListVolumesOptions>).await.unwrap();
+    let ours = |v: &&bollard::models::Volume| {
+        v.labels.get("whistlestop.handle").is_some_and(|h| h == "parent")
+            && v.labels.get("whistlestop.installation") == Some(&world.id)
+    };
+    let name = name.volumes.unwrap().iter().find(ours).unwrap().name.clone();
+    world.engine.remove_volume(&name, None::<bollard::query_parameters::RemoveVolumeOptions>).await.unwrap();
+    assert!(!world.docker.holds(&parent).await.unwrap() && !world.docker.holds(&child).await.unwrap());
+    assert!(!world.docker.holds(&VolumeHandle("never-was".into())).await.unwrap());
     world.end().await;
 }

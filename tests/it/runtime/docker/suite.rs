@@ -38,6 +38,11 @@ impl Lab for DockerLab {
         Arc::new(Docker::connect(Options { isolation, ..options(&self.world().id) }))
     }
 
+    async fn maps_users(&self) -> bool {
+        let security = self.world().docker.facts().await.unwrap().security;
+        security.iter().any(|word| word.contains("rootless") || word.contains("userns"))
+    }
+
     async fn image(&self) -> Image {
         self.image.clone()
     }
