@@ -238,15 +238,6 @@ impl Runtime for Docker {
         self.volumes.parts(volume).await
     }
 
-    async fn size_of(&self, volume: &VolumeHandle) -> Result<Option<u64>> {
-        // Its own directory comes first.
-        let own = self.volumes.parts(volume).await?.into_iter().next();
-        Ok(match own {
-            Some(own) => self.size_of_part(&own).await.ok(),
-            None => None,
-        })
-    }
-
     async fn size_of_part(&self, part: &str) -> Result<u64> {
         let path = PathBuf::from(part);
         let size = tokio::task::spawn_blocking(move || extent::size(&path)).await.ok().flatten();

@@ -526,7 +526,7 @@ impl Runtime for Embedded {
 
     async fn written_by(&self, container: &ContainerHandle) -> Result<Option<u64>> {
         let directory = self.directory(container);
-        Ok(blocking(move || volume::size(&directory.0)).await)
+        Ok(blocking(move || extent::size(&directory.0)).await)
     }
 
     async fn tend(&self) {
