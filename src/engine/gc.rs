@@ -21,8 +21,8 @@ use crate::store::container::Kept;
 
 /// Concourse: 30 s.
 const PERIOD: Duration = Duration::from_secs(30);
-/// Volumes are this old before they can go, and containers of checks once there is a later one; builds, before the
-/// containers that they leave are tidied.
+/// Volumes are this old before they can go, and containers of checks without a build once there is a later one; builds,
+/// before the containers that they leave are tidied.
 const SETTLED: Duration = Duration::from_secs(60);
 /// The last container of a check stays this long (Concourse: five minutes to an hour).
 const LAST_CHECK: Duration = Duration::from_secs(300);

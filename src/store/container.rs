@@ -42,7 +42,7 @@ pub struct Kept {
     pub failed: Time,
     /// One-off builds.
     pub one_off: Time,
-    /// Checks (made before, not ended) of which there is a later one.
+    /// Checks without a build (made before, not ended) of which there is a later one.
     pub superseded_checks: Time,
     /// All other checks.
     pub checks: Time,
@@ -111,7 +111,7 @@ impl ReadTx<'_> {
                or (b.resource_id is not null and b.status not in ('pending', 'started') and (
                  not exists (select 1 from resources r where r.id = b.resource_id and r.active = 1)
                  or exists (select 1 from builds n where n.resource_id = b.resource_id and n.id > b.id
-                            and n.ended_at < ?4)))
+                            and n.ended_at <= ?1)))
                or (b.job_id is not null and b.status = 'succeeded')
                or (b.job_id is not null and b.status in ('failed', 'errored', 'aborted') and (
                  b.ended_at < ?2
@@ -289,8 +289,8 @@ mod tests {
                 Ok(())
             })
             .unwrap();
-        assert_eq!(removable(&store, 20), ["orphan", "removed"]);
-        assert_eq!(removable(&store, 80), ["earlier", "orphan", "removed"], "a later check has ended");
+        assert_eq!(removable(&store, 9), ["orphan", "removed"]);
+        assert_eq!(removable(&store, 10), ["earlier", "orphan", "removed"], "a later check has ended");
     }
 
     #[test]
