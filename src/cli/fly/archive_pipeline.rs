@@ -34,7 +34,8 @@ impl ArchivePipeline {
             (Some(_), true) => {
                 return Err(Failure::bare("only one of the flags '-p, --pipeline' or '-a, --all' is allowed"));
             }
-            _ => {}
+            (Some(pipeline), false) => pipeline.named()?,
+            (None, true) => {}
         }
         let session = fly.session().await?;
         let team = session.team(self.team.as_deref()).await?;

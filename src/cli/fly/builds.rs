@@ -51,6 +51,7 @@ impl Builds {
     pub async fn run(self, fly: &Fly) -> Outcome {
         let session = fly.session().await?;
         let page = self.page()?;
+        self.pipeline.as_ref().map_or(Ok(()), PipelineRef::named)?;
         let mut raw: Vec<Value> = Vec::new();
         let teams = self.teams(&session).await?;
         if teams.is_empty() {
@@ -72,8 +73,9 @@ impl Builds {
     }
 
     fn page(&self) -> Result<Page, Failure> {
-        let since = self.since.as_deref().map(|t| moment(t, "Since")).transpose()?;
-        let until = self.until.as_deref().map(|t| moment(t, "Until")).transpose()?;
+        let given = |time: &'_ Option<String>| time.clone().filter(|t| !t.is_empty());
+        let since = given(&self.since).as_deref().map(|t| moment(t, "Since")).transpose()?;
+        let until = given(&self.until).as_deref().map(|t| moment(t, "Until")).transpose()?;
         let refuse = |text: &str| Err(Failure::said(text));
         if since.zip(until).is_some_and(|(since, until)| since > until) {
             return refuse("Cannot have --since after --until");

@@ -124,7 +124,10 @@ fn wanted<'w>(root: &Command, words: &'w [String]) -> Wanted<'w> {
         }
     }
     if let Some(flag) = waiting {
-        return Wanted::Value { flag: long(flag), kept: String::new(), begun: last };
+        // The only flag of that name that stands for a team.
+        let team = command.get_name() == "rename-team" && flag.get_long() == Some("old-name");
+        let flag = if team { "team".to_owned() } else { long(flag) };
+        return Wanted::Value { flag, kept: String::new(), begun: last };
     }
     if !last.starts_with('-') {
         let help = std::ptr::eq(command, root).then_some("help");

@@ -41,11 +41,12 @@ impl Curl {
     }
 }
 
-fn full_url(host: &str, path: &str) -> Result<String, Failure> {
-    let wrong = |_| Failure::said(format!("parse {path:?}: not a path"));
+fn full_url(host: &str, given: &str) -> Result<String, Failure> {
+    let wrong = |_| Failure::said(format!("parse {given:?}: not a path"));
     let mut url = Url::parse(host).map_err(wrong)?;
-    let path = url.join(path).map_err(wrong)?;
+    let path = url.join(given).map_err(wrong)?;
     url.set_path(path.path());
     url.set_query(path.query());
-    Ok(url.to_string())
+    // Who asks for nothing gets the address as it was given.
+    Ok(if given.is_empty() { host.to_owned() } else { url.to_string() })
 }

@@ -24,6 +24,7 @@ pub struct DestroyPipeline {
 impl DestroyPipeline {
     /// Asks, then deletes it with its builds.
     pub async fn run(self, fly: &Fly) -> Outcome {
+        self.pipeline.named()?;
         let session = fly.session().await?;
         let team = session.team(self.team.as_deref()).await?;
         let pipeline = &self.pipeline;

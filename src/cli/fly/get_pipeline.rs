@@ -23,6 +23,7 @@ pub struct GetPipeline {
 impl GetPipeline {
     /// Prints it.
     pub async fn run(self, fly: &Fly) -> Outcome {
+        self.pipeline.named()?;
         let session = fly.session().await?;
         let team = session.team(self.team.as_deref()).await?;
         let found = team.config(&self.pipeline).await?;

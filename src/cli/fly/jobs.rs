@@ -106,6 +106,7 @@ pub struct Checklist {
 impl Checklist {
     /// Prints the jobs group by group, as Checkman reads them.
     pub async fn run(self, fly: &Fly) -> Outcome {
+        self.pipeline.named()?;
         let session = fly.session().await?;
         let team = session.team(self.team.as_deref()).await?;
         let config = team.config(&self.pipeline).await?.map(|(config, _)| config).unwrap_or_default();

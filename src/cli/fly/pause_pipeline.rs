@@ -94,7 +94,8 @@ impl Chosen {
             (Some(_), true) => {
                 return Err(Failure::bare("only one of the flags '-p, --pipeline' or '-a, --all' is allowed"));
             }
-            _ => {}
+            (Some(pipeline), false) => pipeline.named()?,
+            (None, true) => {}
         }
         let session = fly.session().await?;
         let team = session.team(self.team.as_deref()).await?;
@@ -114,6 +115,7 @@ impl Chosen {
 
 impl One {
     async fn change(self, fly: &Fly, verb: &str, done: &str) -> Outcome {
+        self.pipeline.named()?;
         let session = fly.session().await?;
         let team = session.team(self.team.as_deref()).await?;
         if !team.change_pipeline(&self.pipeline, verb).await? {

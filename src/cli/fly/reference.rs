@@ -12,6 +12,9 @@ use crate::vars::{self, Reference};
 /// Why a name cannot be read; the text is fly's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
+    /// A pipeline that has no name.
+    #[error("pipeline: identifier cannot be an empty string")]
+    Nameless,
     /// A job or resource without its pipeline.
     #[error("argument format should be <pipeline>/<{0}>")]
     Whole(&'static str),
@@ -52,6 +55,11 @@ pub struct PipelineRef {
 }
 
 impl PipelineRef {
+    /// Refuses one without a name, as commands do that act on a pipeline itself.
+    pub fn named(&self) -> Result<(), ReferenceError> {
+        if self.name.is_empty() { Err(ReferenceError::Nameless) } else { Ok(()) }
+    }
+
     /// Its vars as query parameters, sorted.
     pub fn query(&self) -> Vec<(String, String)> {
         self.vars

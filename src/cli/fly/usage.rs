@@ -81,6 +81,14 @@ fn explain(command: &Command, args: &[OsString], error: &clap::Error) -> String 
             let but = option.map(|next| format!(", but got option `{next}'")).unwrap_or_default();
             format!("expected argument for flag {}{but}", flag(first))
         }
+        ErrorKind::InvalidValue => match (error.get(ContextKind::InvalidValue), error.get(ContextKind::ValidValue)) {
+            (Some(value), Some(ContextValue::Strings(valid))) => format!(
+                "Invalid value `{value}' for option {}. Allowed values are: {}",
+                flag(first),
+                either(valid.clone())
+            ),
+            _ => plain(error),
+        },
         ErrorKind::TooManyValues => format!("bool flag {} cannot have an argument", flag(first)),
         ErrorKind::ValueValidation => {
             let cause = match (go_type(first), error.get(ContextKind::InvalidValue)) {
@@ -146,6 +154,11 @@ fn unknown_command(command: &Command, name: &str) -> String {
     }
 }
 
+fn either(mut names: Vec<String>) -> String {
+    let last = names.pop().unwrap_or_default();
+    if names.is_empty() { last } else { format!("{} or {last}", names.join(", ")) }
+}
+
 fn join(mut names: Vec<String>) -> String {
     match names.pop() {
         Some(last) if names.is_empty() => last,
@@ -198,6 +211,7 @@ mod tests {
             ("-t x set-pipeline", "the required flags `-c, --config' and `-p, --pipeline' were not specified"),
             ("-t x jobs", "the required flag `-p, --pipeline' was not specified"),
             ("-t x jobs -p", "expected argument for flag `-p, --pipeline'"),
+            ("completion --shell x", "Invalid value `x' for option `--shell'. Allowed values are: bash, zsh or fish"),
             (
                 "-t x builds -c x",
                 "invalid argument for flag `-c, --count' (expected int): strconv.ParseInt: parsing \"x\": invalid syntax",

@@ -27,6 +27,10 @@ fn destroying_asks_first() {
     let gone = world.fly_given(&["-t", "ci", "dp", "-p", "ci"], "y\n");
     assert_eq!(gone, ended(0, &format!("{warning}`ci` deleted\n"), ""));
     assert_eq!(world.fly(&["-t", "ci", "dp", "-n", "-p", "x"]), ended(0, "`x` does not exist\n", ""));
+    for command in ["dp", "pp", "up", "ep", "hp", "ap", "gp", "cl", "builds"] {
+        let nameless = ended(1, "", "error: pipeline: identifier cannot be an empty string\n");
+        assert_eq!(world.fly(&["-t", "ci", command, "-p", ""]), nameless, "{command}");
+    }
 }
 
 #[test]
