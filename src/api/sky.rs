@@ -329,7 +329,7 @@ async fn signed_in(call: &Call, person: Person, back: &str) -> Answer {
     let issued = call.app.login.issue(person, TokenKind::Browser, call.origin.address.to_string()).await?;
     let mut response = redirect(StatusCode::SEE_OTHER, back)?;
     let secure = call.app.settings.cookie_secure;
-    for cookie in session_cookies(&issued.token, &chance::hex::<32>(), issued.lifetime.as_secs(), secure) {
+    for cookie in session_cookies(&issued.token, issued.lifetime.as_secs(), secure) {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
     Ok(response)

@@ -27,6 +27,6 @@ pub use instance::instance_vars;
 pub use origin::{Networks, Origin, Peer};
 pub use permit::{Caller, Permit, Rights, Visible, archived};
 pub use routes::{PageRoute, Routes};
-pub use session::{Token, clear_cookies, cookie, is_own, session_cookies, token};
+pub use session::{Token, clear_cookies, cookie, csrf_of, is_own, session_cookies, token};
 pub use team_networks::set_team_networks;
 pub use way_back::way_back;

@@ -220,7 +220,7 @@ async fn call(app: App, request: Request) -> Result<Call, Failure> {
         Err(_) => return Err(unreadable()),
     };
     let query = Query::parse(parts.uri.query().unwrap_or(""));
-    let csrf = session::csrf(&parts.headers).to_owned();
+    let csrf = session::csrf(&parts.headers);
     let origin = parts.extensions.get::<Origin>().copied().unwrap_or_default();
     Ok(Call { app, parts, path, query, form: Query::default(), origin, csrf, body: body.into() })
 }

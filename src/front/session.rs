@@ -3,9 +3,11 @@
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 use subtle::ConstantTimeEq;
 
+use crate::base::version::digest;
+
 /// The browser's token.
 const AUTH: &str = "skymarshal_auth";
-/// What a form or script must repeat.
+/// What a form or script must repeat, told once more.
 const CSRF: &str = "skymarshal_csrf";
 
 /// The token of a request.
@@ -49,9 +51,18 @@ pub fn token(headers: &HeaderMap) -> Token {
     }
 }
 
+/// What a form or a script must repeat beside the cookie of a session. It follows from the token, so that only who knows
+/// that can tell it: a cookie of its own could be set by any host of the same domain.
+pub fn csrf_of(token: &str) -> String {
+    digest(format!("what forms repeat {token}").as_bytes())
+}
+
 /// The cross-site request token of the browser's session, or ''.
-pub fn csrf(headers: &HeaderMap) -> &str {
-    cookie(headers, CSRF).unwrap_or("")
+pub fn csrf(headers: &HeaderMap) -> String {
+    match token(headers) {
+        Token::Cookie(token) => csrf_of(&token),
+        _ => String::new(),
+    }
 }
 
 /// Whether a request that is carried by a cookie was really made by a page of ours. `repeated` is what the form or the
@@ -73,10 +84,11 @@ pub fn is_own_socket(headers: &HeaderMap, external_url: &str) -> bool {
     origin == external_url || same_host
 }
 
-/// The two cookies of a browser that has just signed in.
-pub fn session_cookies(token: &str, csrf: &str, seconds: u64, secure: bool) -> [HeaderValue; 2] {
+/// The two cookies of a browser that has just signed in: the token, and what is to be repeated beside it, for programs that
+/// sign in as browsers do.
+pub fn session_cookies(token: &str, seconds: u64, secure: bool) -> [HeaderValue; 2] {
     let secure = if secure { "; Secure" } else { "" };
-    [format!("{AUTH}=\"bearer {token}\""), format!("{CSRF}={csrf}")].map(|pair| {
+    [format!("{AUTH}=\"bearer {token}\""), format!("{CSRF}={}", csrf_of(token))].map(|pair| {
         HeaderValue::from_str(&format!("{pair}; Path=/; Max-Age={seconds}; HttpOnly{secure}; SameSite=Lax"))
             .expect("tokens are letters and digits")
     })
@@ -139,11 +151,14 @@ mod tests {
 
     #[test]
     fn a_change_by_cookie_must_repeat_the_token() {
-        let with = headers(&[("cookie", "skymarshal_csrf=c")]);
+        // What else the cookies say counts for nothing: another host of the domain may have set them.
+        let with = headers(&[("cookie", "skymarshal_auth=\"bearer t\"; skymarshal_csrf=c")]);
         assert!(is_own(&Method::GET, &with, ""));
-        assert!(is_own(&Method::PUT, &with, "c"));
-        assert!(!is_own(&Method::PUT, &with, ""));
-        assert!(!is_own(&Method::PUT, &with, "d"));
+        assert!(is_own(&Method::PUT, &with, &csrf_of("t")));
+        for wrong in ["", "c", "t", &csrf_of("u")] {
+            assert!(!is_own(&Method::PUT, &with, wrong), "{wrong}");
+        }
+        assert!(!is_own(&Method::PUT, &headers(&[("cookie", "skymarshal_csrf=c")]), "c"));
         assert!(!is_own(&Method::PUT, &headers(&[]), ""));
     }
 }

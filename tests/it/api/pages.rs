@@ -8,33 +8,33 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder};
 use whistlestop::auth::Claims;
 use whistlestop::auth::action::Method as Verb;
-use whistlestop::front::{PageRoute, Routes, query_escape};
+use whistlestop::front::{PageRoute, Routes, csrf_of, query_escape};
 use whistlestop::store::token::TokenKind;
 
 use super::matrix::{Things, fill, fresh, world};
 use super::walls::rows_of;
 use crate::world::World;
 
-const CSRF: &str = "0123456789abcdef";
-
 /// Somebody with a browser.
 struct Reader {
     client: Client,
     base: String,
     cookies: Option<String>,
+    csrf: String,
 }
 
 impl Reader {
     fn nobody(world: &World) -> Reader {
         let client = Client::builder().redirect(Policy::none()).build().unwrap();
-        Reader { client, base: world.url(""), cookies: None }
+        Reader { client, base: world.url(""), cookies: None, csrf: String::new() }
     }
 
     async fn new(world: &World, name: &str) -> Reader {
         let claims: Claims = world.app().login.password(name, name).await.unwrap().unwrap().unwrap();
         let issued = world.app().login.issue(claims, TokenKind::Browser, String::new()).await.unwrap();
-        let cookies = format!("skymarshal_auth=\"bearer {}\"; skymarshal_csrf={CSRF}", issued.token);
-        Reader { cookies: Some(cookies), ..Reader::nobody(world) }
+        // A cookie that another host of the domain has set is no token.
+        let cookies = format!("skymarshal_auth=\"bearer {}\"; skymarshal_csrf=guess", issued.token);
+        Reader { cookies: Some(cookies), csrf: csrf_of(&issued.token), ..Reader::nobody(world) }
     }
 
     fn request(&self, route: &PageRoute, path: &str, csrf: &str) -> RequestBuilder {
@@ -52,7 +52,7 @@ impl Reader {
 
     /// What is answered, without the address that was asked for.
     async fn said(&self, route: &PageRoute, path: &str) -> (u16, String) {
-        let answer = self.request(route, path, CSRF).send().await.unwrap();
+        let answer = self.request(route, path, &self.csrf).send().await.unwrap();
         let status = answer.status().as_u16();
         let location = answer.headers().get("location").map_or("", |l| l.to_str().unwrap()).to_owned();
         let text = match (route.path.contains("/live"), status) {
@@ -135,7 +135,7 @@ async fn a_form_that_another_site_has_filled_in_changes_nothing() {
     let before = rows().await;
     for route in routes(&world).iter().filter(|r| r.method != Verb::Get) {
         let path = address(route, &things, "alpha", true);
-        for csrf in ["", "0123456789abcdee"] {
+        for csrf in ["", "guess"] {
             let answer = ann.request(route, &path, csrf).send().await.unwrap();
             let location = answer.headers().get("location").map_or("", |l| l.to_str().unwrap()).to_owned();
             let refused = answer.status() == 302 && location.starts_with("/sky/login");
@@ -146,7 +146,7 @@ async fn a_form_that_another_site_has_filled_in_changes_nothing() {
     // The same forms with the session's own token do.
     let pause = routes(&world).into_iter().find(|r| r.path.ends_with("{pipeline_name}/unpause")).unwrap();
     let path = address(&pause, &things, "alpha", true);
-    assert_eq!(ann.request(&pause, &path, CSRF).send().await.unwrap().status(), 303);
+    assert_eq!(ann.request(&pause, &path, &ann.csrf).send().await.unwrap().status(), 303);
     assert_ne!(before, rows().await);
 }
 

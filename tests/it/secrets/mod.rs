@@ -70,10 +70,12 @@ impl Home {
     }
 }
 
-/// Presses a button of a page as the administrator's browser, whose token for forms is `c`.
+/// Presses a button of a page as the administrator's browser; `c` stands for its token for forms.
 pub async fn press(bench: &Bench, path: &str, token: &str, form: &[(&str, &str)]) -> u16 {
     let session = bench.admin.token.as_deref().unwrap();
-    let cookies = format!("skymarshal_auth=\"bearer {session}\"; skymarshal_csrf=c");
+    let cookies = format!("skymarshal_auth=\"bearer {session}\"");
+    let own = whistlestop::front::csrf_of(session);
+    let token = if token == "c" { &own } else { token };
     let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
     let form: Vec<(&str, &str)> = form.iter().copied().chain([("csrf_token", token)]).collect();
     let request = client.post(bench.world.url(path)).header("cookie", cookies).header("accept", "text/html");

@@ -5,6 +5,7 @@ use reqwest::Client;
 use reqwest::redirect::Policy;
 use whistlestop::auth::Claims;
 use whistlestop::event::{Event, Origin};
+use whistlestop::front::csrf_of;
 use whistlestop::store::token::TokenKind;
 
 use super::seed::{self, Seeded};
@@ -15,18 +16,18 @@ pub struct Browser {
     client: Client,
     base: String,
     cookies: String,
+    /// What its forms repeat.
+    csrf: String,
 }
-
-const CSRF: &str = "0123456789abcdef";
 
 impl Browser {
     /// Signs in.
     pub async fn new(world: &World) -> Browser {
         let claims: Claims = world.app().login.password("admin", "admin").await.unwrap().unwrap().unwrap();
         let issued = world.app().login.issue(claims, TokenKind::Browser, String::new()).await.unwrap();
-        let cookies = format!("skymarshal_auth=\"bearer {}\"; skymarshal_csrf={CSRF}", issued.token);
+        let cookies = format!("skymarshal_auth=\"bearer {}\"", issued.token);
         let client = Client::builder().redirect(Policy::none()).build().unwrap();
-        Browser { client, base: world.url(""), cookies }
+        Browser { client, base: world.url(""), cookies, csrf: csrf_of(&issued.token) }
     }
 
     /// `GET`
@@ -121,20 +122,20 @@ async fn buttons_do_what_they_say_and_only_with_their_token() {
     let p = "/teams/main/pipelines/delivery";
     assert_eq!(browser.post(&format!("{p}/pause"), "wrong").await.status(), 302, "without its token: sign in again");
     assert!(!browser.page(p).await.contains("paused by admin"));
-    let answer = browser.post(&format!("{p}/pause"), CSRF).await;
+    let answer = browser.post(&format!("{p}/pause"), &browser.csrf).await;
     assert_eq!((answer.status().as_u16(), answer.headers()["location"].to_str().unwrap()), (303, p));
     assert!(browser.page(p).await.contains("paused by admin"));
-    assert_eq!(browser.post(&format!("{p}/unpause"), CSRF).await.status(), 303);
-    let made = browser.post(&format!("{p}/jobs/unit/trigger"), CSRF).await;
+    assert_eq!(browser.post(&format!("{p}/unpause"), &browser.csrf).await.status(), 303);
+    let made = browser.post(&format!("{p}/jobs/unit/trigger"), &browser.csrf).await;
     assert_eq!(made.headers()["location"], format!("{p}/jobs/unit/builds/20"));
     assert!(browser.page(&format!("{p}/jobs/unit/builds/20")).await.contains("Why this build has not started"));
-    let rerun = browser.post(&format!("{p}/jobs/unit/builds/3/rerun"), CSRF).await;
+    let rerun = browser.post(&format!("{p}/jobs/unit/builds/3/rerun"), &browser.csrf).await;
     assert_eq!(rerun.headers()["location"], format!("{p}/jobs/unit/builds/3.1"));
-    let refused = browser.post(&format!("{p}/jobs/publish/trigger"), CSRF).await;
+    let refused = browser.post(&format!("{p}/jobs/publish/trigger"), &browser.csrf).await;
     assert_eq!(refused.status(), 409);
     assert!(refused.text().await.unwrap().contains("disable_manual_trigger"));
-    assert_eq!(browser.post(&format!("{p}/resources/version/check"), CSRF).await.status(), 303);
-    assert_eq!(browser.post(&format!("{p}/resources/app-source/unpin"), CSRF).await.status(), 303);
+    assert_eq!(browser.post(&format!("{p}/resources/version/check"), &browser.csrf).await.status(), 303);
+    assert_eq!(browser.post(&format!("{p}/resources/app-source/unpin"), &browser.csrf).await.status(), 303);
     assert!(!browser.page(&format!("{p}/resources/app-source")).await.contains("until the flaky parser"));
 }
 
@@ -183,7 +184,7 @@ async fn a_page_hears_of_changes() {
     let (_, rest) = page.split_once("data-live=\"").unwrap();
     let live = rest.split('"').next().unwrap().replace("&#38;", "&");
     let stream = browser.get(&live).await;
-    browser.post("/teams/main/pipelines/delivery/pause", CSRF).await;
+    browser.post("/teams/main/pipelines/delivery/pause", &browser.csrf).await;
     until(stream, "paused by admin").await;
 }
 
