@@ -186,7 +186,7 @@ mod tests {
         store
             .write(|tx| {
                 tx.execute_batch(
-                    "insert into teams (id, name) values (1, 't');
+                    "insert into teams (id, name, key) values (1, 't', 't');
                      insert into builds (id, name, team_id, created_at) values (1, '1', 1, 0)",
                 )?;
                 Ok(())

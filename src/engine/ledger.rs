@@ -574,7 +574,8 @@ impl World for Ledger {
         };
         match found {
             None => Err(WorldError(format!("team {name} not found"))),
-            Some(team) if admin => Ok(team.id),
+            // It may be this one, written otherwise.
+            Some(team) if admin || team.id == own => Ok(team.id),
             Some(_) => Err(WorldError("only main team can set another team's pipeline".to_owned())),
         }
     }

@@ -19,6 +19,7 @@ use crate::base::version::digest;
 use crate::store::ReadTx;
 use crate::store::build::Audience;
 use crate::store::show::access::{BuildAccess, PipelineAccess, TeamAccess};
+use crate::store::team::key;
 use crate::store::token::Bearer;
 
 /// What goes on long after it was allowed is looked at again at least this often, and after any write that may have
@@ -266,7 +267,7 @@ pub(super) async fn check(app: &App, request: Request<'_>, entry: &mut Entry) ->
         used(app, bearer, app.clock.now()).await;
     }
     let owner = found.build.as_ref().map(|b| b.team.as_str()).or(path.get("team_name").map(String::as_str));
-    let owner = found.teams.iter().find(|t| Some(t.name.as_str()) == owner);
+    let owner = owner.and_then(|name| team_of(&found.teams, name, true));
     entry.to(owner.map(|t| (t.id, t.name.as_str())));
     permit(app, action, found, question)
 }
@@ -322,6 +323,13 @@ fn standing(bearer: Bearer, teams: &[TeamAccess], origin: Origin) -> Standing {
     standing
 }
 
+/// The team of that name. Names that differ in case only are one name; but roles are looked up by the name as it is
+/// written, as Concourse does, so nobody but administrators comes to a team by `another` spelling.
+fn team_of<'t>(teams: &'t [TeamAccess], name: &str, another: bool) -> Option<&'t TeamAccess> {
+    let exact = teams.iter().find(|t| t.name == name);
+    exact.or_else(|| teams.iter().find(|t| another && key(&t.name) == key(name)))
+}
+
 fn find(
     tx: &ReadTx<'_>,
     bearer: Option<Bearer>,
@@ -331,7 +339,7 @@ fn find(
     build: Option<BuildId>,
 ) -> crate::store::Result<Found> {
     let teams = tx.teams_with_auth()?;
-    let team_id = team.and_then(|name| teams.iter().find(|t| t.name == name)).map(|t| t.id);
+    let team_id = team.and_then(|name| team_of(&teams, name, true)).map(|t| t.id);
     // Also for a team that is not there, which has none: the answer must not come sooner for it.
     let in_team = |name| tx.pipeline_access(team_id.unwrap_or(TeamId(0)), name, vars);
     let pipeline = pipeline.map(in_team).transpose()?.flatten();
@@ -348,11 +356,17 @@ fn has_role_on(who: Option<&Standing>, team: Option<&str>) -> bool {
     who.zip(team).is_some_and(|(standing, team)| standing.role_on(team).is_some())
 }
 
-fn permit(app: &App, action: Action, found: Found, question: Question) -> Result<Permit, Failure> {
-    let (access, team_name, origin) = (action.row().access, question.team.as_deref(), question.origin);
+fn permit(app: &App, action: Action, mut found: Found, question: Question) -> Result<Permit, Failure> {
+    let (access, written, origin) = (action.row().access, question.team.as_deref(), question.origin);
     let known = |b: &Bearer| Caller { token: b.token, since: b.since, is_service: b.is_service() };
     let caller = found.bearer.as_ref().map(known);
     let who = found.bearer.map(|bearer| standing(bearer, &found.teams, origin));
+    let admin = who.as_ref().is_some_and(|s| s.admin);
+    let named = written.and_then(|name| team_of(&found.teams, name, admin));
+    if named.is_none() {
+        found.pipeline = None;
+    }
+    let team_name = named.map(|t| t.name.as_str()).or(written);
     let of_build = matches!(access, Access::Build | Access::BuildOfPublicJob | Access::ChangeBuild);
     if of_build && found.build.is_none() && who.is_some() {
         return Err(Failure::not_found());

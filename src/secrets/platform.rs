@@ -194,7 +194,7 @@ impl Platform {
     pub async fn team_with_user(&self, name: &str) -> Option<TeamId> {
         let name = name.to_owned();
         let found = self.store.read(move |tx| {
-            let Some(team) = tx.find_team(&name)? else { return Ok(None) };
+            let Some(team) = tx.find_team(&name)?.filter(|t| t.name == name) else { return Ok(None) };
             Ok(tx.team_user(team.id)?.map(|_| team.id))
         });
         found.await.ok().flatten()

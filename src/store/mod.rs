@@ -277,7 +277,7 @@ mod tests {
             told.borrow_and_update();
             is_new
         };
-        assert!(tells("insert into teams (id, name) values (1, 'a')").await);
+        assert!(tells("insert into teams (id, name, key) values (1, 'a', 'a')").await);
         assert!(!tells("insert into settings (name, value) values ('a', 'b')").await);
         assert!(tells("update teams set auth = '{}'").await);
         assert!(tells("insert into pipelines (id, team_id, name, config_version, ordering, last_updated) values (1, 1, 'p', 1, 1, 0)").await);
@@ -296,7 +296,7 @@ mod tests {
         let store = Store::open(dir.path()).unwrap();
         let failed: Result<()> = store
             .write(|tx| {
-                tx.execute("insert into teams (name) values ('a')", [])?;
+                tx.execute("insert into teams (name, key) values ('a', 'a')", [])?;
                 Err(Error::Cancelled)
             })
             .await;

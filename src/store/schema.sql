@@ -6,7 +6,9 @@
 -- A team is the wall between tenants.
 create table teams (
   id integer primary key autoincrement,
-  name text not null unique,
+  name text not null,
+  -- The name in lower case: names that differ in case only are one name.
+  key text not null unique,
   -- Owners of an admin team administer the installation. `main` is the one made at first start.
   admin integer not null default 0 check (admin in (0, 1)),
   -- {"owner": {"users": ["local:alice"], "groups": []}, ...}: who has which role, in Concourse's own form.
@@ -184,6 +186,7 @@ create table resources (
   unique (pipeline_id, name)
 ) strict;
 create index resources_by_scope on resources (scope_id) where scope_id is not null;
+create index resources_by_check on resources (last_check_id) where last_check_id is not null;
 
 -- One version history: (type chain and source), of one resource, or of an image or resource type of one team.
 create table scopes (
@@ -262,7 +265,7 @@ create table builds (
 ) strict;
 create index builds_of_job on builds (job_id, id desc) where job_id is not null;
 -- Lists show reruns beside what they repeat.
-create index builds_listed on builds (coalesce(rerun_of, id) desc, id desc) where resource_id is null;
+create index builds_listed on builds (coalesce(rerun_of, id) desc, id desc);
 create index builds_listed_of_job on builds (job_id, coalesce(rerun_of, id) desc, id desc) where job_id is not null;
 create index builds_of_pipeline on builds (pipeline_id, coalesce(rerun_of, id) desc, id desc) where pipeline_id is not null;
 create index builds_of_team on builds (team_id, coalesce(rerun_of, id) desc, id desc);

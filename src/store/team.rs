@@ -33,6 +33,11 @@ pub enum Renamed {
 
 const COLUMNS: &str = "select id, name, admin, auth from teams";
 
+/// What two names of teams must differ in: case is not enough.
+pub fn key(name: &str) -> String {
+    name.to_lowercase()
+}
+
 impl Team {
     fn from_row(r: &Row<'_>) -> rusqlite::Result<Team> {
         Ok(Team { id: r.get(0)?, name: r.get(1)?, admin: r.get(2)?, auth: r.get::<_, Json<Value>>(3)?.0 })
@@ -40,10 +45,10 @@ impl Team {
 }
 
 impl ReadTx<'_> {
-    /// The team of that name.
+    /// The team of that name, however it is written.
     pub fn find_team(&self, name: &str) -> Result<Option<Team>> {
-        let mut query = self.prepare_cached(&format!("{COLUMNS} where name = ?"))?;
-        Ok(query.query_row([name], Team::from_row).optional()?)
+        let mut query = self.prepare_cached(&format!("{COLUMNS} where key = ?"))?;
+        Ok(query.query_row([key(name)], Team::from_row).optional()?)
     }
 
     /// The team of that id.
@@ -64,8 +69,8 @@ impl WriteTx<'_> {
     pub fn ensure_main(&self, auth: Option<&Value>) -> Result<TeamId> {
         let id = self
             .prepare_cached(
-                "insert into teams (name, admin, auth) values ('main', 1, '{}')
-                 on conflict (name) do update set admin = 1 returning id",
+                "insert into teams (name, key, admin, auth) values ('main', 'main', 1, '{}')
+                 on conflict (key) do update set admin = 1 returning id",
             )?
             .query_row([], |r| r.get(0))?;
         if let Some(auth) = auth {
@@ -79,10 +84,10 @@ impl WriteTx<'_> {
         let created = self.find_team(name)?.is_none();
         let team = self
             .prepare_cached(
-                "insert into teams (name, auth) values (?, ?) on conflict (name) do update set auth = excluded.auth
+                "insert into teams (name, key, auth) values (?, ?, ?) on conflict (key) do update set auth = excluded.auth
                  returning id, name, admin, auth",
             )?
-            .query_row(params![name, Json(auth)], Team::from_row)?;
+            .query_row(params![name, key(name), Json(auth)], Team::from_row)?;
         Ok((team, created))
     }
 
@@ -97,7 +102,8 @@ impl WriteTx<'_> {
         if self.find_team(name)?.is_some_and(|t| t.id != id) {
             return Ok(Renamed::Taken);
         }
-        let n = self.prepare_cached("update teams set name = ? where id = ?")?.execute(params![name, id])?;
+        let mut rename = self.prepare_cached("update teams set name = ?, key = ? where id = ?")?;
+        let n = rename.execute(params![name, key(name), id])?;
         Ok(if n == 1 { Renamed::Done } else { Renamed::NotFound })
     }
 
@@ -138,7 +144,11 @@ mod tests {
                 let (team, created) = tx.set_team("other", &json!({"viewer": {}}))?;
                 assert!(created && !team.admin);
                 assert!(!tx.set_team("other", &json!({}))?.1);
-                assert_eq!(tx.rename_team(team.id, "main")?, Renamed::Taken);
+                assert_eq!(tx.rename_team(team.id, "Main")?, Renamed::Taken);
+                let (same, created) = tx.set_team("Other", &json!({}))?;
+                assert_eq!((same.id, same.name.as_str(), created), (team.id, "other", false));
+                assert_eq!(tx.rename_team(team.id, "ÖTHER")?, Renamed::Done);
+                assert_eq!(tx.find_team("öther")?.map(|t| (t.id, t.name)), Some((team.id, "ÖTHER".to_owned())));
                 assert_eq!(tx.rename_team(team.id, "new")?, Renamed::Done);
                 assert_eq!(tx.teams()?.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), ["main", "new"]);
                 assert_eq!(tx.destroy_team(team.id)?, Some(Vec::new()));

@@ -1,6 +1,6 @@
 //! Teams: who may do what after a role was moved, and what goes when a team goes.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::matrix::{fresh, world};
 use crate::world::World;
@@ -31,6 +31,33 @@ async fn a_team_takes_along_all_that_is_its_own() {
     // What may still be on the runtime waits for the collector.
     let kept = world.app().store.read(|tx| Ok((tx.container_handles()?, tx.volume_handles()?))).await.unwrap();
     assert_eq!(kept, (vec!["c-alpha".to_owned()], vec!["v-alpha".to_owned()]));
+}
+
+#[tokio::test]
+async fn names_that_differ_in_case_only_are_one_team() {
+    let world = World::new().await;
+    world.team("foo", "ann").await;
+    let (admin, ann) = (world.admin().await, world.sign_in("ann").await);
+    ann.set_pipeline("foo", "p", "jobs: [{name: j, plan: []}]").await;
+    let auth = json!({"auth": {"owner": {"users": ["local:ann", "local:bob"]}}});
+    let set = admin.put("/api/v1/teams/Foo").json(&auth).send().await.unwrap();
+    assert_eq!(set.status(), 200, "it changes the one that is there");
+    assert_eq!(set.json::<Value>().await.unwrap()["team"]["name"], "foo");
+    let teams = admin.json("/api/v1/teams").await;
+    assert_eq!(teams.as_array().unwrap().len(), 2, "{teams}");
+    for path in ["/api/v1/teams/FOO", "/api/v1/teams/FOO/pipelines/p"] {
+        assert_eq!(admin.get(path).await.status(), 200, "{path}");
+        // Roles go by the name as it is written.
+        let (other, absent) = (ann.get(path).await, ann.get(&path.replace("FOO", "bar")).await);
+        assert_eq!((other.status().as_u16(), absent.status().as_u16()), (403, 403), "{path}");
+        assert_eq!(ann.get(&path.replace("FOO", "foo")).await.status(), 200, "{path}");
+    }
+    assert_eq!(ann.put("/api/v1/teams/FOO").json(&auth).send().await.unwrap().status(), 403);
+    let rename =
+        |from: &str, to: &str| admin.put(&format!("/api/v1/teams/{from}/rename")).json(&json!({"name": to})).send();
+    assert_eq!(rename("foo", "Main").await.unwrap().status(), 409);
+    assert_eq!(rename("foo", "fOO").await.unwrap().status(), 200);
+    assert_eq!(ann.get("/api/v1/teams/fOO").await.status(), 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
