@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::artifact::ArtifactJson;
-use super::page;
 use super::show::build::BuildJson;
 use super::show::why::{self, WhyJson};
+use super::{check, page};
 use crate::auth::Role;
 use crate::base::error::Error;
 use crate::base::id::PipelineId;
@@ -42,7 +42,10 @@ async fn list_for(audience: Audience, call: Call) -> Answer {
 pub async fn get(permit: Permit, call: Call) -> Answer {
     let id = permit.build()?;
     let found = call.app.store.read(move |tx| Ok((tx.build(id)?, tx.build_access(id)?))).await?;
-    let (Some(build), Some(access)) = found else { return Err(Failure::not_found()) };
+    let (Some(build), Some(access)) = found else {
+        let check = check::find(&call.app, id).await?.ok_or_else(Failure::not_found)?;
+        return json(StatusCode::OK, &BuildJson::new(&check.build, false));
+    };
     json(StatusCode::OK, &BuildJson::new(&build, access.public_job || permit.role() >= Some(Role::Viewer)))
 }
 
@@ -55,8 +58,10 @@ struct PlanJson {
 /// `GetBuildPlan`
 pub async fn plan(permit: Permit, call: Call) -> Answer {
     let id = permit.build()?;
-    let plan = call.app.store.read(move |tx| tx.build_public_plan(id)).await?.ok_or_else(Failure::not_found)?;
-    let plan = RawValue::from_string(plan).map_err(Error::internal)?;
+    let plan = match call.app.store.read(move |tx| tx.build_public_plan(id)).await? {
+        Some(plan) => RawValue::from_string(plan).map_err(Error::internal)?,
+        None => check::find(&call.app, id).await?.and_then(|c| c.plan).ok_or_else(Failure::not_found)?,
+    };
     json(StatusCode::OK, &PlanJson { schema: "exec.v2", plan })
 }
 
@@ -169,6 +174,10 @@ struct Comment {
 pub async fn comment(permit: Permit, call: Call) -> Answer {
     let (id, store) = (permit.build()?, call.app.store.clone());
     let Comment { comment } = call.lenient_json().await?;
-    store.write(move |tx| tx.set_build_comment(id, &comment)).await?;
+    let known = store.write(move |tx| {
+        tx.set_build_comment(id, &comment)?;
+        tx.build(id)
+    });
+    known.await?.ok_or_else(Failure::not_found)?;
     as_json(empty(StatusCode::OK)?)
 }

@@ -3,8 +3,9 @@
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
-use futures_util::{StreamExt, stream};
+use futures_util::{Stream, StreamExt, stream};
 
+use super::check;
 use crate::engine::feed::{Follower, packed};
 use crate::front::{Answer, Call, Failure, Permit};
 
@@ -35,12 +36,18 @@ pub async fn stream(permit: Permit, call: Call) -> Answer {
             _ => return Err(Failure::bare(StatusCode::BAD_REQUEST)),
         },
     };
+    if call.app.store.read(move |tx| tx.build(build)).await?.is_none() {
+        let from = usize::try_from(from).unwrap_or(usize::MAX);
+        return answer(&permit, &call, check::follow(call.app.clone(), build, from), Form::Plain);
+    }
     let follower = call.app.feed.follow(build, from);
     let form = if takes_gzip(call.header("accept-encoding")) { Form::Unpacked } else { Form::Plain };
-    let body = stream::unfold(At::Following(follower, from, form), |at| async {
-        let (bytes, at) = next(at).await;
-        Some((Ok::<_, std::convert::Infallible>(bytes), at))
-    });
+    let events = stream::unfold(At::Following(follower, from, form), |at| async { Some(next(at).await) });
+    answer(&permit, &call, events, form)
+}
+
+fn answer(permit: &Permit, call: &Call, events: impl Stream<Item = Bytes> + Send + 'static, form: Form) -> Answer {
+    let body = events.map(Ok::<_, std::convert::Infallible>);
     let body = body.take_until(call.app.shutdown.token().cancelled_owned());
     // Who is cut off here is told why when they ask again.
     let body = body.take_until(Box::pin(permit.lost(&call.app)));

@@ -6,6 +6,7 @@ pub mod badge;
 pub mod build;
 pub mod causality;
 pub mod cc;
+mod check;
 pub mod client;
 mod client_archive;
 pub mod component;

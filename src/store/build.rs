@@ -161,6 +161,10 @@ const COLUMNS: &str = "select b.id, b.name, b.status, b.team_id, t.name, b.pipel
   left join jobs j on j.id = b.job_id left join resources r on r.id = b.resource_id
   left join builds o on o.id = b.rerun_of";
 
+/// What lists show: of the checks of a resource those that go on, and the last one, until it is checked again.
+const LISTED: &str = "(b.resource_id is null or b.status in ('pending', 'started')
+  or b.id = r.last_check_build_id and b.id > coalesce(r.last_check_id, 0))";
+
 impl Build {
     /// Where it is in its life.
     pub fn state(&self) -> BuildState {
@@ -266,21 +270,20 @@ impl ReadTx<'_> {
         self.build_page("b.job_id = ?1", job.0, page)
     }
 
-    /// A page of a pipeline's builds, checks left out.
+    /// A page of a pipeline's builds.
     pub fn builds_of_pipeline(&self, pipeline: PipelineId, page: PageRequest) -> Result<Page<Build>> {
-        self.build_page("b.pipeline_id = ?1 and b.resource_id is null", pipeline.0, page)
+        self.build_page(&format!("b.pipeline_id = ?1 and {LISTED}"), pipeline.0, page)
     }
 
-    /// A page of the builds that such an audience may see, checks left out.
+    /// A page of the builds that such an audience may see.
     pub fn builds(&self, audience: &Audience, page: PageRequest) -> Result<Page<Build>> {
+        let listed = |whose: &str| format!("{whose} and {LISTED}");
         match audience {
-            Audience::All => self.build_page("b.resource_id is null and ?1 is not null", 0, page),
-            Audience::Team(team) => self.build_page("b.resource_id is null and b.team_id = ?1", team.0, page),
-            Audience::PublicOf(team) => {
-                self.build_page("b.resource_id is null and b.team_id = ?1 and p.public = 1", team.0, page)
-            }
+            Audience::All => self.build_page(&listed("?1 is not null"), 0, page),
+            Audience::Team(team) => self.build_page(&listed("b.team_id = ?1"), team.0, page),
+            Audience::PublicOf(team) => self.build_page(&listed("b.team_id = ?1 and p.public = 1"), team.0, page),
             Audience::TeamsAndPublic(teams) => self.build_page(
-                "b.resource_id is null and (p.public = 1 or b.team_id in (select value from json_each(?1)))",
+                &listed("(p.public = 1 or b.team_id in (select value from json_each(?1)))"),
                 serde_json::to_string(teams)?,
                 page,
             ),
@@ -410,7 +413,8 @@ impl ReadTx<'_> {
         let (Some(first), Some(last)) = (items.first(), items.last()) else {
             return Ok(Page { items, newer: None, older: None });
         };
-        let from = "select b.id from builds b left join pipelines p on p.id = b.pipeline_id";
+        let from = "select b.id from builds b left join pipelines p on p.id = b.pipeline_id
+          left join resources r on r.id = b.resource_id";
         let neighbour = |bound: String, of: &Build| -> Result<Option<i64>> {
             let mut query = self.prepare_cached(&format!("{from} where {condition} and {bound} limit 1"))?;
             let place = of.rerun_of.unwrap_or(of.id);
@@ -482,9 +486,16 @@ mod tests {
                 })?;
                 let list = |audience, page| -> Vec<usize> {
                     let page = tx.builds(&audience, page).unwrap();
-                    page.items.iter().map(|b| ids.iter().position(|id| *id == b.id).unwrap()).collect()
+                    page.items.iter().map(|b| ids.iter().position(|id| *id == b.id).unwrap_or(9)).collect()
                 };
                 let all = PageRequest::default();
+                assert_eq!(list(Audience::TeamsAndPublic(vec![]), all), [9, 2, 0], "while it goes on");
+                tx.finish_build(check, Status::Succeeded, Time(4))?;
+                assert_eq!(list(Audience::TeamsAndPublic(vec![]), all), [9, 2, 0], "and as the last check");
+                assert_eq!(tx.builds_of_pipeline(open, all)?.items[0].id, check);
+                let scope = tx.find_or_create_scope("scope", main)?.id;
+                tx.set_scope(r, scope)?;
+                tx.number_check(scope)?;
                 assert_eq!(list(Audience::All, all), [3, 2, 1, 0]);
                 assert_eq!(list(Audience::Team(main), all), [2, 1, 0]);
                 assert_eq!(list(Audience::PublicOf(main), all), [2, 0]);
@@ -511,7 +522,7 @@ mod tests {
                 assert_eq!((check.name.as_str(), check.resource_name.as_deref()), ("check", Some("r")));
                 assert_eq!(tx.resource(r)?.unwrap().last_check_build_id, Some(check.id));
                 assert_eq!(tx.builds_of_resource(r, all)?.items, [check]);
-                assert_eq!(tx.pending_without_job()?.len(), 2);
+                assert_eq!(tx.pending_without_job()?.len(), 1);
                 Ok(())
             })
             .unwrap();

@@ -45,8 +45,12 @@ pub struct ResourceJson<'r> {
 /// What a resource's JSON borrows from: its last check as a build, and that build's plan.
 #[derive(Debug)]
 pub struct LastCheck {
-    build: Build,
-    plan: Option<Box<RawValue>>,
+    /// The build.
+    pub build: Build,
+    /// What is shown of its plan.
+    pub plan: Option<Box<RawValue>>,
+    /// What it said if it failed.
+    pub error: String,
 }
 
 impl LastCheck {
@@ -57,10 +61,24 @@ impl LastCheck {
             && (build.ended_at.is_none() || build.ended_at >= Some(ended))
         {
             let plan = plan.as_ref().and_then(|p| RawValue::from_string(p.clone()).ok());
-            return Some(LastCheck { build: build.clone(), plan });
+            return Some(LastCheck { build: build.clone(), plan, error: String::new() });
         }
         let status = if view.resource.last_check_succeeded { Status::Succeeded } else { Status::Failed };
-        (ended > Time(0)).then(|| LastCheck { build: brief(view, status), plan: plan_of(view) })
+        (ended > Time(0)).then(|| LastCheck { build: brief(view, status), plan: plan_of(view), error: String::new() })
+    }
+
+    /// The last check, which left no row, by itself: it may still go on.
+    pub fn without_row(view: &ResourceView) -> LastCheck {
+        let resource = &view.resource;
+        let (status, ended, error) = match resource.last_check_ended < resource.last_check_started {
+            true => (Status::Started, None, String::new()),
+            false if resource.last_check_succeeded => {
+                (Status::Succeeded, Some(resource.last_check_ended), String::new())
+            }
+            false => (Status::Failed, Some(resource.last_check_ended), resource.last_check_error.clone()),
+        };
+        let build = Build { ended_at: ended, ..brief(view, status) };
+        LastCheck { build, plan: plan_of(view), error }
     }
 }
 

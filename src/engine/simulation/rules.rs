@@ -36,7 +36,8 @@ struct Rows {
 
 fn read(tx: &ReadTx<'_>) -> Result<Rows> {
     let page = PageRequest::newest(1_000_000);
-    let builds: Seen = tx.builds(&Audience::All, page)?.items.into_iter().map(|b| (b.id, b)).collect();
+    let builds = tx.builds(&Audience::All, page)?.items.into_iter().filter(|b| b.resource_id.is_none());
+    let builds: Seen = builds.map(|b| (b.id, b)).collect();
     let jobs: BTreeMap<JobId, Job> = tx.jobs()?.into_iter().map(|j| (j.id, j)).collect();
     let mut rows = Rows {
         builds,

@@ -416,6 +416,7 @@ struct Rows {
 impl Rows {
     fn read(tx: &ReadTx<'_>, pipeline: PipelineId) -> Result<Rows> {
         let mut builds = tx.builds_of_pipeline(pipeline, PageRequest::newest(1000))?.items;
+        builds.retain(|b| b.resource_id.is_none());
         builds.sort_by_key(named);
         Ok(Rows { builds, jobs: tx.jobs_of_pipeline(pipeline)?, resources: tx.resources_of_pipeline(pipeline)? })
     }

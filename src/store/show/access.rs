@@ -83,12 +83,17 @@ impl ReadTx<'_> {
         Ok(found.optional()?)
     }
 
-    /// What access to a build depends on.
+    /// What access to a build depends on. A check that left no row belongs to its resource's pipeline.
     pub fn build_access(&self, build: BuildId) -> Result<Option<BuildAccess>> {
         let mut row = self.prepare_cached(
             "select b.id, t.name, coalesce(p.public, 0), coalesce(json_extract(j.config, '$.public'), 0)
              from builds b join teams t on t.id = b.team_id
-             left join pipelines p on p.id = b.pipeline_id left join jobs j on j.id = b.job_id where b.id = ?",
+             left join pipelines p on p.id = b.pipeline_id left join jobs j on j.id = b.job_id where b.id = ?1
+             union all
+             select * from (
+               select r.last_check_id, t.name, p.public, 0
+               from resources r join pipelines p on p.id = r.pipeline_id join teams t on t.id = p.team_id
+               where r.last_check_id = ?1 and r.active = 1 order by r.id limit 1)",
         )?;
         let found = row.query_row([build.0], |r| {
             Ok(BuildAccess { id: BuildId(r.get(0)?), team: r.get(1)?, exposed: r.get(2)?, public_job: r.get(3)? })

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::OptionalExtension;
 
-use crate::base::id::PipelineId;
+use crate::base::id::{BuildId, PipelineId};
 use crate::pipeline::ResourceType;
 use crate::store::build::Build;
 use crate::store::pipeline::Pipeline;
@@ -39,6 +39,15 @@ impl ReadTx<'_> {
         };
         let types = Arc::new(self.resource_types(pipeline.id)?);
         self.resource_view_of(&pipeline, resource, types).map(Some)
+    }
+
+    /// The resource whose last check left no row and has that id; of several with one history the oldest.
+    pub fn view_of_check(&self, check: BuildId) -> Result<Option<ResourceView>> {
+        let mut query = self.prepare_cached(
+            "select pipeline_id, name from resources where last_check_id = ? and active = 1 order by id limit 1",
+        )?;
+        let found = query.query_row([check], |r| Ok((r.get(0)?, r.get::<_, String>(1)?))).optional()?;
+        found.map_or(Ok(None), |(pipeline, name)| self.resource_view(pipeline, &name))
     }
 
     fn resource_types(&self, pipeline: PipelineId) -> Result<Vec<ResourceType>> {

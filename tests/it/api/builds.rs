@@ -113,7 +113,7 @@ async fn lists_come_in_pages_with_links_to_their_neighbours() {
 }
 
 /// Reads a stream until it has said that the build ended.
-async fn events(caller: &Caller, path: &str, last: Option<&str>) -> String {
+pub async fn events(caller: &Caller, path: &str, last: Option<&str>) -> String {
     let mut request = caller.request(reqwest::Method::GET, path);
     if let Some(last) = last {
         request = request.header("last-event-id", last);

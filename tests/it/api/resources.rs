@@ -1,11 +1,15 @@
 //! Resources and their versions.
 
-use serde_json::{Value, json};
-use whistlestop::base::id::TeamId;
-use whistlestop::base::version::{MetadataField, Version};
+use std::time::Duration;
 
+use serde_json::{Value, json};
+use whistlestop::base::id::{BuildId, TeamId};
+use whistlestop::base::version::{MetadataField, Version};
+use whistlestop::store::build::Status;
+
+use super::builds::events;
 use super::pipelines::kitchen;
-use crate::world::World;
+use crate::world::{NOW, World};
 
 const CODE: &str = "/api/v1/teams/alpha/pipelines/kitchen/resources/code";
 
@@ -102,6 +106,86 @@ async fn a_webhooks_token_may_be_a_variable() {
         let hook = world.anonymous().post(&path).query(&[("webhook_token", token)]).send().await.unwrap();
         assert_eq!(hook.status(), status, "{resource} {token}");
     }
+}
+
+/// Counts a check of `code` that nobody asked for, which ended in that way; its id.
+async fn passing_check(world: &World, error: Option<&'static str>) -> i64 {
+    let write = world.app().store.write(move |tx| {
+        let found = tx.resources()?.into_iter().find(|r| r.name == "code").unwrap();
+        let scope = tx.find_or_create_scope("code", found.team_id)?.id;
+        tx.set_scope(found.id, scope)?;
+        tx.check_started(scope, NOW)?;
+        tx.number_check(scope)?;
+        tx.check_ended(scope, error, NOW.plus(Duration::from_secs(2)))?;
+        Ok(tx.resource(found.id)?.unwrap().last_check_id.unwrap().0)
+    });
+    write.await.unwrap()
+}
+
+#[tokio::test]
+async fn a_check_without_a_row_is_told_by_its_id_to_those_who_may() {
+    let (world, ann) = kitchen().await;
+    world.team("beta", "bob").await;
+    let (bob, nobody) = (world.sign_in("bob").await, world.anonymous());
+    let first = passing_check(&world, None).await;
+    assert_eq!(ann.json(CODE).await["build"]["id"], first);
+    let build = ann.json(&format!("/api/v1/builds/{first}")).await;
+    let said = ["name", "status", "resource_name", "pipeline_name", "team_name"].map(|n| build[n].as_str().unwrap());
+    assert_eq!(said, ["check", "succeeded", "code", "kitchen", "alpha"]);
+    let plan = ann.json(&format!("/api/v1/builds/{first}/plan")).await;
+    assert_eq!((&plan["schema"], &plan["plan"]["check"]["name"]), (&json!("exec.v2"), &json!("code")));
+    let told = async |id: i64| {
+        let text = events(&ann, &format!("/api/v1/builds/{id}/events"), None).await;
+        let lines = text.lines().filter_map(|l| l.strip_prefix("data: "));
+        let events: Vec<Value> = lines.map(|l| serde_json::from_str(l).unwrap()).collect();
+        assert!(text.ends_with(&format!("id: {}\nevent: end\ndata\n\n", events.len())), "{text}");
+        events.iter().map(|e| format!("{} {}", e["event"].as_str().unwrap(), e["data"]["status"])).collect::<Vec<_>>()
+    };
+    let expected = ["status \"started\"", "initialize-check null", "finish null", "status \"succeeded\""];
+    assert_eq!(told(first).await, expected);
+    let second = passing_check(&world, Some("no such branch")).await;
+    let expected = ["status \"started\"", "initialize-check null", "error null", "finish null", "status \"failed\""];
+    assert_eq!(told(second).await, expected);
+    let text = events(&ann, &format!("/api/v1/builds/{second}/events"), Some("1")).await;
+    assert!(text.starts_with("id: 2\nevent: event\n") && text.contains("no such branch"), "{text}");
+    for path in ["", "/plan", "/events", "/preparation", "/resources", "/artifacts", "/secrets"] {
+        let of = |id: i64| format!("/api/v1/builds/{id}{path}");
+        for (caller, who) in [(&bob, "bob"), (&nobody, "nobody")] {
+            let (theirs, absent) = (caller.get(&of(second)).await, caller.get(&of(987_654)).await);
+            assert_eq!(theirs.status(), absent.status(), "{path} by {who}");
+            assert!([401, 404].contains(&theirs.status().as_u16()), "{path} by {who}");
+        }
+        if ["", "/plan", "/events"].contains(&path) {
+            assert_eq!(ann.get(&of(first)).await.status(), 404, "{path}: another check has followed");
+        }
+    }
+    let comment = ann.put(&format!("/api/v1/builds/{second}/comment")).json(&json!({"comment": "x"}));
+    assert_eq!(comment.send().await.unwrap().status(), 404);
+    assert_eq!(ann.put(&format!("/api/v1/builds/{second}/abort")).send().await.unwrap().status(), 404);
+}
+
+#[tokio::test]
+async fn a_check_by_hand_is_listed_until_the_next_check() {
+    let (world, ann) = kitchen().await;
+    let check = ann.post(&format!("{CODE}/check")).json(&json!({"from": null})).send().await.unwrap();
+    let id = check.json::<Value>().await.unwrap()["id"].as_i64().unwrap();
+    let listed = async |path: &str| {
+        let list = ann.json(path).await;
+        let shown = |b: &Value| (b["id"].as_i64().unwrap(), b["resource_name"].as_str().unwrap_or_default().to_owned());
+        list.as_array().unwrap().iter().map(shown).collect::<Vec<_>>()
+    };
+    let lists = ["/api/v1/builds", "/api/v1/teams/alpha/builds", "/api/v1/teams/alpha/pipelines/kitchen/builds"];
+    for path in lists {
+        assert_eq!(listed(path).await, [(id, "code".to_owned())], "{path}");
+    }
+    let end = world.app().store.write(move |tx| tx.finish_build(BuildId(id), Status::Succeeded, NOW));
+    end.await.unwrap();
+    assert_eq!(listed(lists[0]).await.len(), 1, "the last check is listed");
+    passing_check(&world, None).await;
+    for path in lists {
+        assert_eq!(listed(path).await, [], "{path}");
+    }
+    assert_eq!(ann.json(&format!("/api/v1/builds/{id}")).await["status"], "succeeded", "and can still be watched");
 }
 
 #[tokio::test]
