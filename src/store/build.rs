@@ -586,6 +586,16 @@ mod tests {
                 assert_eq!(tx.create_manual_build(j, "alice", Time(1))?, BuildId(3));
                 tx.number_check(used)?;
                 assert_eq!(tx.resource(r)?.unwrap().last_check_id, Some(BuildId(4)));
+                tx.check_started(used, Time(5))?;
+                for (error, started, check) in [("", 9, 4), ("late", 5, 4), ("no image", 9, 5)] {
+                    tx.checked(r, error, Time(started), Time(10))?;
+                    assert_eq!(tx.resource(r)?.unwrap().last_check_id, Some(BuildId(check)), "{error}");
+                }
+                let failed = tx.resource(r)?.unwrap();
+                assert_eq!((failed.last_check_started, failed.last_check_ended), (Time(9), Time(10)));
+                assert_eq!(tx.view_of_check(BuildId(5))?.map(|v| v.resource.id), Some(r));
+                assert_eq!(tx.build_access(BuildId(5))?.map(|b| (b.team, b.exposed)), Some(("main".to_owned(), false)));
+                assert_eq!(tx.build_access(BuildId(4))?, None);
                 Ok(())
             })
             .unwrap();

@@ -89,7 +89,8 @@ impl Resource {
 /// A failed attempt that never came to a scope counts if it is later than the scope's own last check.
 const COLUMNS: &str =
     "select r.id, r.pipeline_id, p.team_id, r.name, r.active, r.type, r.config, r.scope_id, r.config_pin,
-  r.api_pin, r.pin_comment, r.last_check_build_id, coalesce(s.last_check_started, 0),
+  r.api_pin, r.pin_comment, r.last_check_build_id,
+  max(coalesce(s.last_check_started, 0), iif(r.last_attempt_error <> '', r.last_attempt_started, 0)),
   max(coalesce(s.last_check_ended, 0), r.last_attempt),
   coalesce(s.last_check_succeeded, 0) and r.last_attempt_error = '',
   case when r.last_attempt_error <> '' then r.last_attempt_error else coalesce(s.last_check_error, '') end,
@@ -246,8 +247,16 @@ impl WriteTx<'_> {
     }
 
     /// Remembers that a check of it that began at `started` has ended: with what error, if it failed before it could name
-    /// a scope, else with ''.
+    /// a scope, else with ''. One that did not come so far gets its id here.
     pub fn checked(&self, id: ResourceId, error_before_scope: &str, started: Time, now: Time) -> Result<()> {
+        let mut has_id = self.prepare_cached(
+            "select exists (select 1 from resources r join scopes s on s.id = r.scope_id
+               where r.id = ? and s.last_check_started >= ?)",
+        )?;
+        if !error_before_scope.is_empty() && !has_id.query_row(params![id, started], |r| r.get(0))? {
+            let check = self.take_build_id()?;
+            self.prepare_cached("update resources set last_check_id = ? where id = ?")?.execute(params![check, id])?;
+        }
         self.prepare_cached(
             "update resources set last_attempt = ?, last_attempt_started = ?, last_attempt_error = ? where id = ?",
         )?
