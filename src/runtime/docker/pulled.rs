@@ -126,12 +126,7 @@ impl Pulled {
         for image in images.into_iter().filter(|image| !used.contains(&image.id)) {
             let _alone = self.removal.write().await;
             let wanted = self.asked().get(&image.id).map_or(self.begun, |asked| asked.wanted);
-            if wanted.elapsed() < idle || self.has_container(&image.id).await? {
-                all = false;
-                continue;
-            }
-            self.forget(&image.id);
-            self.remove(&image.id).await?;
+            all &= wanted.elapsed() >= idle && self.remove(&image.id).await?;
         }
         Ok(all)
     }
@@ -144,14 +139,19 @@ impl Pulled {
         Ok(!found.map_err(|e| self.connection.failure("list containers", &e))?.is_empty())
     }
 
-    /// Takes our tag away, and what the pull has named it by, unless somebody has given it another name.
-    async fn remove(&self, id: &str) -> Result<()> {
+    /// Takes our tag away, and what the pull has named it by, unless somebody has given it another name. `false` where a
+    /// container is made of an image that would go.
+    async fn remove(&self, id: &str) -> Result<bool> {
         let client = self.connection.client().await?;
         // A list by our tags leaves out all other names.
-        let Ok(image) = client.inspect_image(id).await else { return Ok(()) };
+        let Ok(image) = client.inspect_image(id).await else { return Ok(true) };
         let (tags, pulled) = (image.repo_tags.unwrap_or_default(), image.repo_digests.unwrap_or_default());
         let start = format!("{}:", self.naming.repository());
         let (ours, anothers): (Vec<_>, Vec<_>) = tags.into_iter().partition(|tag| tag.starts_with(&start));
+        if anothers.is_empty() && self.has_container(id).await? {
+            return Ok(false);
+        }
+        self.forget(id);
         // The tag goes last: what a crash leaves is found by it.
         for name in pulled.iter().filter(|_| anothers.is_empty()).chain(&ours) {
             if let Err(error) = client.remove_image(name, None::<RemoveImageOptions>, None).await {
@@ -162,6 +162,6 @@ impl Pulled {
             }
         }
         tracing::info!(id, names = ?pulled, "an image that nothing needs any more was removed");
-        Ok(())
+        Ok(true)
     }
 }
