@@ -1,7 +1,9 @@
 //! kill -9 of whatever, at any moment: no build without an end, and nothing left behind.
 //!
-//! A few rounds in the usual run; `WHISTLESTOP_CHAOS=1000` for as many as wanted.
+//! A few rounds in the usual run; `WHISTLESTOP_CHAOS=1000` for as many as wanted, and then the disk must be as it was
+//! before: what nothing needs goes a minute after it was made.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -62,6 +64,18 @@ fn rounds(usual: u64) -> u64 {
     std::env::var("WHISTLESTOP_CHAOS").ok().and_then(|n| n.parse().ok()).unwrap_or(usual)
 }
 
+/// Whether there is time to wait for the collector.
+fn is_long() -> bool {
+    std::env::var_os("WHISTLESTOP_CHAOS").is_some()
+}
+
+/// Kilobytes on the disk.
+async fn disk_usage(path: &Path) -> u64 {
+    let mut command = tokio::process::Command::new("du");
+    command.args(["-sk"]).arg(path);
+    ended(command).await.stdout.split_whitespace().next().and_then(|n| n.parse().ok()).unwrap_or_default()
+}
+
 fn entries(path: &Path) -> usize {
     std::fs::read_dir(path).map_or(0, Iterator::count)
 }
@@ -73,6 +87,7 @@ async fn whatever_is_killed_every_build_ends_and_nothing_is_left() {
     world.pipeline("p", PIPELINE).await;
     let mut dice = Dice(20_261_123);
     let worker = world.state().join("worker").display().to_string();
+    let before = disk_usage(Path::new(&worker)).await;
     for round in 0..rounds {
         let build = world.trigger("p", "j").await;
         tokio::time::sleep(Duration::from_millis(dice.below(500))).await;
@@ -96,6 +111,13 @@ async fn whatever_is_killed_every_build_ends_and_nothing_is_left() {
     })
     .await;
     assert_eq!(processes(&["supervise", "--container", &worker], false).len(), 0);
+    if is_long() {
+        until("the disk is as it was", 2 * PATIENCE, async || {
+            // Directories that are there once something was.
+            (disk_usage(Path::new(&worker)).await <= before + 100).then_some(())
+        })
+        .await;
+    }
     world.kill().await;
     // A server that was killed leaves the walls up: they are what keeps its steps in. Namespaces it had ready go when
     // the kernel finds the time.
@@ -148,6 +170,13 @@ async fn docker(engine: &Engine, args: &[&str]) -> Vec<String> {
     ended(command).await.stdout.split_whitespace().map(str::to_owned).collect()
 }
 
+/// What takes room on the engine: volumes and images.
+async fn stored(engine: &Engine) -> BTreeSet<String> {
+    let mut all = docker(engine, &["volume", "ls", "-q"]).await;
+    all.extend(docker(engine, &["images", "-q", "--no-trunc"]).await);
+    all.into_iter().collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_is_killed_in_docker_every_build_ends_and_nothing_is_left() {
     let mut engine = Engine::new().await;
@@ -160,6 +189,7 @@ async fn whatever_is_killed_in_docker_every_build_ends_and_nothing_is_left() {
     let first = world.trigger("p", "j").await;
     assert_eq!(world.finish(first).await, "succeeded", "{}", world.log());
     let mut dice = Dice(20_261_124);
+    let before = stored(&engine).await;
     for round in 0..rounds(ROUNDS_IN_DOCKER) {
         let build = world.trigger("p", "j").await;
         tokio::time::sleep(Duration::from_millis(dice.below(2500))).await;
@@ -197,6 +227,12 @@ async fn whatever_is_killed_in_docker_every_build_ends_and_nothing_is_left() {
         docker(&engine, &["ps", "-aq"]).await.iter().all(|container| staying.contains(container)).then_some(())
     })
     .await;
+    if is_long() {
+        until("the engine's disk is as it was", 2 * PATIENCE, async || {
+            stored(&engine).await.is_subset(&before).then_some(())
+        })
+        .await;
+    }
     world.kill().await;
     let engine_of = [("DOCKER_HOST", &*engine.host())];
     let lasting = ["packet filter", "network", "waiting container"];
