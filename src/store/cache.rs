@@ -217,7 +217,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::store::fixture::{job, set, store};
+    use crate::store::fixture::{job, set, store, volume};
     use crate::store::volume::Volume;
 
     #[test]
@@ -227,16 +227,7 @@ mod tests {
             .write_blocking(|tx| {
                 let team_id = tx.ensure_main(None)?;
                 for handle in ["a", "b"] {
-                    tx.insert_volume(&Volume {
-                        handle: handle.into(),
-                        team_id,
-                        kind: "resource".into(),
-                        parent: None,
-                        container: None,
-                        build_id: None,
-                        path: String::new(),
-                        created_at: Time(1),
-                    })?;
+                    tx.insert_volume(&volume(team_id, handle))?;
                 }
                 let cache = |volume: &str, at: i64| ResourceCache {
                     key: "k".into(),

@@ -3,9 +3,10 @@
 use super::Store;
 use super::config::{SaveConfig, SavedConfig};
 use super::pipeline::PipelineRef;
+use super::volume::Volume;
 use super::{Result, WriteTx};
 use crate::base::clock::Time;
-use crate::base::id::{JobId, PipelineId, ResourceId, ScopeId};
+use crate::base::id::{JobId, PipelineId, ResourceId, ScopeId, TeamId};
 use crate::base::version::Version;
 use crate::pipeline::Config;
 
@@ -51,6 +52,20 @@ pub fn scoped(tx: &WriteTx<'_>, pipeline: PipelineId, name: &str) -> (ResourceId
     let scope = tx.find_or_create_scope(&format!("{pipeline}/{name}"), resource.team_id).unwrap().id;
     tx.set_scope(resource.id, scope).unwrap();
     (resource.id, scope)
+}
+
+/// A fetched version's volume, of no container.
+pub fn volume(team_id: TeamId, handle: &str) -> Volume {
+    Volume {
+        handle: handle.into(),
+        team_id,
+        kind: "resource".into(),
+        parent: None,
+        container: None,
+        build_id: None,
+        path: String::new(),
+        created_at: Time(1),
+    }
 }
 
 /// The version `{"v": n}`.

@@ -99,8 +99,7 @@ mod tests {
 
     use super::*;
     use crate::store::cache::{ResourceCache, TaskCache};
-    use crate::store::fixture::{job, set, store};
-    use crate::store::volume::Volume;
+    use crate::store::fixture::{job, set, store, volume};
 
     #[test]
     fn fetched_versions_and_task_caches_are_in_one_order() {
@@ -109,16 +108,7 @@ mod tests {
             .write_blocking(|tx| {
                 let team_id = tx.ensure_main(None)?;
                 for handle in ["a", "b"] {
-                    tx.insert_volume(&Volume {
-                        handle: handle.into(),
-                        team_id,
-                        kind: "resource".into(),
-                        parent: None,
-                        container: None,
-                        build_id: None,
-                        path: String::new(),
-                        created_at: Time(1),
-                    })?;
+                    tx.insert_volume(&volume(team_id, handle))?;
                 }
                 let pipeline = set(tx, "p", json!({"jobs": [{"name": "j", "plan": []}]}))?;
                 let job = job(tx, pipeline, "j");

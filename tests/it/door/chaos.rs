@@ -163,17 +163,10 @@ jobs:
     config: {<<: *task, inputs: [{name: out}]}
 "#;
 
-/// The engine's containers; or the process of one of them.
-async fn docker(engine: &Engine, args: &[&str]) -> Vec<String> {
-    let mut command = tokio::process::Command::new("docker");
-    command.args(["--host", &engine.host()]).args(args);
-    ended(command).await.stdout.split_whitespace().map(str::to_owned).collect()
-}
-
 /// What takes room on the engine: volumes and images.
 async fn stored(engine: &Engine) -> BTreeSet<String> {
-    let mut all = docker(engine, &["volume", "ls", "-q"]).await;
-    all.extend(docker(engine, &["images", "-q", "--no-trunc"]).await);
+    let mut all = engine.docker(&["volume", "ls", "-q"]).await;
+    all.extend(engine.docker(&["images", "-q", "--no-trunc"]).await);
     all.into_iter().collect()
 }
 
@@ -204,8 +197,8 @@ async fn whatever_is_killed_in_docker_every_build_ends_and_nothing_is_left() {
                 world.start().await;
             }
             _ => {
-                for container in docker(&engine, &["ps", "-q"]).await.into_iter().take(1) {
-                    let pids = docker(&engine, &["inspect", "-f", "{{.State.Pid}}", &container]).await;
+                for container in engine.docker(&["ps", "-q"]).await.into_iter().take(1) {
+                    let pids = engine.docker(&["inspect", "-f", "{{.State.Pid}}", &container]).await;
                     let Some(pid) = pids.first().and_then(|pid| pid.parse::<i32>().ok()).filter(|pid| *pid > 1) else {
                         continue;
                     };
@@ -222,9 +215,9 @@ async fn whatever_is_killed_in_docker_every_build_ends_and_nothing_is_left() {
     assert_eq!(world.finish(build).await, "succeeded", "{}\n{}", world.watch(build).await, world.log());
     // That of a check that was killed stays for visitors, for minutes; and networks are kept ready.
     until("the collector is done", PATIENCE, async || {
-        let mut staying = docker(&engine, &["ps", "-aq", "--filter", "label=type=check"]).await;
-        staying.extend(docker(&engine, &["ps", "-aq", "--filter", "label=whistlestop.part=lease"]).await);
-        docker(&engine, &["ps", "-aq"]).await.iter().all(|container| staying.contains(container)).then_some(())
+        let mut staying = engine.docker(&["ps", "-aq", "--filter", "label=type=check"]).await;
+        staying.extend(engine.docker(&["ps", "-aq", "--filter", "label=whistlestop.part=lease"]).await);
+        engine.docker(&["ps", "-aq"]).await.iter().all(|container| staying.contains(container)).then_some(())
     })
     .await;
     if is_long() {

@@ -4,29 +4,24 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::world::{Runtime, World};
 
-const TWO: &str = r"
-jobs:
-- name: greedy
+/// A job of one task that runs a script and has an output `out`.
+fn job(name: &str, script: &str) -> String {
+    format!(
+        "
+- name: {name}
   plan:
   - task: t
     config:
       platform: linux
       rootfs_uri: host:///
-      outputs: [{name: out}]
-      run:
-        path: sh
-        args: [-ec, 'n=0; while [ $n -lt 400 ]; do head -c 1000000 /dev/zero > out/$n; n=$((n+1)); sleep 0.02; done']
-- name: modest
-  plan:
-  - task: t
-    config:
-      platform: linux
-      rootfs_uri: host:///
-      outputs: [{name: out}]
-      run:
-        path: sh
-        args: [-ec, 'n=0; while [ $n -lt 60 ]; do head -c 10000 /dev/zero > out/$n; n=$((n+1)); sleep 0.1; done; echo went on']
-";
+      outputs: [{{name: out}}]
+      run: {{path: sh, args: [-ec, '{script}']}}"
+    )
+}
+
+const GREEDY: &str = "n=0; while [ $n -lt 400 ]; do head -c 1000000 /dev/zero > out/$n; n=$((n+1)); sleep 0.02; done";
+const MODEST: &str =
+    "n=0; while [ $n -lt 60 ]; do head -c 10000 /dev/zero > out/$n; n=$((n+1)); sleep 0.1; done; echo went on";
 
 /// A small disk that ends with the test.
 struct Small(tempfile::TempDir);
@@ -40,15 +35,14 @@ impl Drop for Small {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_step_that_fills_the_disk_is_ended_and_others_go_on() {
     if !nix::unistd::Uid::effective().is_root() {
-        // Only root can mount a small disk here.
-        return;
+        return println!("skipped: only root can mount a small disk");
     }
     let small = Small(tempfile::tempdir().unwrap());
     mount(Some("tmpfs"), small.0.path(), Some("tmpfs"), MsFlags::empty(), Some("size=200m")).unwrap();
     let directory = tempfile::Builder::new().prefix("whistlestop-door-").tempdir().unwrap();
     let flags = ["--allow-host-rootfs", "--low-disk-watermark", "100MB"];
     let world = World::on(directory, small.0.path().join("state"), Runtime::Embedded, &flags, &[]).await;
-    world.pipeline("p", TWO).await;
+    world.pipeline("p", &format!("jobs:{}{}", job("greedy", GREEDY), job("modest", MODEST))).await;
     let (modest, greedy) = (world.trigger("p", "modest").await, world.trigger("p", "greedy").await);
     assert_eq!(world.finish(greedy).await, "errored", "{}", world.watch(greedy).await);
     let log = world.watch(greedy).await;

@@ -8,13 +8,6 @@ use super::image::{Registry, archive, busybox, push};
 use super::restart::Engine;
 use super::world::{PATIENCE, Runtime, World, ended, until};
 
-/// Runs the client of an engine of the test's own; what it prints, word by word.
-async fn docker(engine: &Engine, args: &[&str]) -> Vec<String> {
-    let mut command = tokio::process::Command::new("docker");
-    command.args(["--host", &engine.host()]).args(args);
-    ended(command).await.stdout.split_whitespace().map(str::to_owned).collect()
-}
-
 /// The same registry for an engine in a network of its own, at the same address.
 async fn also_within(engine: &Engine, registry: &Registry) -> tokio::process::Child {
     let directory = registry.directory.path();
@@ -32,18 +25,9 @@ async fn also_within(engine: &Engine, registry: &Registry) -> tokio::process::Ch
         .unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_pruned_is_fetched_again() {
-    let mut engine = Engine::new().await;
-    let registry = Registry::empty("").await;
-    let root = tempfile::tempdir().unwrap();
-    busybox(root.path());
-    // Without a tag of its own a pulled image is what `docker image prune` takes.
-    push(&registry.address, "app", "1", &[archive(root.path())], json!({"Env": ["PATH=/bin"]})).await;
-    let _within = also_within(&engine, &registry).await;
-    let flags = ["--resource-checking-interval", "1h"];
-    let world = World::with_env(Runtime::Docker, &flags, &[("DOCKER_HOST", &engine.host())]).await;
-    let config = format!(
+/// A job that fetches the image `app` and runs a script in it, with a cache `c`.
+fn uses(registry: &Registry, script: &str) -> String {
+    format!(
         r"
 resources:
 - {{name: app, type: registry-image, source: {{repository: {}/app, tag: '1'}}}}
@@ -56,11 +40,25 @@ jobs:
     config:
       platform: linux
       caches: [{{path: c}}]
-      run: {{path: sh, args: [-c, 'cat c/n || echo an empty cache; echo a full cache > c/n']}}
+      run: {{path: sh, args: [-c, '{script}']}}
 ",
         registry.address
-    );
-    world.pipeline("p", &config).await;
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_pruned_is_fetched_again() {
+    let mut engine = Engine::new().await;
+    let registry = Registry::empty("").await;
+    let root = tempfile::tempdir().unwrap();
+    busybox(root.path());
+    // Without a tag of its own a pulled image is what `docker image prune` takes.
+    push(&registry.address, "app", "1", &[archive(root.path())], json!({"Env": ["PATH=/bin"]})).await;
+    let _within = also_within(&engine, &registry).await;
+    let flags = ["--resource-checking-interval", "1h"];
+    let world = World::with_env(Runtime::Docker, &flags, &[("DOCKER_HOST", &engine.host())]).await;
+    let script = "cat c/n || echo an empty cache; echo a full cache > c/n";
+    world.pipeline("p", &uses(&registry, script)).await;
     let fetched = "fetching \u{1b}[32m";
     let runs = async || {
         let build = world.trigger("p", "j").await;
@@ -71,20 +69,20 @@ jobs:
     assert!(status == "succeeded" && log.contains(fetched) && log.contains("an empty cache"), "{log}\n{}", world.log());
     let idle = async || {
         until("the steps' containers are gone", PATIENCE, async || {
-            docker(&engine, &["ps", "-aq", "--filter", "label=step"]).await.is_empty().then_some(())
+            engine.docker(&["ps", "-aq", "--filter", "label=step"]).await.is_empty().then_some(())
         })
         .await;
     };
 
     // What we have pulled is not what nobody has tagged.
     idle().await;
-    docker(&engine, &["system", "prune", "-f"]).await;
+    engine.docker(&["system", "prune", "-f"]).await;
     let (status, log) = runs().await;
     assert!(status == "succeeded" && !log.contains(fetched) && log.contains("a full cache"), "{log}\n{}", world.log());
 
     // The image goes. Whether it is there was asked a moment ago, perhaps, and then the one build says what to do.
     idle().await;
-    docker(&engine, &["image", "prune", "-af"]).await;
+    engine.docker(&["image", "prune", "-af"]).await;
     let (mut status, mut log) = runs().await;
     if status == "errored" {
         assert!(log.contains("start the build again"), "{log}");
@@ -94,9 +92,9 @@ jobs:
 
     // The volumes go: newer engines keep those with a name unless they are asked for all.
     idle().await;
-    docker(&engine, &["volume", "prune", "-f"]).await;
-    for volume in docker(&engine, &["volume", "ls", "-q"]).await {
-        docker(&engine, &["volume", "rm", &volume]).await;
+    engine.docker(&["volume", "prune", "-f"]).await;
+    for volume in engine.docker(&["volume", "ls", "-q"]).await {
+        engine.docker(&["volume", "rm", &volume]).await;
     }
     let (status, log) = runs().await;
     assert!(status == "succeeded" && log.contains("an empty cache"), "{log}\n{}", world.log());
@@ -121,26 +119,9 @@ async fn what_is_kept_stays_within_the_bound(runtime: Runtime) {
     busybox(root.path());
     std::fs::write(root.path().join("ballast"), vec![b'x'; 6 << 20]).unwrap();
     push(&registry.address, "app", "1", &[archive(root.path())], json!({"Env": ["PATH=/bin"]})).await;
-    let config = format!(
-        r"
-resources:
-- {{name: app, type: registry-image, source: {{repository: {}/app, tag: '1'}}}}
-jobs:
-- name: j
-  plan:
-  - get: app
-  - task: t
-    image: app
-    config:
-      platform: linux
-      caches: [{{path: c}}]
-      run: {{path: sh, args: [-c, 'cat /ballast > c/file']}}
-",
-        registry.address
-    );
     let bounds = ["--resource-checking-interval", "1h", "--max-cache-size"];
     let mut world = World::new(runtime, &[&bounds[..], &["100MB"]].concat()).await;
-    world.pipeline("p", &config).await;
+    world.pipeline("p", &uses(&registry, "cat /ballast > c/file")).await;
     let build = world.trigger("p", "j").await;
     assert_eq!(world.finish(build).await, "succeeded", "{}\n{}", world.watch(build).await, world.log());
     let all = kept(&world, runtime).await;

@@ -284,6 +284,13 @@ impl Engine {
         format!("unix://{}/docker.sock", self.directory.path().display())
     }
 
+    /// Runs its client; what that prints, word by word.
+    pub async fn docker(&self, args: &[&str]) -> Vec<String> {
+        let mut command = Command::new("docker");
+        command.args(["--host", &self.host()]).args(args);
+        ended(command).await.stdout.split_whitespace().map(str::to_owned).collect()
+    }
+
     /// Its process.
     pub fn pid(&self) -> u32 {
         self.daemon.as_ref().and_then(Child::id).expect("it runs")

@@ -192,9 +192,13 @@ pub async fn next(attached: &mut Attached) -> Output {
 
 async fn read_from(attached: &mut Attached, from: u64) -> Said {
     let mut said = Said { total: from, ..Said::default() };
+    read_on(attached, &mut said).await;
+    said
+}
+
+pub async fn read_on(attached: &mut Attached, said: &mut Said) {
     while said.take(next(attached).await) {}
     assert!(attached.recv().await.is_none(), "nothing follows the end");
-    said
 }
 
 pub async fn read_all(mut attached: Attached) -> Said {

@@ -7,7 +7,7 @@ use std::path::Path;
 use whistlestop::runtime::{ContainerSpec, Isolation, Origin, PrivilegedMode, Process, TarStream, WindowSize};
 
 use super::conformance::{
-    Lab, Said, container, finish, mount, names_in, read_all, read_until, run, script, shell, volume,
+    Lab, Said, container, finish, mount, names_in, read_all, read_on, read_until, run, script, shell, volume,
 };
 
 /// Runs a script as the root of a container with further mounts.
@@ -37,11 +37,16 @@ pub async fn the_supervisor_cannot_be_looked_into(lab: &dyn Lab) {
 pub async fn a_forged_record_hurts_nobody(lab: &dyn Lab) {
     // Where the spool can be reached at all, it is the step's own; the server must survive whatever it reads there. Where
     // it cannot, something else of the host has changed it.
-    let text = "cd /.whistlestop-run 2>/dev/null || exit 7; head -c 100000 /dev/urandom > spool; \
-                head -c 100 /dev/urandom > exit && echo forged; exit 7";
+    // It begins once the server has read the true beginning, else the lines that tell of it would be lost as well.
+    let text = "echo up; until [ -e /tmp/now ]; do sleep 0.02; done; cd /.whistlestop-run 2>/dev/null || exit 7; \
+                head -c 100000 /dev/urandom > spool; head -c 100 /dev/urandom > exit && echo forged; exit 7";
     let runtime = lab.runtime();
     let handle = container();
-    let first = read_all(runtime.start(&handle, &script(lab, text).await).await.unwrap()).await;
+    let mut attached = runtime.start(&handle, &script(lab, text).await).await.unwrap();
+    let mut first = Said::default();
+    read_until(&mut attached, &mut first, "up").await;
+    finish(runtime.exec(&handle, &shell("touch /tmp/now")).await.unwrap()).await;
+    read_on(&mut attached, &mut first).await;
     assert!(first.exit().is_some() || first.lost().is_some());
     let forged = first.text().contains("forged") || lab.forge(&handle);
     assert!(forged, "nothing was forged: {first:?}");
