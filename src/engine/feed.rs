@@ -12,6 +12,7 @@ mod follower;
 mod pace;
 pub mod packed;
 mod rewrite;
+mod shared;
 mod tail;
 
 use std::collections::HashMap;

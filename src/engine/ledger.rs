@@ -236,6 +236,16 @@ impl World for Ledger {
         self.shared.bundle(kind).await.map_err(WorldError)
     }
 
+    async fn shell(&self) -> Result<Option<PathBuf>> {
+        for kind in &self.shared.bundles {
+            let Some(bundle) = self.bundle(&kind.name).await? else { continue };
+            if bundle.rootfs.join("bin/sh").symlink_metadata().is_ok() {
+                return Ok(Some(bundle.rootfs));
+            }
+        }
+        Ok(None)
+    }
+
     fn registries(&self) -> &Registries {
         &self.shared.settings.registries
     }

@@ -14,7 +14,7 @@ use crate::base::stream::Stream;
 use crate::event::{Event, Origin, Utf8Chunks};
 use crate::plan::PlanId;
 use crate::resource::contained::{MAX_ANSWER, directory, script_process};
-use crate::resource::{Native, Request, Script, child};
+use crate::resource::{Mirror, Native, Request, Script, child};
 use crate::runtime::{ContainerSpec, Image, Limits, Mount, Output, Process, VolumeHandle};
 
 /// Where a type's scripts come from.
@@ -67,7 +67,7 @@ impl Scripts {
     /// Runs the script to its end. Standard error goes to the log.
     pub async fn run(&self, call: Call<'_>, scope: &Scope) -> Result<Answer, Stop> {
         let handle = scope.container(call.plan);
-        let spec = self.spec(&call, scope);
+        let spec = self.spec(&call, scope).await?;
         let world = &scope.world;
         let turn = tokio::select! {
             turn = world.place() => turn,
@@ -105,14 +105,14 @@ impl Scripts {
         answer
     }
 
-    fn spec(&self, call: &Call<'_>, scope: &Scope) -> ContainerSpec {
+    async fn spec(&self, call: &Call<'_>, scope: &Scope) -> Result<ContainerSpec, Stop> {
         let dir = directory(call.script);
         let (image, privileged, process) = match self {
             Scripts::Native(native) => {
+                let (image, mirror) = mirror(*native, call, scope).await?;
                 let settings = child::Settings {
                     allow_local: scope.world.allow_local(),
-                    host_rootfs: scope.world.allow_host_rootfs(),
-                    bundle: None,
+                    mirror,
                     registries: scope.world.registries().clone(),
                 };
                 let process = Process {
@@ -123,7 +123,7 @@ impl Scripts {
                     stdin: call.request.payload(call.script),
                     ..Process::default()
                 };
-                (Image::Host, false, process)
+                (image, false, process)
             }
             Scripts::Image { rootfs, privileged } => {
                 let mut env = rootfs.env.clone();
@@ -138,7 +138,7 @@ impl Scripts {
             ("step".to_owned(), call.step.to_owned()),
             ("build".to_owned(), scope.world.build().build_id.to_string()),
         ]);
-        ContainerSpec {
+        Ok(ContainerSpec {
             team: scope.world.build().team.clone(),
             labels,
             image,
@@ -147,8 +147,22 @@ impl Scripts {
             mounts: call.mounts.clone(),
             limits: Limits::default(),
             process,
-        }
+        })
     }
+}
+
+/// What a native type runs on, and what it gives where it gives itself away as an image: the host's own files, where
+/// the operator and the runtime allow that, else those of a type that the operator has brought along.
+async fn mirror(native: &dyn Native, call: &Call<'_>, scope: &Scope) -> Result<(Image, Mirror), Stop> {
+    let world = &scope.world;
+    if !native.mirrors_itself(&call.request) {
+        return Ok((Image::Host, Mirror::Nothing));
+    }
+    if world.allow_host_rootfs() && world.runtime().engine_images().is_none() {
+        return Ok((Image::Host, Mirror::HostRootfs));
+    }
+    let shell = world.shell().await?;
+    Ok(shell.map_or((Image::Host, Mirror::Nothing), |rootfs| (Image::Directory(rootfs), Mirror::Container)))
 }
 
 /// With what a native type needs of the server's own environment to reach the network, in its child as in its checks.

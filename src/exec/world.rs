@@ -131,6 +131,9 @@ pub trait World: Send + Sync {
     /// Root file system of a type that the operator brought along.
     async fn bundle(&self, kind: &str) -> Result<Option<Bundle>>;
 
+    /// A root file system of such a type that has a shell, for a native type that gives itself away as an image.
+    async fn shell(&self) -> Result<Option<std::path::PathBuf>>;
+
     /// Where requests to registries may go.
     fn registries(&self) -> &Registries;
 

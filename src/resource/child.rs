@@ -44,31 +44,21 @@ pub const COMMAND: &str = "resource";
 pub struct Settings {
     /// See [`Env::allow_local`].
     pub allow_local: bool,
-    /// `mirror_self` gives the host's own files.
-    pub host_rootfs: bool,
-    /// `mirror_self` copies this root file system, if it may not give the host's.
-    pub bundle: Option<PathBuf>,
+    /// See [`Env::mirror`].
+    pub mirror: Mirror,
     /// Where requests to registries may go.
     pub registries: Registries,
-}
-
-impl Settings {
-    /// What [`Env::mirror`] is to be.
-    pub fn mirror(&self) -> Mirror<'_> {
-        match &self.bundle {
-            _ if self.host_rootfs => Mirror::HostRootfs,
-            Some(rootfs) => Mirror::Directory(rootfs),
-            None => Mirror::Nothing,
-        }
-    }
 }
 
 /// The arguments that make [`dispatch`] run `script` of the native type `name` in `directory`.
 pub fn arguments(name: &str, script: Script, directory: &str, settings: &Settings) -> Vec<String> {
     let mut args = vec![COMMAND.to_owned()];
     args.extend(settings.allow_local.then(|| "--allow-local-git".to_owned()));
-    args.extend(settings.host_rootfs.then(|| "--allow-host-rootfs".to_owned()));
-    args.extend(settings.bundle.iter().map(|dir| format!("--mirror={}", dir.display())));
+    args.extend(match settings.mirror {
+        Mirror::Nothing => None,
+        Mirror::HostRootfs => Some("--mirror=host".to_owned()),
+        Mirror::Container => Some("--mirror=container".to_owned()),
+    });
     args.extend(settings.registries.mirror.iter().map(|mirror| format!("--registry-mirror={mirror}")));
     let denied = settings.registries.outgoing.denied().iter().map(ToString::to_string).collect::<Vec<_>>();
     args.push(format!("--deny-networks={}", denied.join(",")));
@@ -109,11 +99,11 @@ fn contained_call(script: Script, directory: Option<&OsString>) -> Result<Call, 
     let name = std::fs::read_to_string(&path).map_err(|err| format!("cannot read {}: {err}", path.display()))?;
     let (name, directory) = (name.trim().to_owned(), directory.map(PathBuf::from));
     // In a container of its own there is nothing local but what the step has.
-    let settings = Settings { allow_local: true, ..Settings::default() };
+    let settings = Settings { allow_local: true, mirror: contained_mirror(), ..Settings::default() };
     Ok(Call { name, script, directory, settings, contained: true })
 }
 
-fn contained_mirror() -> Mirror<'static> {
+fn contained_mirror() -> Mirror {
     if Path::new(SCRIPTS).join(HOST_FILE).exists() { Mirror::HostRootfs } else { Mirror::Container }
 }
 
@@ -124,8 +114,8 @@ fn parse(args: &[OsString]) -> Result<Call, String> {
     for arg in args {
         match arg.to_str() {
             Some("--allow-local-git") => settings.allow_local = true,
-            Some("--allow-host-rootfs") => settings.host_rootfs = true,
-            Some(text) if text.starts_with("--mirror=") => settings.bundle = Some(text["--mirror=".len()..].into()),
+            Some("--mirror=host") => settings.mirror = Mirror::HostRootfs,
+            Some("--mirror=container") => settings.mirror = Mirror::Container,
             Some(text) if text.starts_with("--registry-mirror=") => {
                 settings.registries.mirror = Some(text["--registry-mirror=".len()..].into());
             }
@@ -183,7 +173,7 @@ fn run(call: &Call) -> Result<(), String> {
         now: System.now(),
         privileged,
         registries: call.settings.registries.clone(),
-        mirror: if call.contained { contained_mirror() } else { call.settings.mirror() },
+        mirror: call.settings.mirror,
     };
     let answer = answer(native, call, &request, &mut env).map_err(|failure| failure.to_string())?;
     writeln!(io::stdout(), "{answer}").map_err(|err| format!("cannot write the answer: {err}"))
@@ -237,8 +227,8 @@ mod tests {
     fn arguments_are_read_as_they_were_written() {
         for settings in [
             Settings::default(),
-            Settings { allow_local: true, host_rootfs: true, ..Settings::default() },
-            Settings { bundle: Some("/types/mock/rootfs".into()), ..Settings::default() },
+            Settings { allow_local: true, mirror: Mirror::HostRootfs, ..Settings::default() },
+            Settings { mirror: Mirror::Container, ..Settings::default() },
             Settings {
                 registries: Registries {
                     mirror: Some("http://127.0.0.1:5".into()),

@@ -134,21 +134,19 @@ pub struct Env<'a> {
     /// Whether this is a privileged container, for the types that tell.
     pub privileged: bool,
     /// What a type that gives itself away as an image (`mock` with `mirror_self`) may give.
-    pub mirror: Mirror<'a>,
+    pub mirror: Mirror,
     /// What the operator has set about registries of images.
     pub registries: Registries,
 }
 
 /// What `mirror_self` puts beside the scripts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Mirror<'a> {
+pub enum Mirror {
     /// Nothing: the image has no shell.
     #[default]
     Nothing,
     /// The host's own files, which the runtime mounts; the operator allowed it.
     HostRootfs,
-    /// A copy of this root file system, such as that of an unpacked bundle.
-    Directory(&'a Path),
     /// All files of the container it runs in, as the type does it where it came from.
     Container,
 }
@@ -164,6 +162,11 @@ pub trait Native: Send + Sync {
 
     /// Whether its versions say nothing about other resources of the same source, so that none are ever shared.
     fn unique_history(&self) -> bool {
+        false
+    }
+
+    /// Whether a get of this gives the type itself away as an image, for which [`Env::mirror`] is needed.
+    fn mirrors_itself(&self, _request: &Request) -> bool {
         false
     }
 

@@ -30,6 +30,8 @@ pub struct Follower {
     build: BuildId,
     /// Number of the next event to give, as on the wire.
     next: i64,
+    /// What was given last, for others who come to the same place while it is sent.
+    given: Option<Arc<Batch>>,
     done: bool,
 }
 
@@ -43,7 +45,7 @@ struct Row {
 
 impl Follower {
     pub(super) fn new(feed: Feed, build: BuildId, from: i64) -> Follower {
-        Follower { feed, build, next: from.max(0), done: false }
+        Follower { feed, build, next: from.max(0), given: None, done: false }
     }
 
     /// The next events; waits for them while the build goes on. `None` after the last, or if there is no such build.
@@ -56,6 +58,7 @@ impl Follower {
             Some(batch) => self.next = batch.first_event + i64::try_from(batch.frames.len()).unwrap_or(0),
             None => self.done = true,
         }
+        self.given.clone_from(&batch);
         batch
     }
 
@@ -105,7 +108,12 @@ impl Follower {
                 Some(Found::Frames(batch)) => return Some(Some(batch)),
                 Some(Found::Nothing) => {}
                 Some(Found::Stored | Found::Ended) | None => {
-                    if let Some(batch) = self.stored(from).await {
+                    // What an ended build has stored may change (a secret is taken out), so nobody shares that.
+                    let stored = match &tail {
+                        Some(tail) => tail.older.get(from, self.stored(from)).await,
+                        None => self.stored(from).await,
+                    };
+                    if let Some(batch) = stored {
                         return Some(Some(batch));
                     }
                 }
@@ -153,15 +161,9 @@ impl Follower {
     async fn stored(&mut self, from: i64) -> Option<Arc<Batch>> {
         let chunk = self.feed.store.log_chunk(self.build, from.max(0)).await.ok()??;
         let skip = usize::try_from(from - chunk.first_event).unwrap_or(0);
-        let text = String::from_utf8_lossy(&chunk.text);
-        let frames: Vec<Frame> = text
-            .split('\n')
-            .enumerate()
-            .skip(skip)
-            .map(|(i, json)| Frame::new(chunk.first_event + i64::try_from(i).unwrap_or(0) + 1, json))
-            .collect();
         let first_event = chunk.first_event + i64::try_from(skip).unwrap_or(0) + 1;
-        (!frames.is_empty()).then(|| Batch::new(first_event, frames))
+        let text = String::from_utf8_lossy(&chunk.text);
+        Some(Batch::of_lines(first_event, text.split('\n').skip(skip))).filter(|batch| !batch.frames.is_empty())
     }
 
     async fn row(&self) -> Option<Row> {
@@ -195,6 +197,18 @@ fn status_batch(number: i64, status: &str, time: i64) -> Arc<Batch> {
 impl Batch {
     pub(super) fn new(first_event: i64, frames: Vec<Frame>) -> Arc<Batch> {
         Arc::new(Batch { first_event, frames, joined: OnceLock::new(), packed: OnceLock::new() })
+    }
+
+    /// Of events' JSON, in one piece that the frames share.
+    fn of_lines<'a>(first_event: i64, lines: impl Iterator<Item = &'a str>) -> Arc<Batch> {
+        let (mut joined, mut ends) = (Vec::new(), vec![0]);
+        for (number, json) in (first_event..).zip(lines) {
+            joined.extend_from_slice(Frame::new(number, json).0.as_ref());
+            ends.push(joined.len());
+        }
+        let joined = Bytes::from(joined);
+        let frames = ends.windows(2).map(|ends| Frame(joined.slice(ends[0]..ends[1]))).collect();
+        Arc::new(Batch { first_event, frames, joined: joined.into(), packed: OnceLock::new() })
     }
 
     /// All frames as one piece for the wire, put together once for all followers.

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::pace::{Announce, Pace};
+use super::shared::Shared;
 use super::{Batch, CHUNK, Frame, INTERVAL};
 use crate::base::clock::Time;
 use crate::base::id::BuildId;
@@ -87,6 +88,8 @@ pub struct Tail {
     grown: Notify,
     storing: tokio::sync::Mutex<()>,
     wanted: Notify,
+    /// What followers read who fell behind what is in memory.
+    pub older: Shared,
 }
 
 /// What a follower finds at its position.
@@ -110,6 +113,7 @@ impl Tail {
             grown: Notify::new(),
             storing: tokio::sync::Mutex::new(()),
             wanted: Notify::new(),
+            older: Shared::default(),
         }
     }
 

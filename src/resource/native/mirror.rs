@@ -19,19 +19,22 @@ pub const HOST_FILE: &str = "host_rootfs";
 /// Directories whose contents are of the running system, not of the image.
 const LIVE: [&str; 4] = ["tmp", "dev", "proc", "sys"];
 
+/// What a runtime has put there itself.
+const OURS: [&str; 2] = [".whistlestop", ".whistlestop-run"];
+
 /// Writes the image of the type `name`, which says it is `version`, to `directory`.
-pub fn write(name: &str, version: &str, directory: &Path, mirror: Mirror<'_>) -> io::Result<()> {
+pub fn write(name: &str, version: &str, directory: &Path, mirror: Mirror) -> io::Result<()> {
     let rootfs = directory.join("rootfs");
     fs::create_dir_all(&rootfs)?;
     let mut metadata = json!({"env": [format!("MIRRORED_VERSION={version}")], "user": "root"});
     match mirror {
         Mirror::Nothing => {}
         Mirror::HostRootfs => metadata["host_rootfs"] = json!(true),
-        Mirror::Directory(from) => copy_tree(from, &rootfs, &[])?,
         Mirror::Container => {
             let mut skip: Vec<&str> = LIVE.to_vec();
             let top = directory.components().nth(1).map(|c| c.as_os_str().to_string_lossy().into_owned());
             skip.extend(top.as_deref().filter(|top| !skip.contains(top)));
+            skip.extend(OURS);
             copy_tree(Path::new("/"), &rootfs, &skip)?;
         }
     }

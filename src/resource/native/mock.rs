@@ -73,6 +73,12 @@ impl Native for Mock {
         "mock"
     }
 
+    fn mirrors_itself(&self, request: &Request) -> bool {
+        let asks = |given: &Map<String, Value>, key: &str| given.get(key) == Some(&Value::Bool(true));
+        asks(&request.source, "mirror_self")
+            || request.params.as_ref().is_some_and(|p| asks(p, "mirror_self_via_params"))
+    }
+
     fn check(&self, request: &Request, env: &mut Env<'_>) -> Result<Vec<Version>, Failure> {
         let mut log = Log::start();
         let source: Source = log.decode(Some(&request.source), SOURCE_KEYS)?;

@@ -100,23 +100,6 @@ fn get_writes_its_files_and_logs_as_recorded() {
 }
 
 #[test]
-fn a_mirror_copies_a_bundle_beside_the_scripts() {
-    let (dir, bundle) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    fs::create_dir_all(bundle.path().join("bin")).unwrap();
-    fs::write(bundle.path().join("bin/busybox"), "#!").unwrap();
-    std::os::unix::fs::symlink("busybox", bundle.path().join("bin/sh")).unwrap();
-    fs::create_dir_all(bundle.path().join("opt/resource")).unwrap();
-    fs::write(bundle.path().join("opt/resource/in"), "the bundle's own").unwrap();
-    let (mut log, build) = (Vec::new(), BTreeMap::new());
-    let mut env = Env { mirror: Mirror::Directory(bundle.path()), ..env(&mut log, &build) };
-    let r = request(json!({}), json!({"mirror_self_via_params": true}), Some("1"));
-    Mock.get(&r, dir.path(), &mut env).unwrap();
-    assert_eq!(fs::read_link(dir.path().join("rootfs/bin/sh")).unwrap(), Path::new("busybox"));
-    assert_eq!(fs::read_link(dir.path().join("rootfs/opt/resource/in")).unwrap(), Path::new("check"));
-    assert!(dir.path().join("rootfs/proc").is_dir());
-}
-
-#[test]
 fn files_stay_in_the_directory() {
     let dir = tempfile::tempdir().unwrap();
     for (path, expected) in [

@@ -211,11 +211,14 @@ impl Embedded {
         lock.lock_owned().await
     }
 
-    /// As [`Runtime::start`], for our own binary on the host's files whatever the options say: native resource
-    /// types. The binary is found at [`NATIVE_EXE`], the network is the host's.
+    /// As [`Runtime::start`], for our own binary: native resource types. They run on the host's files whatever the
+    /// options say, unless the specification names a directory. The binary is found at [`NATIVE_EXE`], the network is the host's.
     pub async fn start_native(&self, container: &ContainerHandle, spec: &ContainerSpec) -> Result<Attached> {
         let blueprint = Blueprint {
-            root: self.host_root(self.options.allow_local),
+            root: match &spec.image {
+                Image::Directory(path) => Root::Directory(path.clone()),
+                _ => self.host_root(self.options.allow_local),
+            },
             native_exe: Some(self.options.self_exe.clone()),
             ..self.blueprint(container, spec, true)?
         };

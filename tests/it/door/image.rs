@@ -11,9 +11,9 @@ use tokio::process::{Child, Command};
 use super::world::run;
 
 const DIRECTORIES: [&str; 7] = ["bin", "etc", "tmp", "proc", "sys", "dev", "root"];
-const APPLETS: [&str; 20] = [
+const APPLETS: [&str; 22] = [
     "sh", "true", "false", "cat", "echo", "env", "sleep", "cp", "mkdir", "ls", "ln", "printf", "seq", "wget", "test",
-    "date", "tr", "usleep", "touch", "yes",
+    "date", "tr", "usleep", "touch", "yes", "id", "sort",
 ];
 
 /// A root file system with busybox.
@@ -25,7 +25,11 @@ pub fn busybox(root: &Path) {
     for applet in APPLETS {
         std::os::unix::fs::symlink("busybox", root.join("bin").join(applet)).unwrap();
     }
-    std::fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n").unwrap();
+    std::fs::write(
+        root.join("etc/passwd"),
+        "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
+    )
+    .unwrap();
     std::fs::write(root.join("etc/group"), "root:x:0:\n").unwrap();
 }
 

@@ -1,6 +1,7 @@
 //! The recorded pipeline `inside`, job by job: each ends as it ended on Concourse 8.2.5. Its three jobs that are only about
 //! `load_var` and `set_pipeline` are tested where these steps are.
 
+use super::image;
 use super::world::{Runtime, World};
 
 const PIPELINE: &str = include_str!("../../data/inside/inside.yml");
@@ -34,9 +35,8 @@ const ENDED: &[(&str, &str)] = &[
     ("try-errors", "succeeded"),
 ];
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_job_ends_as_recorded() {
-    let world = World::new(Runtime::Embedded, &["--allow-host-rootfs"]).await;
+async fn every_job_ends_as_recorded(runtime: Runtime, flags: &[&str]) {
+    let world = World::new(runtime, flags).await;
     world.pipeline("inside", PIPELINE).await;
     assert_eq!(PIPELINE.matches("\n- name: ").count(), ENDED.len());
     let mut builds = Vec::new();
@@ -46,4 +46,18 @@ async fn every_job_ends_as_recorded() {
     for (build, job, status) in builds {
         assert_eq!(world.finish(build).await, status, "{job}: {}", world.watch(build).await);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_job_ends_as_recorded_embedded() {
+    every_job_ends_as_recorded(Runtime::Embedded, &["--allow-host-rootfs"]).await;
+}
+
+/// The images are made of a type that the operator has brought along, since an engine has not the host's files.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_job_ends_as_recorded_in_docker() {
+    let types = tempfile::tempdir().unwrap();
+    image::rootfs_type(types.path());
+    let flags = ["--allow-host-rootfs", "--resource-types", types.path().to_str().unwrap()];
+    every_job_ends_as_recorded(Runtime::Docker, &flags).await;
 }
