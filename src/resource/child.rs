@@ -213,15 +213,31 @@ fn request(input: &[u8]) -> Result<Request, String> {
     Ok(Request { source: payload.source.unwrap_or_default(), params: payload.params, version: payload.version })
 }
 
-/// Whether the container is in the host's own user namespace, which maps every user to itself in one line.
+/// Whether this is a privileged container: of all users, and with the right that only those have. The original looks at
+/// the users only, which an engine that does not remap them leaves to all its containers.
 fn is_privileged() -> bool {
-    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-    map.split_whitespace().eq(["0", "0", "4294967295"])
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/self/{name}")).unwrap_or_default();
+    has_all_rights(&read("uid_map"), &read("status"))
+}
+
+fn has_all_rights(uid_map: &str, status: &str) -> bool {
+    const SYS_ADMIN: u32 = 21;
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or(0);
+    uid_map.split_whitespace().eq(["0", "0", "4294967295"]) && effective >> SYS_ADMIN & 1 == 1
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn privileged_is_who_is_root_of_the_host_with_all_rights() {
+        let (host, mapped) = ("         0          0 4294967295\n", "0 4294967294 1\n1 1 4294967293\n");
+        let (all, usual) = ("Name:\tin\nCapEff:\t000001ffffffffff\n", "Name:\tin\nCapEff:\t00000000a80425fb\n");
+        assert!(has_all_rights(host, all));
+        assert!(!has_all_rights(host, usual) && !has_all_rights(mapped, all) && !has_all_rights("", ""));
+    }
 
     #[test]
     fn arguments_are_read_as_they_were_written() {

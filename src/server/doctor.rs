@@ -246,7 +246,7 @@ fn engine(facts: &EngineFacts, walls: Finding) -> Vec<Finding> {
             "Docker's users",
             Level::Note,
             "root in a step is the host's root with fourteen capabilities",
-            "resources that ask /proc/self/uid_map take every step for privileged",
+            "programs that ask /proc/self/uid_map take every step for privileged",
             "run the engine rootless",
         ));
     }
