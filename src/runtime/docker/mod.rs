@@ -238,6 +238,15 @@ impl Runtime for Docker {
         self.volumes.parts(volume).await
     }
 
+    async fn size_of(&self, volume: &VolumeHandle) -> Result<Option<u64>> {
+        let Some(own) = self.volumes.parts(volume).await?.into_iter().next() else { return Ok(None) };
+        self.size_of_part(&own).await.map(Some)
+    }
+
+    async fn written_by(&self, container: &ContainerHandle) -> Result<Option<u64>> {
+        self.processes.written_by(container).await
+    }
+
     async fn size_of_part(&self, part: &str) -> Result<u64> {
         let path = PathBuf::from(part);
         let size = tokio::task::spawn_blocking(move || extent::size(&path)).await.ok().flatten();

@@ -529,6 +529,19 @@ impl Processes {
         }
     }
 
+    /// Bytes of the layer that a container writes to; `None` if there is no such container.
+    pub async fn written_by(&self, handle: &ContainerHandle) -> Result<Option<u64>> {
+        let client = self.connection.client().await?;
+        let options = InspectContainerOptions { size: true };
+        match client.inspect_container(&self.naming.container(handle)?, Some(options)).await {
+            Ok(container) => Ok(container.size_rw.and_then(|bytes| u64::try_from(bytes).ok())),
+            Err(error) => match self.connection.failure("look for a container", &error) {
+                Error::NotFound(_) => Ok(None),
+                other => Err(other),
+            },
+        }
+    }
+
     /// Removes a container, and takes back what it had borrowed.
     async fn delete(&self, name: &str) -> Result<()> {
         self.remove_from_engine(name).await?;

@@ -11,9 +11,9 @@ use tokio::process::{Child, Command};
 use super::world::run;
 
 const DIRECTORIES: [&str; 7] = ["bin", "etc", "tmp", "proc", "sys", "dev", "root"];
-const APPLETS: [&str; 22] = [
+const APPLETS: [&str; 23] = [
     "sh", "true", "false", "cat", "echo", "env", "sleep", "cp", "mkdir", "ls", "ln", "printf", "seq", "wget", "test",
-    "date", "tr", "usleep", "touch", "yes", "id", "sort",
+    "date", "tr", "usleep", "touch", "yes", "id", "sort", "head",
 ];
 
 /// A root file system with busybox.

@@ -9,20 +9,25 @@ use super::restart::Engine;
 use super::world::{PATIENCE, Runtime, World, ended, until};
 
 /// The same registry for an engine in a network of its own, at the same address.
-async fn also_within(engine: &Engine, registry: &Registry) -> tokio::process::Child {
+pub async fn also_within(engine: &Engine, registry: &Registry) -> tokio::process::Child {
     let directory = registry.directory.path();
     let config = std::fs::read_to_string(directory.join("config.yml")).unwrap();
     let within = directory.join("within.yml");
     std::fs::write(&within, config.replace("127.0.0.1:0", &registry.address)).unwrap();
     let serve = format!("ip link set lo up && exec docker-registry serve {}", within.display());
-    let inside = ["--net", "--target", &engine.pid().to_string(), "sh", "-c", &serve].map(str::to_owned);
-    tokio::process::Command::new("nsenter")
-        .args(inside)
-        .stderr(Stdio::null())
-        .stdout(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap()
+    let within = |script: &str| {
+        let mut command = tokio::process::Command::new("nsenter");
+        command.args(["--net", "--target", &engine.pid().to_string(), "sh", "-c", script]);
+        command.stderr(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+        command
+    };
+    let server = within(&serve).spawn().unwrap();
+    let asks = format!("busybox wget -q -O /dev/null http://{}/v2/", registry.address);
+    until("the registry answers within", PATIENCE, async || {
+        within(&asks).status().await.unwrap().success().then_some(())
+    })
+    .await;
+    server
 }
 
 /// A job that fetches the image `app` and runs a script in it, with a cache `c`.

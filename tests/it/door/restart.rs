@@ -273,7 +273,11 @@ pub struct Engine {
 
 impl Engine {
     pub async fn new() -> Engine {
-        let directory = tempfile::Builder::new().prefix("whistlestop-engine-").tempdir().unwrap();
+        Engine::on(tempfile::Builder::new().prefix("whistlestop-engine-").tempdir().unwrap()).await
+    }
+
+    /// That keeps everything in this directory.
+    pub async fn on(directory: tempfile::TempDir) -> Engine {
         let mut engine = Engine { directory, daemon: None };
         engine.start().await;
         engine
