@@ -22,11 +22,14 @@ struct Seen {
 
 fn look(path: &Path) -> io::Result<Seen> {
     let name = std::ffi::CString::new(path.as_os_str().as_bytes())?;
+    // The call itself and not libc's function: std's reference to that one is weak, and where both are optimized as one
+    // (LTO) nothing brings it into a static binary.
     // SAFETY: all zeroes is a value of this plain structure; the name is terminated and outlives the call.
     let (result, found) = unsafe {
         let mut found: libc::statx = std::mem::zeroed();
         let wanted = libc::STATX_BASIC_STATS | libc::STATX_MNT_ID;
-        let result = libc::statx(libc::AT_FDCWD, name.as_ptr(), libc::AT_SYMLINK_NOFOLLOW, wanted, &raw mut found);
+        let (at, flags) = (libc::AT_FDCWD, libc::AT_SYMLINK_NOFOLLOW);
+        let result = libc::syscall(libc::SYS_statx, at, name.as_ptr(), flags, wanted, &raw mut found);
         (result, found)
     };
     if result < 0 {
