@@ -2,6 +2,7 @@
 //! other in a container of its image.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::abort::{Place, Watched, status};
 use super::image::Rootfs;
@@ -91,7 +92,7 @@ impl Scripts {
         }
         let place = self.place(scope);
         let attached = match &place {
-            Place::Native(host) => host.start(&handle, &spec).await?,
+            Place::Native(host) => host.start(&handle, &spec, &self.changes(&call, scope)).await?,
             Place::Runtime(runtime) => runtime.start(&handle, &spec).await?,
         };
         drop(turn);
@@ -103,6 +104,16 @@ impl Scripts {
             watched.give_up().await;
         }
         answer
+    }
+
+    /// Where of the host a native put makes its version.
+    fn changes(&self, call: &Call<'_>, scope: &Scope) -> Vec<PathBuf> {
+        match self {
+            Scripts::Native(native) if call.script == Script::Out && scope.world.allow_local() => {
+                native.changes(&call.request)
+            }
+            _ => Vec::new(),
+        }
     }
 
     async fn spec(&self, call: &Call<'_>, scope: &Scope) -> Result<ContainerSpec, Stop> {

@@ -1,5 +1,6 @@
 //! What a running plan needs from around it. The ledger of the engine implements it over the store; tests over a Vec.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -77,8 +78,14 @@ pub struct CachedFetch {
 /// Where native gets and puts run: supervised children of this binary on the host's own files, confined.
 #[async_trait]
 pub trait NativeHost: Send + Sync {
-    /// Finds or starts the child; like [`Runtime::start`] with the host's files as root and this binary in reach.
-    async fn start(&self, container: &ContainerHandle, spec: &ContainerSpec) -> runtime::Result<Attached>;
+    /// Finds or starts the child; like [`Runtime::start`] with the host's files as root and this binary in reach. Of
+    /// the host it changes what lies in the directories `changes`.
+    async fn start(
+        &self,
+        container: &ContainerHandle,
+        spec: &ContainerSpec,
+        changes: &[PathBuf],
+    ) -> runtime::Result<Attached>;
 
     /// For its volumes and for stopping and removing the child.
     fn runtime(&self) -> Arc<dyn Runtime>;

@@ -39,6 +39,9 @@ pub const INHERITED: [&str; 11] = [
 /// The hidden command's name.
 pub const COMMAND: &str = "resource";
 
+/// How the word begins that names another user for a program: `--as=USER:GROUP PROGRAM …`.
+pub const AS: &str = "--as=";
+
 /// What the operator allows a native script; carried from the server to the child by its arguments.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
@@ -81,6 +84,11 @@ pub fn dispatch(args: &[OsString]) -> Option<i32> {
     let contained = Path::new(arg(0)?).strip_prefix(SCRIPTS).ok().and_then(Path::to_str).and_then(Script::find);
     let call = match contained {
         Some(script) => contained_call(script, args.get(1)),
+        None if arg(1) == Some(COMMAND) && arg(2).is_some_and(|word| word.starts_with(AS)) => {
+            let error = become_other(arg(2).unwrap_or_default(), args.get(3..).unwrap_or_default());
+            let _ = io::stderr().write_all(format!("{error}\n").as_bytes());
+            return Some(1);
+        }
         None if arg(1) == Some(COMMAND) => parse(args.get(2..).unwrap_or_default()),
         None => return None,
     };
@@ -92,6 +100,29 @@ pub fn dispatch(args: &[OsString]) -> Option<i32> {
             1
         }
     })
+}
+
+/// Goes on as a program of another user's, with nothing of ours: a repository's owner receives what is pushed to it.
+fn become_other(who: &str, command: &[OsString]) -> String {
+    use nix::unistd::{Gid, Uid, setgid, setgroups, setuid};
+    use std::os::unix::process::CommandExt;
+    let ids = who[AS.len()..].split_once(':').and_then(|(user, group)| Some((user.parse().ok()?, group.parse().ok()?)));
+    let (Some((user, group)), Some((program, args))) = (ids, command.split_first()) else {
+        return format!("usage: whistlestop {COMMAND} {AS}USER:GROUP PROGRAM …");
+    };
+    let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+    if let Err(error) = setgroups(&[group]).and_then(|()| setgid(group)).and_then(|()| setuid(user)) {
+        return format!("cannot become user {user} of group {group}: {error}");
+    }
+    let settings =
+        [("safe.directory", "*"), ("receive.autogc", "false"), ("core.alternateRefsCommand", "true")].into_iter();
+    let mut command = std::process::Command::new(program);
+    command.args(args).current_dir("/").env("HOME", "/").env("GIT_CONFIG_GLOBAL", "/dev/null");
+    command.env("GIT_CONFIG_COUNT", settings.len().to_string());
+    for (n, (name, value)) in settings.enumerate() {
+        command.env(format!("GIT_CONFIG_KEY_{n}"), name).env(format!("GIT_CONFIG_VALUE_{n}"), value);
+    }
+    format!("cannot run {}: {}", program.display(), command.exec())
 }
 
 fn contained_call(script: Script, directory: Option<&OsString>) -> Result<Call, String> {

@@ -13,7 +13,7 @@ pub mod registry;
 
 use std::fmt;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -168,6 +168,11 @@ pub trait Native: Send + Sync {
     /// Whether a get of this gives the type itself away as an image, for which [`Env::mirror`] is needed.
     fn mirrors_itself(&self, _request: &Request) -> bool {
         false
+    }
+
+    /// Directories of this host, beside its own, that a put of this changes. Anywhere else what it writes is thrown away.
+    fn changes(&self, _request: &Request) -> Vec<PathBuf> {
+        Vec::new()
     }
 
     /// Versions from `request.version` (included where it still exists) to the newest, oldest first; without a

@@ -1,6 +1,6 @@
 //! Which runtime this process uses, and where native resource types run.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
@@ -129,8 +129,13 @@ pub struct Natives(pub Arc<Embedded>);
 
 #[async_trait]
 impl NativeHost for Natives {
-    async fn start(&self, container: &ContainerHandle, spec: &ContainerSpec) -> runtime::Result<Attached> {
-        self.0.start_native(container, spec).await
+    async fn start(
+        &self,
+        container: &ContainerHandle,
+        spec: &ContainerSpec,
+        changes: &[PathBuf],
+    ) -> runtime::Result<Attached> {
+        self.0.start_native(container, spec, changes).await
     }
 
     fn runtime(&self) -> Arc<dyn Runtime> {

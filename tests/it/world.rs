@@ -1,5 +1,6 @@
 //! A whole server for a test: random loopback port, state directory of its own, manual clock, fake runtime.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use reqwest::{Client, Method, RequestBuilder, Response};
@@ -26,7 +27,12 @@ struct FakeNatives(Arc<dyn Runtime>);
 
 #[async_trait::async_trait]
 impl NativeHost for FakeNatives {
-    async fn start(&self, container: &ContainerHandle, spec: &ContainerSpec) -> runtime::Result<Attached> {
+    async fn start(
+        &self,
+        container: &ContainerHandle,
+        spec: &ContainerSpec,
+        _changes: &[PathBuf],
+    ) -> runtime::Result<Attached> {
         self.0.start(container, spec).await
     }
 

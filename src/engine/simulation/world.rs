@@ -1,6 +1,7 @@
 //! A state directory, the passes over it, and what happens to the pipelines in it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,7 +38,12 @@ struct Natives(Arc<Fake>);
 
 #[async_trait]
 impl NativeHost for Natives {
-    async fn start(&self, container: &ContainerHandle, spec: &ContainerSpec) -> runtime::Result<Attached> {
+    async fn start(
+        &self,
+        container: &ContainerHandle,
+        spec: &ContainerSpec,
+        _changes: &[PathBuf],
+    ) -> runtime::Result<Attached> {
         self.0.start(container, spec).await
     }
 

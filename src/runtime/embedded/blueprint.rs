@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::changed::Changed;
 use crate::runtime::{Limits, Privilege, Process};
 
 /// Where the server's own binary is found in a container for native resource types.
@@ -102,6 +103,9 @@ pub struct Blueprint {
     pub names: Names,
     /// Bounds.
     pub bounds: Bounds,
+    /// Directories of the host that it changes.
+    #[serde(default)]
+    pub changes: Vec<Changed>,
     /// Bound to [`NATIVE_EXE`].
     pub native_exe: Option<PathBuf>,
     /// The first process.

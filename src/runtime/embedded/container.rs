@@ -43,9 +43,17 @@ impl Directory {
 
     /// Whether its root is the host's own: such containers are for our own program, not for what people bring.
     pub fn on_the_hosts_files(&self) -> bool {
-        let spec = fs::read(self.0.join(init::SPEC)).ok();
-        let blueprint = spec.and_then(|text| serde_json::from_slice::<Blueprint>(&text).ok());
-        blueprint.is_some_and(|blueprint| matches!(blueprint.root, Root::Host { .. }))
+        self.blueprint().is_some_and(|blueprint| matches!(blueprint.root, Root::Host { .. }))
+    }
+
+    /// Whether it can change files of the host.
+    pub fn changes_the_host(&self) -> bool {
+        self.blueprint().is_some_and(|blueprint| !blueprint.changes.is_empty())
+    }
+
+    fn blueprint(&self) -> Option<Blueprint> {
+        let spec = fs::read(self.0.join(init::SPEC)).ok()?;
+        serde_json::from_slice(&spec).ok()
     }
 
     /// Unix sockets have short names only, so it is reached through a descriptor of its directory.

@@ -10,6 +10,7 @@
 mod archive;
 mod blueprint;
 mod cgroup;
+mod changed;
 mod confine;
 mod container;
 mod detour;
@@ -89,7 +90,7 @@ pub struct Options {
     pub allow_host_rootfs: bool,
     /// Our own binary, whose `supervise` subcommand is the supervisor.
     pub self_exe: PathBuf,
-    /// Whether native types may read repositories anywhere on this host.
+    /// Whether native types may use repositories anywhere on this host.
     pub allow_local: bool,
     /// More of the host that must not be seen; the state directory always belongs to it.
     pub masked: Vec<PathBuf>,
@@ -212,27 +213,35 @@ impl Embedded {
     }
 
     /// As [`Runtime::start`], for our own binary: native resource types. They run on the host's files whatever the
-    /// options say, unless the specification names a directory. The binary is found at [`NATIVE_EXE`], the network is the host's.
-    pub async fn start_native(&self, container: &ContainerHandle, spec: &ContainerSpec) -> Result<Attached> {
+    /// options say, unless the specification names a directory. The binary is found at [`NATIVE_EXE`], the network is the
+    /// host's. What they write to the host's files is thrown away, but for what is in the directories `changes`.
+    pub async fn start_native(
+        &self,
+        container: &ContainerHandle,
+        spec: &ContainerSpec,
+        changes: &[PathBuf],
+    ) -> Result<Attached> {
+        let people = self.options.allow_local;
         let blueprint = Blueprint {
             root: match &spec.image {
                 Image::Directory(path) => Root::Directory(path.clone()),
-                _ => self.host_root(self.options.allow_local),
+                _ => Root::Host { masked: self.masked(people) },
             },
+            changes: changed::allowed(changes, &self.masked(people), &spec.process.dir)?,
             native_exe: Some(self.options.self_exe.clone()),
             ..self.blueprint(container, spec, true)?
         };
         self.start_with(container, blueprint, None).await
     }
 
-    fn host_root(&self, people: bool) -> Root {
+    fn masked(&self, people: bool) -> Vec<PathBuf> {
         let mut masked: Vec<PathBuf> = MASKED.iter().map(PathBuf::from).collect();
         if !people {
             masked.extend(PEOPLES.iter().map(PathBuf::from));
         }
         masked.push(self.state.clone());
         masked.extend(self.options.masked.iter().cloned());
-        Root::Host { masked }
+        masked
     }
 
     fn blueprint(&self, container: &ContainerHandle, spec: &ContainerSpec, native: bool) -> Result<Blueprint> {
@@ -244,8 +253,8 @@ impl Embedded {
                 Root::Volume(volumes.layers(volume)?, below)
             }
             Image::Directory(path) => Root::Directory(path.clone()),
-            Image::Host if native || self.options.allow_host_rootfs => self.host_root(false),
-            Image::HostWithScripts(_) if self.options.allow_host_rootfs => self.host_root(false),
+            Image::Host if native || self.options.allow_host_rootfs => Root::Host { masked: self.masked(false) },
+            Image::HostWithScripts(_) if self.options.allow_host_rootfs => Root::Host { masked: self.masked(false) },
             Image::Host | Image::HostWithScripts(_) => {
                 return Err(Error::Invalid(
                     "the operator does not allow steps on the host's own files (--allow-host-rootfs)".into(),
@@ -280,6 +289,7 @@ impl Embedded {
                 output: isolation.output,
                 parent: self.parent(),
             },
+            changes: Vec::new(),
             native_exe: None,
             process: spec.process.clone(),
         })
@@ -451,6 +461,13 @@ impl Runtime for Embedded {
 
     async fn exec(&self, container: &ContainerHandle, process: &Process) -> Result<Exec> {
         let directory = self.directory(container);
+        if directory.changes_the_host() {
+            return Err(Error::Invalid(
+                "this step pushed to a repository on the server's own machine, whose files it can change: nobody can \
+                 enter its container"
+                    .into(),
+            ));
+        }
         if directory.on_the_hosts_files() && !self.options.allow_host_rootfs {
             return Err(Error::Invalid(
                 "this step ran in the server's own program, on the server's own files: there is no container of an image \

@@ -61,6 +61,9 @@ impl Builder<'_> {
             bind(exe, &tree.find(Path::new(NATIVE_EXE))?, false)?;
             make_read_only(&tree, Path::new(NATIVE_EXE))?;
         }
+        for changed in &blueprint.changes {
+            changed.open(&tree)?;
+        }
         for placed in &blueprint.mounts {
             self.volume(&tree, placed)?;
         }

@@ -13,6 +13,7 @@ mod full;
 mod image;
 mod images;
 mod inside;
+mod local;
 mod neighbours;
 mod prune;
 mod push;

@@ -408,7 +408,7 @@ fn end_supervisors(state: &Path) {
 }
 
 /// Ends what runs for a state directory, and removes what its installation has on the Docker engine.
-async fn clear(state: &Path) {
+pub async fn clear(state: &Path) {
     end_supervisors(state);
     let worker = std::path::absolute(state.join("worker")).unwrap();
     network::Leases::new(network::Policy::default(), &worker).walls().lower().ok();

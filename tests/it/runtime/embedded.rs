@@ -251,7 +251,7 @@ async fn the_host_needs_the_operators_word() {
     native.process.path = NATIVE_EXE.into();
     native.process.args = vec!["supervise".into()];
     // Our own binary answers a wrong call with its usage and status 2.
-    let (text, end) = collect(runtime.start_native(&handle, &native).await.unwrap()).await;
+    let (text, end) = collect(runtime.start_native(&handle, &native, &[]).await.unwrap()).await;
     assert!(text.contains("usage: supervise"), "{text}");
     assert_eq!(end, ended(2));
     // Nor does a visitor get there by the back door.

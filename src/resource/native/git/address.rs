@@ -99,7 +99,8 @@ fn host(rest: &str) -> String {
     authority.rsplit_once('@').map_or(authority, |(_, host)| host).to_ascii_lowercase()
 }
 
-fn decode(text: &str) -> String {
+/// The text that percent signs stand for.
+pub fn decode(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;

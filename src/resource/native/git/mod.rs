@@ -9,6 +9,7 @@ mod artifact;
 mod check;
 mod describe;
 mod fetch;
+mod local;
 mod process;
 mod push;
 mod reach;
@@ -19,7 +20,7 @@ mod signature;
 mod source;
 mod submodule;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::base::version::Version;
 use crate::resource::{Env, Failure, Native, Request, Response};
@@ -33,6 +34,11 @@ pub struct Git;
 impl Native for Git {
     fn name(&self) -> &'static str {
         "git"
+    }
+
+    fn changes(&self, request: &Request) -> Vec<PathBuf> {
+        let uri = request.source.get("uri").and_then(|uri| uri.as_str()).unwrap_or_default();
+        local::path(uri).map(|path| local::places(&path)).unwrap_or_default()
     }
 
     fn check(&self, request: &Request, env: &mut Env<'_>) -> Result<Vec<Version>, Failure> {
@@ -58,7 +64,11 @@ impl Native for Git {
 
 /// The configuration, if it leads nowhere that is denied.
 fn source(request: &Request, env: &Env<'_>) -> Result<Source, Failure> {
-    reach::checked(Source::read(&request.source, env.allow_local)?, &env.registries.outgoing)
+    let source = Source::read(&request.source, env.allow_local)?;
+    if source.address.transport == address::Transport::Local && local::path(&source.address.url).is_none() {
+        return Err(Failure::Config("source.uri is a path from nowhere: write it whole, as /srv/project.git".into()));
+    }
+    reach::checked(source, &env.registries.outgoing)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::artifact::{self, Copy};
 use super::describe::Commit;
+use super::local;
 use super::session::{Call, Session};
 use super::source::{Members, Source, ref_name, refuse_unknown, word};
 use crate::base::version::Version;
@@ -141,6 +142,9 @@ pub fn put(
     let copy = artifact::copy(session, directory, &params.repository)?;
     let dir = copy.dir.as_path();
     session.read(dir, &["config", "remote.push-target.url", &source.address.url])?;
+    if let Some(receiver) = local::path(&source.address.url).and_then(|path| local::receiver(&path)) {
+        session.read(dir, &["config", "remote.push-target.receivepack", &receiver])?;
+    }
     let given = session.read(dir, &["rev-parse", "HEAD"])?;
     match &params.strategy {
         Strategy::Plain => {
