@@ -6,12 +6,12 @@
 //!
 //! Invariants
 //! - **Pure core, thin shell.** `vars event pipeline plan schedule auth` are functions over values: no tokio,
-//!   SQL, clock, randomness or IO.
+//!   SQL, clock, randomness or IO; so is `base`, but for what it lends to others (`clock chance shutdown wake outgoing`).
 //! - **The tables are the truth; workers are passes over them.** A wake-up only makes the next pass sooner.
 //! - **A build is a stored plan, run again.** Resume is running the plan from the top; leaf results are recorded.
 //! - **A step outlives the server.** Its supervisor is our own binary, so every build is static.
-//! - **Layers, left to right, no cycles**; modules of one group do not import each other. `tests/it/architecture.rs`
-//!   reads the line below and fails on an import that points right.
+//! - **Layers, left to right, no cycles**; modules of one group do not import each other. `tests/it/house.rs` reads
+//!   the line below and fails on an import that points right.
 //!
 //! ```text
 //! base < vars event < pipeline < plan schedule auth < store < secrets runtime < audit < resource login < exec < engine worker < front < api web < server < cli

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Modules that are functions over values.
-const PURE: &[&str] = &["vars", "event", "pipeline", "plan", "schedule", "auth"];
+const PURE: &[&str] = &["base", "vars", "event", "pipeline", "plan", "schedule", "auth"];
+/// What of them gives the rest of the house the time, chance, an end and a way out; of addresses only their values.
+const LENT: &[&str] =
+    &["base/chance.rs", "base/clock.rs", "base/network.rs", "base/outgoing.rs", "base/shutdown.rs", "base/wake.rs"];
 /// What a pure module must not name.
 const IMPURE: &[&str] =
     &["tokio", "rusqlite", "std::fs", "std::net", "std::process", "std::env", "std::time::Instant", "reqwest"];
@@ -103,7 +106,7 @@ fn the_core_is_pure_and_crates_stay_where_they_belong() {
         let names: Vec<&str> = text.lines().filter(|l| !l.trim_start().starts_with("//")).collect();
         let has =
             |word: &str| names.iter().any(|l| l.contains(&format!("{word}::")) || l.contains(&format!("use {word};")));
-        if PURE.contains(&module(&path).as_str()) {
+        if PURE.contains(&module(&path).as_str()) && !LENT.iter().any(|lent| path == Path::new(lent)) {
             wrong.extend(IMPURE.iter().filter(|w| has(w)).map(|w| format!("{} names {w}", path.display())));
         }
         for (name, homes) in ONLY {
