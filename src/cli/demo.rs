@@ -8,13 +8,14 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::{ArgMatches, Args, FromArgMatches};
 
+use super::said;
 use crate::base::chance;
 use crate::base::id::BuildId;
 use crate::login::LocalUser;
 use crate::pipeline;
 use crate::server::compose::{Seams, World, signal};
 use crate::server::config::RuntimeChoice;
-use crate::server::{Serve, config::LogFormat};
+use crate::server::{Serve, config::LogFormat, program};
 use crate::store::build::Status;
 use crate::store::config::SaveConfig;
 use crate::store::pipeline::PipelineRef;
@@ -47,8 +48,7 @@ pub struct Demo {
 pub fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     let demo = Demo::from_arg_matches(matches)?;
     let mut serve = Serve::complete(matches, |name| std::env::var(name).ok())?;
-    let given = |id: &str| matches.value_source(id).is_some_and(|s| s != clap::parser::ValueSource::DefaultValue);
-    let own = if given("state_dir") {
+    let own = if serve.given.contains("state-dir") {
         None
     } else {
         Some(tempfile::Builder::new().prefix("whistlestop-demo-").tempdir().context("cannot make a directory")?)
@@ -56,49 +56,65 @@ pub fn run(matches: &ArgMatches) -> anyhow::Result<()> {
     let base = own.as_ref().map_or_else(|| serve.state_dir.clone(), |d| d.path().to_owned());
     std::fs::create_dir_all(&base).with_context(|| format!("cannot make {}", base.display()))?;
     let base = std::path::absolute(&base)?;
-    serve.state_dir = base.join("state");
-    if !given("bind_ip") {
-        serve.bind_ip = std::net::Ipv4Addr::LOCALHOST.into();
-    }
-    if !given("bind_port") && demo.once {
-        serve.bind_port = 0;
-    }
-    if !given("runtime") {
-        serve.runtime = RuntimeChoice::Embedded;
-    }
-    if !given("log_level") && serve.log_format == LogFormat::Human {
-        serve.log_level = "warn".to_owned();
-    }
-    serve.allow_host_rootfs = true;
-    serve.allow_local_git = true;
-    let password = chance::hex::<6>();
-    let user = (serve.add_local_user.is_empty()).then(|| format!("{NAME}:{password}"));
-    if let Some(user) = &user {
-        serve.add_local_user.push(user.parse::<LocalUser>().map_err(anyhow::Error::msg)?);
-        serve.main_team.main_team_local_user.push(NAME.to_owned());
-    }
+    let password = settle(&mut serve, &base, demo.once)?;
     let runtime = super::runtime()?;
-    let run = async {
-        let world = start(serve, &base, user.is_some().then_some(password)).await?;
-        let result = wait(&world, &demo).await;
-        match own {
-            Some(_) => world.end().await,
-            None => world.stop().await,
+    let result = runtime.block_on(async {
+        let world = World::start(serve, Seams::default()).await?;
+        let result = show(&world, &demo, &base, password.as_deref()).await;
+        let end = async {
+            match own {
+                Some(_) => world.end().await,
+                None => world.stop().await,
+            }
+        };
+        tokio::select! {
+            () = end => {}
+            second = signal() => second?,
         }
         result
-    };
-    let result = runtime.block_on(run);
+    });
     runtime.shutdown_timeout(Duration::from_millis(200));
     result
 }
 
-async fn start(serve: Serve, base: &Path, password: Option<String>) -> anyhow::Result<World> {
+/// Settings of the demo's own, where there are no others; the password of its user, if it makes one.
+fn settle(serve: &mut Serve, base: &Path, once: bool) -> anyhow::Result<Option<String>> {
+    serve.state_dir = base.join("state");
+    let open = |name: &str| !serve.given.contains(name);
+    let (ip, port, runtime, level) = (open("bind-ip"), open("bind-port"), open("runtime"), open("log-level"));
+    if ip {
+        serve.bind_ip = std::net::Ipv4Addr::LOCALHOST.into();
+    }
+    if port && once {
+        serve.bind_port = 0;
+    }
+    if runtime {
+        serve.runtime = RuntimeChoice::Embedded;
+    }
+    if level && serve.log_format == LogFormat::Human {
+        serve.log_level = "warn".to_owned();
+    }
+    serve.allow_host_rootfs = true;
+    serve.allow_local_git = true;
+    if !serve.add_local_user.is_empty() {
+        return Ok(None);
+    }
+    let password = chance::hex::<6>();
+    serve.add_local_user.push(format!("{NAME}:{password}").parse::<LocalUser>().map_err(anyhow::Error::msg)?);
+    serve.main_team.main_team_local_user.push(NAME.to_owned());
+    Ok(Some(password))
+}
+
+/// Sets the pipeline, tells what there is to try, and waits.
+async fn show(world: &World, demo: &Demo, base: &Path, password: Option<&str>) -> anyhow::Result<()> {
     let repository = base.join("hello.git");
     make_repository(&repository).context("cannot make the demo's git repository")?;
-    let world = World::start(serve, Seams::default()).await?;
-    set_pipeline(&world, &repository).await?;
-    tell(&world.app.settings.external_url, &repository, password.as_deref());
-    Ok(world)
+    set_pipeline(world, &repository).await?;
+    for hint in world.hints() {
+        tracing::warn!("{hint}");
+    }
+    tell(&world.app.settings.external_url, &repository, password)?;
+    wait(world, demo).await
 }
 
 /// Until a signal, or with --once until the pipeline is green.
@@ -185,19 +201,21 @@ async fn set_pipeline(world: &World, repository: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn tell(url: &str, repository: &Path, password: Option<&str>) {
-    let fly = "whistlestop fly -t demo";
-    println!("whistlestop demo: {url}");
-    if let Some(password) = password {
-        println!("  sign in as {NAME} with the password {password}\n\nTry, in another terminal:");
-        println!("  {fly} login -c {url} -u {NAME} -p {password}");
-    } else {
-        println!("\nTry, in another terminal:\n  {fly} login -c {url}");
-    }
-    println!("  {fly} watch -j {NAME}/test");
-    println!("  {fly} trigger-job -j {NAME}/release -w");
-    println!("  {fly} get-pipeline -p {NAME}");
-    println!("  git clone {} hello    # push a commit and see it tested\n", repository.display());
+fn tell(url: &str, repository: &Path, password: Option<&str>) -> anyhow::Result<()> {
+    let fly = format!("{} fly -t demo", program::name());
+    let (user, login) = match password {
+        Some(password) => (
+            format!("  sign in as {NAME} with the password {password}\n"),
+            format!("{fly} login -c {url} -u {NAME} -p {password}"),
+        ),
+        None => (String::new(), format!("{fly} login -c {url}")),
+    };
+    said::text(&format!(
+        "whistlestop demo: {url}\n{user}\nTry, in another terminal:\n  {login}\n  {fly} watch -j {NAME}/test\n  \
+         {fly} trigger-job -j {NAME}/release -w\n  {fly} get-pipeline -p {NAME}\n  \
+         git clone {} hello    # push a commit and see it tested\n\n",
+        program::quoted(&repository.to_string_lossy())
+    ))
 }
 
 /// A job of the demo with the status of its latest build.
@@ -224,8 +242,8 @@ async fn wait_until_green(world: &World) -> anyhow::Result<()> {
     loop {
         let jobs = jobs(world).await?;
         if !jobs.is_empty() && jobs.iter().all(|j| matches!(j.build, Some((Status::Succeeded, _)))) {
-            println!("green: {}", jobs.iter().map(|j| j.name.as_str()).collect::<Vec<_>>().join(", "));
-            return Ok(());
+            let names = jobs.iter().map(|j| j.name.as_str()).collect::<Vec<_>>().join(", ");
+            return said::line(&format!("green: {names}"));
         }
         if jobs.iter().any(|j| matches!(j.build, Some((Status::Failed | Status::Errored, _)))) {
             bail!("not green: {}", state(world).await);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::{ArgMatches, Args, FromArgMatches};
 
+use super::said;
 use crate::base::clock::Clock;
 use crate::engine::usage::{self, Usage};
 use crate::runtime;
@@ -53,12 +54,13 @@ pub fn run(matches: &ArgMatches) -> anyhow::Result<i32> {
     let doctor = Doctor::from_arg_matches(matches)?;
     let serve = Serve::complete(matches, |name| std::env::var(name).ok())?;
     let report = super::runtime()?.block_on(look(&serve, doctor.fix, doctor.usage))?;
-    let mut out = io::stdout().lock();
+    let mut out = Vec::new();
     if doctor.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?;
     } else {
         tell(&mut out, &report, doctor.fix)?;
     }
+    said::text(&String::from_utf8_lossy(&out))?;
     let bad = report.findings.iter().any(|f| f.level == Level::Bad);
     let left = !report.failed.is_empty() || (!doctor.fix && !report.strays.is_empty());
     Ok(i32::from(bad || left))

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail};
 
 use super::input::Input;
+use super::said;
 use crate::pipeline::{self, client};
 
 /// Arguments of `format`.
@@ -31,7 +32,7 @@ impl Format {
             let text = input.read().map_err(|error| anyhow!("{name}: {error}"))?;
             let formatted = formatted(&text).map_err(|problem| anyhow!("{name}: {problem}"))?;
             match (self.write, &input) {
-                (false, _) => std::io::stdout().write_all(formatted.as_bytes())?,
+                (false, _) => said::text(&formatted)?,
                 (true, Input::Stdin) => bail!("-w needs a file to write to; leave it out to print what came on stdin"),
                 (true, Input::File(path)) if text == formatted.as_bytes() => _ = path,
                 (true, Input::File(path)) => replace(path, &formatted).with_context(|| format!("writing {name}"))?,

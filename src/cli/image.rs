@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::said;
 use crate::resource::registry::archive::{Archive, DockerImage, Part};
 use crate::resource::registry::manifest::{self, Config, DOCKER_MANIFEST, Index, Manifest};
 use crate::resource::registry::{Descriptor, Platform, Repository};
@@ -68,7 +69,7 @@ pub fn run(image: Image) -> anyhow::Result<()> {
             }
             Command::Ls => {
                 for saved in store.all_saved().await?.iter().filter(|saved| saved.whole) {
-                    println!("{}  {}  {} layers", saved.name, saved.digest, saved.layers.len());
+                    said::line(&format!("{}  {}  {} layers", saved.name, saved.digest, saved.layers.len()))?;
                 }
             }
             Command::Rm { names } => {
@@ -134,7 +135,7 @@ async fn preload(store: &Embedded, file: &Path, name: Option<&str>) -> anyhow::R
         }
         store.save(&SavedImage { whole: true, ..image.saved.clone() }).await?;
         let (name, digest, layers) = (&image.saved.name, &image.saved.digest, image.saved.layers.len());
-        println!("loaded {name}@{digest}: {layers} layers, {fresh} of them new");
+        said::line(&format!("loaded {name}@{digest}: {layers} layers, {fresh} of them new"))?;
     }
     Ok(())
 }

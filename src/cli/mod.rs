@@ -6,6 +6,7 @@ pub mod fly;
 mod format;
 mod image;
 mod input;
+mod said;
 mod schema;
 mod serve;
 mod user;
@@ -15,6 +16,8 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::server::program;
 
 /// A whole Concourse CI in one binary.
 #[derive(Debug, Parser)]
@@ -82,8 +85,8 @@ pub fn main(mut args: Vec<OsString>) -> i32 {
         return fly::secrets::main(&args);
     }
     if args.get(1).is_some_and(|word| word == "fly") {
-        let name = args.remove(0);
-        args[0] = [name.as_os_str(), "fly".as_ref()].join(" ".as_ref());
+        args.remove(0);
+        args[0] = format!("{} fly", program::name()).into();
         return fly::main(args);
     }
     let mut dropped = Vec::new();
@@ -94,7 +97,7 @@ pub fn main(mut args: Vec<OsString>) -> i32 {
                 dropped = translated.dropped;
             }
             Err(error) => {
-                eprintln!("error: {error}");
+                said::complain(&format!("error: {error}"));
                 return 2;
             }
         }
@@ -115,10 +118,7 @@ pub fn main(mut args: Vec<OsString>) -> i32 {
     };
     match result {
         Ok(status) => status,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            1
-        }
+        Err(error) => said::failure(&error),
     }
 }
 

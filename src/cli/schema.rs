@@ -1,7 +1,6 @@
 //! `whistlestop schema`: what editors need to complete and check pipelines and tasks.
 
-use std::io::Write;
-
+use super::said;
 use crate::pipeline::schema;
 
 /// Arguments of `schema`.
@@ -17,7 +16,7 @@ impl Schema {
     pub fn run(&self) -> anyhow::Result<i32> {
         let schema = if self.task { schema::task() } else { schema::pipeline() };
         let text = serde_json::to_string_pretty(&schema)?;
-        std::io::stdout().write_all(format!("{text}\n").as_bytes())?;
+        said::line(&text)?;
         Ok(0)
     }
 }

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use anyhow::Context;
 use clap::{Args, Subcommand};
 
+use super::said;
 use crate::base::clock::{Clock, System};
 use crate::login::{LocalUser, check_name, hash_password, verify_password};
 use crate::store::Store;
@@ -195,7 +196,7 @@ fn users(text: &str) -> anyhow::Result<Vec<LocalUser>> {
 }
 
 fn say(line: &str) -> anyhow::Result<()> {
-    writeln!(std::io::stdout(), "{line}").context("cannot write the answer")
+    said::line(line)
 }
 
 /// Asks for a password twice, without showing it; from a pipe, takes its first line.
@@ -217,7 +218,7 @@ fn new_password(name: &str) -> anyhow::Result<String> {
 fn hidden(question: &str) -> anyhow::Result<String> {
     use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
     let stdin = std::io::stdin();
-    eprint!("{question}");
+    let _ = write!(std::io::stderr(), "{question}");
     let before = tcgetattr(&stdin)?;
     let mut silent = before.clone();
     silent.local_flags.remove(LocalFlags::ECHO);
@@ -225,7 +226,7 @@ fn hidden(question: &str) -> anyhow::Result<String> {
     let mut line = String::new();
     let read = stdin.lock().read_line(&mut line);
     tcsetattr(&stdin, SetArg::TCSANOW, &before)?;
-    eprintln!();
+    let _ = writeln!(std::io::stderr());
     read?;
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }

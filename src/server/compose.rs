@@ -13,7 +13,7 @@ use axum::http::header;
 use super::config::{RoleChoice, RuntimeChoice, Serve};
 use super::lock::RoleLock;
 use super::runtimes::{self, Runtimes};
-use super::{listen, log, metrics, tls};
+use super::{listen, log, metrics, program, tls};
 use crate::audit::Audit;
 use crate::auth::policy::Rbac;
 use crate::base::clock::{Clock, System, Time};
@@ -56,6 +56,7 @@ pub struct World {
     metrics: Option<SocketAddr>,
     runtimes: Runtimes,
     notices: Vec<String>,
+    hints: Vec<String>,
     _locks: Vec<RoleLock>,
 }
 
@@ -81,7 +82,8 @@ impl World {
         let settings = settings(&serve, &bundles, (address, encrypted.as_ref()), seams.clock.now())?;
         let login = login(&serve, &store, &seams.clock, &settings.external_url)?;
         prepare(&store, &login, &serve).await?;
-        let notices = notices(&serve, &login).await;
+        let notices = notices(&serve);
+        let hints = hints(&serve, &store, &login).await?;
         let hold = Hold::default();
         let secrets =
             serve.secrets.open(&serve.state_dir, (&store, &seams.clock), &settings.external_url, outgoing(&serve))?;
@@ -132,7 +134,7 @@ impl World {
             Some(port) => Some(serve_metrics(&app, (serve.prometheus_bind_ip, port).into(), recorder).await?),
             None => None,
         };
-        Ok(World { app, address, metrics, runtimes, notices, _locks: locks })
+        Ok(World { app, address, metrics, runtimes, notices, hints, _locks: locks })
     }
 
     /// Where it listens.
@@ -145,9 +147,14 @@ impl World {
         self.metrics
     }
 
-    /// What the operator should know, such as how to add a first user.
+    /// What the operator should know.
     pub fn notices(&self) -> &[String] {
         &self.notices
+    }
+
+    /// What the operator must do before anybody can use the server, such as to add a first user.
+    pub fn hints(&self) -> &[String] {
+        &self.hints
     }
 
     /// Stops and takes the steps that still run along, for a server whose state is thrown away.
@@ -187,6 +194,9 @@ pub async fn run(serve: Serve, seams: Seams) -> anyhow::Result<()> {
     tracing::info!(address = %world.address(), url = world.app.settings.external_url, "ready");
     for notice in world.notices() {
         tracing::warn!("{notice}");
+    }
+    for hint in world.hints() {
+        tracing::warn!(target: log::ALWAYS, "{hint}");
     }
     signal().await?;
     tracing::info!("stopping; a second signal stops at once");
@@ -394,25 +404,54 @@ async fn prepare(store: &Store, login: &Login, serve: &Serve) -> anyhow::Result<
     Ok(())
 }
 
-async fn notices(serve: &Serve, login: &Login) -> Vec<String> {
+fn notices(serve: &Serve) -> Vec<String> {
     let mut notices = serve.containment.notices(serve.runtime != RuntimeChoice::Embedded);
     notices.extend(serve.notice.iter().cloned());
     if serve.runtime == RuntimeChoice::OfConcourse {
         notices.push("there is no containerd, guardian or houdini here: --runtime is taken as auto".into());
     }
+    notices
+}
+
+/// Who cannot sign in or see anything, and what to do about it.
+async fn hints(serve: &Serve, store: &Store, login: &Login) -> anyhow::Result<Vec<String>> {
+    let add = |name: &str| {
+        let state_dir = std::path::absolute(&serve.state_dir).unwrap_or_else(|_| serve.state_dir.clone());
+        let state_dir = program::quoted(&state_dir.to_string_lossy());
+        format!("`{} user add {} --state-dir {state_dir}`", program::name(), program::quoted(name))
+    };
     if !login.has_local_users().await && login.choices().is_empty() {
-        notices.push(
-            "nobody can sign in yet; add a user with `whistlestop user add NAME`, and start again with \
-             --main-team-local-user NAME so that they administer this server"
-                .into(),
-        );
+        return Ok(vec![format!(
+            "nobody can sign in yet; add a user with {}, and start again with --main-team-local-user NAME so that they \
+             administer this server",
+            add("NAME")
+        )]);
     }
+    let main = store.read(|tx| tx.find_team("main")).await?;
+    if main.is_none_or(|team| is_empty(&team.auth)) {
+        let flag = match serve.add_local_user.first() {
+            Some(user) => format!("--main-team-local-user {}", program::quoted(user.name())),
+            None => "--main-team-local-user NAME (--main-team-github-user NAME …)".to_owned(),
+        };
+        return Ok(vec![format!(
+            "nobody is in the team main: whoever signs in can do nothing and see public pipelines only. Start again with \
+             {flag}, so that they own the team and administer this server"
+        )]);
+    }
+    let mut hints = Vec::new();
     for owner in serve.main_team.main_team_local_user.iter().filter(|name| !name.trim().is_empty()) {
         if !login.is_local_user(owner).await {
-            notices.push(format!("{owner} owns the team main but cannot sign in; run `whistlestop user add {owner}`"));
+            hints.push(format!("{owner} owns the team main but cannot sign in; run {}", add(owner)));
         }
     }
-    notices
+    Ok(hints)
+}
+
+/// Whether nobody has a role.
+fn is_empty(auth: &serde_json::Value) -> bool {
+    let members = |kind: &serde_json::Value| kind.as_array().is_some_and(|names| !names.is_empty());
+    let roles = auth.as_object().into_iter().flat_map(|roles| roles.values());
+    !roles.flat_map(|role| [&role["users"], &role["groups"]]).any(members)
 }
 
 async fn serve_metrics(app: &App, address: SocketAddr, recorder: metrics::Recorder) -> anyhow::Result<SocketAddr> {

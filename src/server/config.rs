@@ -202,7 +202,7 @@ pub struct Serve {
     /// Let tasks run on this host's own files, read-only (rootfs_uri: host:///)
     #[arg(long)]
     pub allow_host_rootfs: bool,
-    /// Let git resources use file:// addresses and plain paths of this host
+    /// Let git resources use file:// addresses and plain paths of this host: gets read them, puts push to them
     #[arg(long)]
     pub allow_local_git: bool,
     /// What is logged: debug, info, warn, error, or a filter such as info,whistlestop::engine=debug
@@ -232,6 +232,9 @@ pub struct Serve {
     /// What is told at the start about flags and variables of Concourse's
     #[arg(skip)]
     pub notice: Option<String>,
+    /// The flags that were given in any way: on the command line, in the environment, in the file
+    #[arg(skip)]
+    pub given: BTreeSet<String>,
 }
 
 /// A version of three numbers, which is what the client compares.
@@ -374,8 +377,12 @@ impl Serve {
             }
         }
         let parsed = Alone::command().try_get_matches_from(arguments);
-        let parsed = parsed.and_then(|m| Alone::from_arg_matches(&m));
-        parsed.map(|a| a.serve).map_err(|e| ConfigError::Value(e.render().to_string().trim_end().to_owned()))
+        let parsed = parsed.and_then(|all| {
+            let of_line = |arg: &&clap::Arg| all.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
+            let given = command.get_arguments().filter(of_line).filter_map(|arg| arg.get_long().map(str::to_owned));
+            Ok(Serve { given: given.collect(), ..Alone::from_arg_matches(&all)?.serve })
+        });
+        parsed.map_err(|e| ConfigError::Value(e.render().to_string().trim_end().to_owned()))
     }
 }
 
@@ -499,6 +506,14 @@ mod tests {
         assert_eq!(complete(&["--config", &path], &env[1..]).unwrap().bind_port, 3);
         assert_eq!(complete(&["--config", &path], &[]).unwrap().bind_port, 1);
         assert_eq!(complete(&[], &[]).unwrap().bind_port, 8080);
+    }
+
+    #[test]
+    fn what_was_given_is_known_however_it_was() {
+        let (_dir, path) = file("cluster-name: file\n");
+        let env = [("WHISTLESTOP_BIND_PORT", "8080"), ("CONCOURSE_RUNTIME", "containerd"), ("WHISTLESTOP_BIND_IP", "")];
+        let serve = complete(&["--config", &path, "--log-level", "info"], &env).unwrap();
+        assert_eq!(Vec::from_iter(&serve.given), ["bind-port", "cluster-name", "config", "log-level", "runtime"]);
     }
 
     #[test]

@@ -13,6 +13,9 @@ use super::config::LogFormat;
 use crate::base::secret::redact_everything;
 use crate::front::LogLevel;
 
+/// The target of what is written whatever the level: what to do where nobody can use the server.
+pub const ALWAYS: &str = "whistlestop::first_start";
+
 static HANDLE: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
 /// Starts the log of this process; a second call only changes the level.
@@ -92,7 +95,7 @@ fn filter(level: &str) -> Result<EnvFilter, String> {
 /// Concourse's words are accepted too: it has `fatal`, which is less than any error here.
 fn filter_of(level: &str) -> Result<EnvFilter, String> {
     let level = if level == "fatal" { "error" } else { level };
-    EnvFilter::builder().parse(level).map_err(|e| e.to_string())
+    EnvFilter::builder().parse(format!("{level},{ALWAYS}=warn")).map_err(|e| e.to_string())
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ pub mod main_team;
 pub mod metrics;
 mod nearest;
 pub mod network;
+pub mod program;
 pub mod runtimes;
 pub mod secrets;
 pub mod sign_in;

@@ -17,6 +17,7 @@ use serde_json::Value;
 use super::reference::PipelineRef;
 use super::target::{Target, Token};
 use crate::base::clock::{Clock, Time};
+use crate::cli::said;
 
 /// What went wrong between us and the server; the text is fly's.
 #[derive(Debug, thiserror::Error)]
@@ -427,7 +428,7 @@ fn trace(now: Time, first: &str, headers: &HeaderMap, body: &[u8]) {
         text.push_str(&format!("{name}: {}\n", value.to_str().unwrap_or("(binary)")));
     }
     let body = std::str::from_utf8(body).unwrap_or("(binary)");
-    eprintln!("{text}\n{body}");
+    said::complain(&format!("{text}\n{body}"));
 }
 
 fn warn_of_policy(warning: &str) {
@@ -436,7 +437,9 @@ fn warn_of_policy(warning: &str) {
     for part in parts {
         text.push_str(&format!("\x1b[1;33m * {part}\x1b[0m\n"));
     }
-    eprintln!("{text}\x1b[33mWARNING: unblocking from the policy check failure for soft enforcement\x1b[0m\n");
+    said::complain(&format!(
+        "{text}\x1b[33mWARNING: unblocking from the policy check failure for soft enforcement\x1b[0m\n"
+    ));
 }
 
 #[cfg(test)]

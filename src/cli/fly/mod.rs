@@ -73,6 +73,7 @@ use self::target::{Target, TargetError, Targets};
 use self::team::Team;
 use crate::base::CONCOURSE_VERSION;
 use crate::base::clock::{Clock, System};
+use crate::cli::said;
 use crate::pipeline::Warning;
 
 /// The command line of `fly`.
@@ -334,7 +335,7 @@ pub fn main(args: Vec<OsString>) -> i32 {
         usage::Usage::Run(cli, target) => (*cli, target),
         usage::Usage::Show(text) => return shown(console.print(text)),
         usage::Usage::Wrong(text) => {
-            eprintln!("error: {text}");
+            said::complain(&format!("error: {text}"));
             return 1;
         }
     };
@@ -395,7 +396,7 @@ fn block_on(command: impl Future<Output = Outcome>, fly: &Fly) -> i32 {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => {
-            eprintln!("error: {e}");
+            said::complain(&format!("error: {e}"));
             return 1;
         }
     };
@@ -408,7 +409,7 @@ fn block_on(command: impl Future<Output = Outcome>, fly: &Fly) -> i32 {
         Err(Failure::Io(e)) if e.kind() == std::io::ErrorKind::BrokenPipe => 1,
         Err(failure) => {
             let target = fly.target.as_deref().unwrap_or_default();
-            eprintln!("{}", failure.text(fly.console, &fly.program, target));
+            said::complain(&failure.text(fly.console, &fly.program, target));
             1
         }
     }

@@ -22,6 +22,7 @@ use super::target::Targets;
 use super::{Fly, Session, go_time};
 use crate::base::clock::System;
 use crate::base::secret::Secret;
+use crate::cli::said;
 
 /// Secrets of your team, as its members use them.
 #[derive(Debug, Parser)]
@@ -128,7 +129,7 @@ pub fn main(args: &[OsString]) -> i32 {
     let cli = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli,
         Err(error) => {
-            eprintln!("error: {error}");
+            said::complain(&format!("error: {error}"));
             return 1;
         }
     };

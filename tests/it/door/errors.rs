@@ -90,23 +90,44 @@ async fn a_second_server_on_a_state_directory_is_refused() {
     assert!(world.stop().await.success());
 }
 
-#[tokio::test]
-async fn a_first_start_without_a_user_says_how_to_add_one() {
-    let directory = tempfile::tempdir().unwrap();
+/// What a server on a new state directory says about `word` when it starts, whatever it logs else.
+async fn hint(flags: &[&str], word: &str) -> (String, String) {
+    let directory = tempfile::Builder::new().prefix("first start ").tempdir().unwrap();
     let mut command = binary();
     command.args(["serve", "--bind-ip", "127.0.0.1", "--bind-port", "0", "--runtime", "embedded", "--state-dir"]);
-    let mut server = command.arg(directory.path()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut server = command.arg(directory.path()).args(flags).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(server.stderr.take().unwrap()).lines();
-    let told = tokio::time::timeout(Duration::from_secs(20), async {
+    let told = tokio::time::timeout(Duration::from_secs(60), async {
         while let Some(line) = lines.next_line().await.unwrap() {
-            if line.contains("`whistlestop user add NAME`") && line.contains("--main-team-local-user NAME") {
-                return true;
+            if line.contains(word) {
+                return line;
             }
         }
-        false
+        panic!("{flags:?}: it does not say {word:?}")
     });
-    assert_eq!(told.await, Ok(true));
+    let told = told.await.unwrap_or_else(|_| panic!("{flags:?}: it does not say {word:?}"));
     server.kill().await.unwrap();
+    (told, directory.path().display().to_string())
+}
+
+#[tokio::test]
+async fn a_first_start_without_a_user_says_how_to_add_one() {
+    for flags in [&[][..], &["--log-level", "error"], &["--log-level", "error", "--log-format", "json"]] {
+        let (told, state) = hint(flags, "nobody can sign in yet").await;
+        let program = env!("CARGO_BIN_EXE_whistlestop");
+        let expected = format!("`{program} user add NAME --state-dir '{state}'`");
+        assert!(told.contains(&expected) && told.contains("--main-team-local-user NAME"), "{told}");
+        assert_eq!(told.starts_with('{'), flags.len() > 2, "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_first_start_without_a_member_of_main_says_how_to_name_one() {
+    let (told, _) = hint(&["--add-local-user", "ann:b"], "nobody is in the team main").await;
+    assert!(told.contains("--main-team-local-user ann,"), "{told}");
+    let flags = ["--add-local-user", "ann:b", "--main-team-local-user", "bob", "--log-level", "error"];
+    let (told, state) = hint(&flags, "bob owns the team main but cannot sign in").await;
+    assert!(told.contains(&format!("user add bob --state-dir '{state}'`")), "{told}");
 }
 
 /// A small disk, taken away at the end.
