@@ -10,7 +10,7 @@ use super::live;
 use super::markup::Markup;
 use super::page::{Crumb, Frame, Live, answer, rendered};
 use super::pipeline::{crumbs, paused_by};
-use super::span::{Moment, span};
+use super::span::{Moment, took};
 use super::status::Status;
 use crate::base::clock::Time;
 use crate::base::version::Version;
@@ -234,7 +234,7 @@ fn row(place: &Place, job: &str, b: &Build, used: &[Used], now: Time) -> Row {
         status: Status::parse(b.status.as_str()),
         created: Some(Moment::new(now, b.created_at)),
         started: b.started_at.map(|at| Moment::new(now, at)),
-        duration: b.started_at.zip(b.ended_at).map(|(s, e)| span(e.0 - s.0)),
+        duration: b.started_at.zip(b.ended_at).map(|(s, e)| took(s, e)),
         created_by: b.created_by.clone().unwrap_or_default(),
         inputs: chips(false),
         outputs: chips(true),

@@ -15,6 +15,11 @@ pub fn span(milliseconds: i64) -> String {
     }
 }
 
+/// How long something took, in the whole seconds in which all else tells its beginning and its end.
+pub fn took(from: Time, to: Time) -> String {
+    span((to.0.div_euclid(1000) - from.0.div_euclid(1000)) * 1000)
+}
+
 /// `just now`, `5m ago`, `3d ago`: one unit.
 pub fn ago(now: Time, then: Time) -> String {
     match (now.0 - then.0).max(0) / 1000 {
@@ -57,6 +62,12 @@ pub fn clock(unix: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_crosses_a_second_took_one() {
+        assert_eq!(took(Time(1_900), Time(2_100)), "1s");
+        assert_eq!(took(Time(2_000), Time(2_900)), "0s");
+    }
 
     #[test]
     fn words_for_times() {

@@ -15,7 +15,7 @@ use super::link::{Place, part};
 use super::markup::Markup;
 use super::page::{Crumb, Frame, answer, rendered};
 use super::pipeline::crumbs;
-use super::span::{Moment, span};
+use super::span::{Moment, took};
 use super::status::Status;
 use crate::base::clock::Time;
 use crate::base::id::BuildId;
@@ -299,7 +299,7 @@ fn arrange(rows: Rows, asked: &Asked, hidden: bool, now: Time) -> View {
         trigger: of_job.filter(|j| !j.config.disable_manual_trigger).map(|_| act("", "trigger")),
         created: Some(Moment::new(now, build.created_at)),
         started: build.started_at.map(|at| Moment::new(now, at)),
-        duration: build.started_at.zip(build.ended_at).map(|(s, e)| span(e.0 - s.0)),
+        duration: build.started_at.zip(build.ended_at).map(|(s, e)| took(s, e)),
         created_by: build.created_by.clone().unwrap_or_default(),
         rerun_of: build.rerun_of.map(|id| (build.rerun_of_name.clone().unwrap_or_default(), format!("/builds/{id}"))),
         comment: if hidden { String::new() } else { build.comment.clone() },
