@@ -4,10 +4,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Stdio;
 
-use tokio::io::{AsyncBufReadExt, BufReader};
+use nix::sys::signal::{Signal, kill};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::Command;
 
-use super::world::{PATIENCE, binary, clear, ended, run};
+use super::world::{PATIENCE, binary, clear, ended, run, until};
 
 fn demo(home: &Path, args: &[&str]) -> Command {
     let mut command = binary();
@@ -102,6 +104,35 @@ async fn what_it_tells_to_type_runs_as_it_is() {
     }
     assert!(home.path().join("hello/greet.sh").exists());
     server.kill().await.unwrap();
+    clear(&base.join("state")).await;
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once() {
+    let home = tempfile::tempdir().unwrap();
+    let base = home.path().join("kept");
+    let mut command = binary();
+    command.args(["demo", "--bind-port", "0", "--state-dir"]).arg(&base).env("HOME", home.path());
+    let mut server = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(server.id().unwrap()).unwrap());
+    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+    let first = lines.next_line().await.unwrap().unwrap();
+    let address = first.strip_prefix("whistlestop demo: http://").unwrap().to_owned();
+
+    // A request whose body does not come to an end, so that the server waits for it.
+    let mut held = TcpStream::connect(&address).await.unwrap();
+    let head = "POST /sky/issuer/token HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-www-form-urlencoded\r\n\
+                content-length: 99\r\nexpect: 100-continue\r\n\r\n";
+    held.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    tokio::time::timeout(PATIENCE, held.read_exact(&mut answer)).await.unwrap().unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 100");
+
+    kill(pid, Signal::SIGTERM).unwrap();
+    until("the first signal is heard", PATIENCE, async || TcpStream::connect(&address).await.err()).await;
+    assert!(server.try_wait().unwrap().is_none(), "nothing held it");
+    kill(pid, Signal::SIGTERM).unwrap();
+    tokio::time::timeout(PATIENCE, server.wait()).await.expect("it does not stop").unwrap();
     clear(&base.join("state")).await;
 }
 

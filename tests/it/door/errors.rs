@@ -130,6 +130,19 @@ async fn a_first_start_without_a_member_of_main_says_how_to_name_one() {
     assert!(told.contains(&format!("user add bob --state-dir '{state}'`")), "{told}");
 }
 
+#[tokio::test]
+async fn a_reader_who_goes_ends_a_command_quietly() {
+    for args in [&["schema"][..], &["fly", "--help"], &["--help"], &["doctor", "--runtime", "embedded"]] {
+        let mut command = binary();
+        command.args(args).current_dir("/").stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().await.unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{args:?}");
+        assert!(output.status.code().is_some_and(|code| code != 101), "{args:?}: {output:?}");
+    }
+}
+
 /// A small disk, taken away at the end.
 struct Disk(std::path::PathBuf);
 
