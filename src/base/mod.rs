@@ -14,6 +14,7 @@ mod redactor;
 pub mod secret;
 pub mod shutdown;
 pub mod stream;
+pub mod trust;
 pub mod version;
 pub mod wake;
 

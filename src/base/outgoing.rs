@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{ClientBuilder, Method, NoProxy, Proxy, RequestBuilder, Url, redirect};
 
-use super::network;
+use super::{network, trust};
 
 const MOST_REDIRECTS: usize = 10;
 
@@ -193,7 +193,7 @@ impl Outgoing {
         adapt: impl FnOnce(ClientBuilder) -> ClientBuilder,
         policy: redirect::Policy,
     ) -> reqwest::Result<Client> {
-        let builder = self.proxies.add_to(adapt(reqwest::Client::builder()))?;
+        let builder = self.proxies.add_to(adapt(trust::client()))?;
         let builder = builder.redirect(policy).dns_resolver(Arc::new(self.clone()));
         Ok(Client { http: builder.build()?, rules: self.clone() })
     }

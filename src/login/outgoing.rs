@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use openidconnect::{HttpRequest, HttpResponse, http};
 
+use crate::base::trust;
+
 /// For a connection.
 const CONNECT: Duration = Duration::from_secs(5);
 /// For a whole answer.
@@ -46,7 +48,7 @@ pub enum TrustError {
         source: reqwest::Error,
     },
     /// TLS cannot be set up.
-    #[error("cannot set up TLS: {0}")]
+    #[error("cannot set up TLS: {}{}", chain(.0), trust::remedy(.0))]
     Tls(#[source] reqwest::Error),
 }
 
@@ -68,7 +70,7 @@ pub struct Outgoing(reqwest::Client);
 impl Outgoing {
     /// Trusting the system's authorities and these; `unchecked` trusts anybody.
     pub fn new(authorities: &[PathBuf], unchecked: bool) -> Result<Outgoing, TrustError> {
-        let mut client = reqwest::Client::builder()
+        let mut client = trust::client()
             .connect_timeout(CONNECT)
             .timeout(WHOLE)
             .redirect(reqwest::redirect::Policy::none())

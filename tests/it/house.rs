@@ -7,8 +7,15 @@ use std::process::Command;
 /// Modules that are functions over values.
 const PURE: &[&str] = &["base", "vars", "event", "pipeline", "plan", "schedule", "auth"];
 /// What of them gives the rest of the house the time, chance, an end and a way out; of addresses only their values.
-const LENT: &[&str] =
-    &["base/chance.rs", "base/clock.rs", "base/network.rs", "base/outgoing.rs", "base/shutdown.rs", "base/wake.rs"];
+const LENT: &[&str] = &[
+    "base/chance.rs",
+    "base/clock.rs",
+    "base/network.rs",
+    "base/outgoing.rs",
+    "base/shutdown.rs",
+    "base/trust.rs",
+    "base/wake.rs",
+];
 /// What a pure module must not name.
 const IMPURE: &[&str] =
     &["tokio", "rusqlite", "std::fs", "std::net", "std::process", "std::env", "std::time::Instant", "reqwest"];
@@ -21,6 +28,9 @@ const ONLY: &[(&str, &[&str])] = &[
     ("aws_config", &["secrets/ssm"]),
     ("axum", &["front", "api", "web", "server", "worker"]),
 ];
+/// Every HTTP client begins in one place, which knows whom to believe.
+const CLIENTS: (&[&str], &str) =
+    (&["reqwest::Client::builder", "reqwest::Client::new", "ClientBuilder::new"], "base/trust");
 /// Longer files are two nouns.
 const MOST_LINES: usize = 700;
 
@@ -114,6 +124,11 @@ fn the_core_is_pure_and_crates_stay_where_they_belong() {
                 wrong.push(format!("{} names {name}", path.display()));
             }
         }
+    }
+    let (calls, home) = CLIENTS;
+    for (path, text) in sources().iter().filter(|(path, _)| path.with_extension("") != Path::new(home)) {
+        let called = calls.iter().filter(|call| text.contains(&format!("{call}(")));
+        wrong.extend(called.map(|call| format!("{} calls {call}: begin with {home}", path.display())));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -17,6 +17,7 @@ use serde_json::Value;
 use super::reference::PipelineRef;
 use super::target::{Target, Token};
 use crate::base::clock::{Clock, Time};
+use crate::base::trust;
 use crate::cli::said;
 
 /// What went wrong between us and the server; the text is fly's.
@@ -100,8 +101,8 @@ impl Client {
     pub fn new(target: &Target, verbose: Option<Arc<dyn Clock>>) -> Result<Self, ApiError> {
         let base = Url::parse(&target.api).ok().filter(|u| u.has_host() && u.scheme().starts_with("http"));
         let base = base.ok_or_else(|| ApiError::Address(target.api.clone()))?;
-        let settings = |e: reqwest::Error| ApiError::Settings(innermost(&e));
-        let mut http = reqwest::Client::builder()
+        let settings = |e: reqwest::Error| ApiError::Settings(format!("{}{}", innermost(&e), trust::remedy(&e)));
+        let mut http = trust::client()
             .http1_only()
             .connect_timeout(std::time::Duration::from_secs(10))
             .redirect(reqwest::redirect::Policy::limited(10))

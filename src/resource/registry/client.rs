@@ -16,6 +16,7 @@ use super::manifest::{self, ACCEPTED, Descriptor};
 use super::{Error, Repository, Result};
 use crate::base::outgoing::{Client, Outgoing};
 use crate::base::secret::Secret;
+use crate::base::trust;
 
 const CONNECT: Duration = Duration::from_secs(15);
 /// A transfer that is silent for so long is begun again where it stopped.
@@ -538,7 +539,10 @@ fn client(outgoing: &Outgoing, access: &Access) -> Result<Client> {
             .tls_danger_accept_invalid_certs(access.unverified);
         if certificates.is_empty() { builder } else { builder.tls_certs_merge(certificates) }
     });
-    built.map_err(|e| Error::Invalid(format!("source.ca_certs cannot be used: {}", reason(&e))))
+    built.map_err(|e| {
+        let what = if access.ca_certs.is_empty() { "TLS cannot be set up" } else { "source.ca_certs cannot be used" };
+        Error::Invalid(format!("{what}: {}{}", reason(&e), trust::remedy(&e)))
+    })
 }
 
 fn is_transient(status: StatusCode) -> bool {
