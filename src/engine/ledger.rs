@@ -229,7 +229,7 @@ impl World for Ledger {
     }
 
     fn native(&self, kind: &str) -> Option<&'static dyn Native> {
-        native::find(kind)
+        self.shared.settings.base_types.native(kind)
     }
 
     async fn bundle(&self, kind: &str) -> Result<Option<Bundle>> {

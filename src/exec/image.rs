@@ -11,6 +11,7 @@ use crate::event::{Event, Origin};
 use crate::pipeline::ImageResource;
 use crate::plan::{Action, Plan, PlanId, TaskPlan, TypeImage};
 use crate::resource::base_type::BaseType;
+use crate::resource::native;
 use crate::runtime::{self, Image, VolumeHandle};
 
 /// A root file system with what its image says about processes.
@@ -83,10 +84,13 @@ async fn undeclared(plan: &PlanId, kind: &str, known: &BaseType, scope: &Scope) 
     let (check, get, _) = crate::plan::fetch_image(plan, &image, &[], None, false);
     let artifact = match Box::pin(fetch(plan, check.as_deref(), &get, scope)).await {
         Err(Stop::Error(text)) => {
+            let program = native::find(kind).and_then(|native| native.program()).map_or(String::new(), |program| {
+                format!("the server does {kind} itself only where it finds {program} and may make containers; ")
+            });
             return Err(Stop::Error(format!(
-                "resource type {kind}: its image {} cannot be fetched: {text} (nobody has declared {kind} under \
-                 resource_types; another image can be named with --base-resource-type {kind}=IMAGE, and one from a \
-                 file loaded with `whistlestop image preload`)",
+                "resource type {kind}: its image {} cannot be fetched: {text} ({program}nobody has declared {kind} \
+                 under resource_types; another image can be named with --base-resource-type {kind}=IMAGE, and one from \
+                 a file loaded with `whistlestop image preload`)",
                 known.image
             )));
         }

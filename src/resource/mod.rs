@@ -165,6 +165,11 @@ pub trait Native: Send + Sync {
         false
     }
 
+    /// The program of the host that it cannot do without.
+    fn program(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Whether a get of this gives the type itself away as an image, for which [`Env::mirror`] is needed.
     fn mirrors_itself(&self, _request: &Request) -> bool {
         false

@@ -6,6 +6,8 @@ pub mod mock;
 pub mod registry_image;
 pub mod time;
 
+use std::path::PathBuf;
+
 use super::Native;
 
 static ALL: [&dyn Native; 4] = [&git::Git, &mock::Mock, &registry_image::RegistryImage, &time::TimeType];
@@ -18,6 +20,12 @@ pub fn all() -> &'static [&'static dyn Native] {
 /// The native type that pipelines call `name`.
 pub fn find(name: &str) -> Option<&'static dyn Native> {
     ALL.into_iter().find(|native| native.name() == name)
+}
+
+/// Where a program is that this process finds.
+pub fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
 #[cfg(test)]

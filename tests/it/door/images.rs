@@ -203,7 +203,7 @@ async fn a_private_image_needs_its_password_and_another_team_too() {
 }
 
 /// A certificate for this host's loopback and the authority that signed it, as files in a directory.
-async fn certificates(directory: &Path) {
+pub async fn certificates(directory: &Path) {
     std::fs::write(directory.join("extensions"), "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n").unwrap();
     let new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
     let authority = ["req", "-x509", "-days", "2", "-subj", "/CN=authority", "-keyout", "ca.key", "-out", "ca.pem"];
@@ -337,8 +337,10 @@ async fn undeclared_and_declared_types_come_from_images(runtime: Runtime) {
     };
     push(&registry.address, "counter", "2", &[base(), scripts], json!({"Env": ["PATH=/bin"]})).await;
     let semver = format!("semver={}/counter:2", registry.address);
-    let pool = "pool=127.0.0.1:1/pool";
-    let flags = ["--base-resource-type", &semver, "--base-resource-type", pool, NEVER[0], NEVER[1]];
+    // A built-in type would refuse this source.
+    let git = format!("git={}/counter:2", registry.address);
+    let images = [&semver, &git, "pool=127.0.0.1:1/pool"].map(|image| ["--base-resource-type", image]);
+    let flags = [images.as_flattened(), &NEVER].concat();
     let world = World::new(runtime, &flags).await;
     let config = format!(
         r"
@@ -346,12 +348,14 @@ resource_types:
 - {{name: counter, type: registry-image, source: {{repository: {address}/counter, tag: 2}}}}
 resources:
 - {{name: undeclared, type: semver, source: {{}}}}
+- {{name: chosen, type: git, source: {{}}}}
 - {{name: declared, type: counter, source: {{}}}}
 - {{name: lost, type: pool, source: {{}}}}
 jobs:
 - name: j
   plan:
   - get: undeclared
+  - get: chosen
   - get: declared
   - put: declared
     inputs: [undeclared]

@@ -36,6 +36,10 @@ impl Native for Git {
         "git"
     }
 
+    fn program(&self) -> Option<&'static str> {
+        Some("git")
+    }
+
     fn changes(&self, request: &Request) -> Vec<PathBuf> {
         let uri = request.source.get("uri").and_then(|uri| uri.as_str()).unwrap_or_default();
         local::path(uri).map(|path| local::places(&path)).unwrap_or_default()

@@ -18,6 +18,7 @@ use super::relay::Relay;
 use super::source::{Key, Source, SubmoduleLogin};
 use super::{reach, settings};
 use crate::base::secret::Redactor;
+use crate::resource::native::program;
 use crate::resource::{Env, Failure};
 
 /// What git may not do on its own here. The identity is the original's, for merges and annotated tags.
@@ -327,7 +328,7 @@ impl<'x, 'a> Session<'x, 'a> {
                 let (program, package) = (call.program, call.program.replace("gpgconf", "gpg"));
                 Failure::Failed(format!(
                     "the built-in git type needs the program {program} in the server's PATH: install it, for example \
-                     with `apt-get install {package}`"
+                     with `apt-get install {package}`, or name an image that does it: --base-resource-type git=IMAGE"
                 ))
             }
             _ => Failure::Failed(format!("cannot run {}: {err}", call.program)),
@@ -440,11 +441,6 @@ fn script(path: &Path, text: &str) -> io::Result<()> {
 
 fn create(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(path)?.write_all(text.as_bytes())
-}
-
-fn program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|file| file.is_file())
 }
 
 #[cfg(test)]
