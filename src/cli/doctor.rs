@@ -80,6 +80,9 @@ async fn look(serve: &Serve, fix: bool, usage: bool) -> anyhow::Result<Report> {
     };
     if serve.runtime != RuntimeChoice::Embedded {
         findings.extend(doctor::of_docker(&both.docker, true).await);
+        if serve.runtime == RuntimeChoice::Docker || both.docker.ping().await.is_ok() {
+            findings.extend(doctor::of_natives(both.embedded.shortcoming().await.as_deref()));
+        }
     }
     if serve.runtime != RuntimeChoice::Docker {
         let served = store.is_some();

@@ -178,10 +178,11 @@ impl Collect {
 
 /// Wherever things of ours may be.
 pub(super) fn places(shared: &Shared) -> Vec<Arc<dyn Runtime>> {
-    let natives = shared.natives.runtime();
     let mut places: Vec<Arc<dyn Runtime>> = vec![shared.runtime.clone()];
-    if !Arc::ptr_eq(&shared.runtime, &natives) {
-        places.push(natives);
+    for other in [shared.natives.runtime(), shared.natives.images()] {
+        if !places.iter().any(|place| Arc::ptr_eq(place, &other)) {
+            places.push(other);
+        }
     }
     places
 }

@@ -73,7 +73,7 @@ pub async fn check(
     scope: &Scope,
 ) -> Result<Result<Vec<Version>, String>, Stop> {
     let source = Source::read(kind, &request.source)?;
-    if let Some(layers) = scope.world.natives().runtime().image_layers() {
+    if let Some(layers) = scope.world.natives().images().image_layers() {
         let found = saved::versions(kind, &source, &layers.all_saved().await?)?;
         if !found.is_empty() {
             return Ok(Ok(found));
@@ -203,7 +203,7 @@ impl Get<'_> {
         if self.params.skip_download {
             return self.without_files().await;
         }
-        let natives = scope.world.natives().runtime();
+        let natives = scope.world.natives().images();
         if let Some(layers) = natives.image_layers()
             && let Some(found) = saved::find(&self.source.repository, digest, &layers.all_saved().await?)
         {
@@ -238,7 +238,7 @@ impl Get<'_> {
         {
             return self.engine_image(image, &description, &*runtime).await;
         }
-        let natives = self.scope.world.natives().runtime();
+        let natives = self.scope.world.natives().images();
         let layers = natives.image_layers().ok_or_else(|| {
             Stop::Error(format!("images cannot be unpacked by the runtime {} on this worker", natives.name()))
         })?;

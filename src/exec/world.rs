@@ -75,7 +75,8 @@ pub struct CachedFetch {
     pub image: Option<EngineImage>,
 }
 
-/// Where native gets and puts run: supervised children of this binary on the host's own files, confined.
+/// Where native gets and puts run: supervised children of this binary on the host's own files, confined; or containers
+/// of nothing but this binary.
 #[async_trait]
 pub trait NativeHost: Send + Sync {
     /// Finds or starts the child; like [`Runtime::start`] with the host's files as root and this binary in reach. Of
@@ -89,6 +90,16 @@ pub trait NativeHost: Send + Sync {
 
     /// For its volumes and for stopping and removing the child.
     fn runtime(&self) -> Arc<dyn Runtime>;
+
+    /// Where images are unpacked that no engine pulls itself.
+    fn images(&self) -> Arc<dyn Runtime> {
+        self.runtime()
+    }
+
+    /// Whether they have the host's own programs.
+    fn has_host(&self) -> bool {
+        true
+    }
 
     /// Path of this binary in the child.
     fn program(&self) -> String;

@@ -79,7 +79,9 @@ impl World {
             Some(directory) => bundle::discover(directory)?,
             None => Vec::new(),
         };
-        let settings = settings(&serve, &bundles, (address, encrypted.as_ref()), seams.clock.now())?;
+        let base_types = BaseTypes::new(&serve.base_resource_type, runtimes.natives.has_host());
+        let types = built_in(&bundles, &base_types);
+        let settings = settings(&serve, types, (address, encrypted.as_ref()), seams.clock.now())?;
         let login = login(&serve, &store, &seams.clock, &settings.external_url)?;
         prepare(&store, &login, &serve).await?;
         let notices = notices(&serve);
@@ -118,7 +120,7 @@ impl World {
                 bundles,
                 hold,
                 secrets,
-                settings: engine_settings(&serve, &app.settings.external_url)?,
+                settings: engine_settings(&serve, &app.settings.external_url, base_types)?,
             });
             engine::start(&shared, &app.shutdown);
         }
@@ -159,7 +161,7 @@ impl World {
 
     /// Stops and takes the steps that still run along, for a server whose state is thrown away.
     pub async fn end(self) {
-        let runtimes = [self.runtimes.containers.clone(), self.runtimes.natives.runtime()];
+        let runtimes = self.runtimes.all();
         self.app.shutdown.ask();
         self.app.shutdown.finished().await;
         for runtime in runtimes {
@@ -183,8 +185,9 @@ impl World {
     pub async fn stop(self) {
         self.app.shutdown.ask();
         self.app.shutdown.finished().await;
-        self.runtimes.containers.close().await;
-        self.runtimes.natives.runtime().close().await;
+        for runtime in self.runtimes.all() {
+            runtime.close().await;
+        }
     }
 }
 
@@ -269,7 +272,7 @@ fn login(serve: &Serve, store: &Store, clock: &Arc<dyn Clock>, external_url: &st
 
 fn settings(
     serve: &Serve,
-    bundles: &[Bundle],
+    resource_types: Vec<BuiltIn>,
     (address, encrypted): (SocketAddr, Option<&Encrypted>),
     started: Time,
 ) -> anyhow::Result<Settings> {
@@ -286,7 +289,7 @@ fn settings(
         cluster_name: serve.cluster_name.clone().unwrap_or_default(),
         worker_name: serve.worker_name.clone(),
         worker_tags: serve.tag.clone(),
-        resource_types: built_in(bundles, &BaseTypes::new(&serve.base_resource_type)),
+        resource_types,
         started,
         hijack_idle: serve.network.intercept_idle_timeout,
         frames: serve.network.x_frame_options,
@@ -300,18 +303,19 @@ fn settings(
     })
 }
 
-/// The types that pipelines can use without naming an image: native ones and those of the table, unless a bundle takes
-/// their place.
+/// The types that pipelines can use without naming an image: native ones, or else those of the table, unless a bundle
+/// takes their place.
 fn built_in(bundles: &[Bundle], base: &BaseTypes) -> Vec<BuiltIn> {
     let bundled = |name: &str| bundles.iter().any(|b| b.name == name);
-    let fetched = base.iter().filter(|(name, _)| !bundled(name) && native::find(name).is_none());
+    let fetched = base.iter().filter(|(name, _)| !bundled(name) && base.native(name).is_none());
     let fetched = fetched.map(|(name, base)| BuiltIn {
         name: name.to_owned(),
         version: base.parts().1.to_owned(),
         privileged: base.privileged,
         unique_version_history: false,
     });
-    let native = native::all().iter().filter(|n| !bundled(n.name())).map(|n| BuiltIn {
+    let native = native::all().iter().filter(|n| !bundled(n.name()) && base.native(n.name()).is_some());
+    let native = native.map(|n| BuiltIn {
         name: n.name().to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         privileged: false,
@@ -332,7 +336,7 @@ fn intervals(serve: &Serve) -> Intervals {
     Intervals { usual, webhook: serve.resource_with_webhook_checking_interval.unwrap_or(usual).max(usual) }
 }
 
-fn engine_settings(serve: &Serve, external_url: &str) -> anyhow::Result<engine::Settings> {
+fn engine_settings(serve: &Serve, external_url: &str, base_types: BaseTypes) -> anyhow::Result<engine::Settings> {
     let watermark = serve.containment.low_disk_watermark;
     Ok(engine::Settings {
         external_url: external_url.to_owned(),
@@ -342,7 +346,7 @@ fn engine_settings(serve: &Serve, external_url: &str) -> anyhow::Result<engine::
         allow_host_rootfs: serve.allow_host_rootfs,
         registries: Registries { outgoing: outgoing(serve), mirror: serve.registry_mirror.as_deref().map(Into::into) },
         proxies: serve.containment.proxies().variables(),
-        base_types: BaseTypes::new(&serve.base_resource_type),
+        base_types,
         cache_dir: std::path::absolute(serve.state_dir.join("cache"))?,
         most_tasks: serve.max_active_tasks_per_worker,
         checks_per_second: serve.max_checks_per_second,

@@ -219,6 +219,20 @@ pub async fn of_docker(docker: &Docker, really: bool) -> Vec<Finding> {
     }
 }
 
+/// What follows beside an engine where this host lets us make no containers of our own.
+pub fn of_natives(shortcoming: Option<&str>) -> Vec<Finding> {
+    let Some(why) = shortcoming else { return Vec::new() };
+    vec![Finding::less(
+        "containers of our own beside Docker",
+        Level::Note,
+        format!("none: {why}"),
+        "gets and puts of built-in types run in the engine's containers; images that the engine cannot pull itself \
+         (source.ca_certs, insecure registries, saved ones) cannot be unpacked",
+        "a server in a container needs --cap-add SYS_ADMIN --security-opt seccomp=unconfined \
+         --security-opt apparmor=unconfined for that",
+    )]
+}
+
 fn engine(facts: &EngineFacts, walls: Finding) -> Vec<Finding> {
     let mut findings = vec![Finding::good("Docker", format!("{}, layers by {}", facts.version, facts.storage))];
     findings.push(match flaws(&facts.runc) {

@@ -10,6 +10,7 @@ pub mod lock;
 pub mod log;
 pub mod main_team;
 pub mod metrics;
+mod natives;
 mod nearest;
 pub mod network;
 pub mod program;

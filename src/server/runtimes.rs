@@ -1,19 +1,19 @@
-//! Which runtime this process uses, and where native resource types run.
+//! Which runtime this process uses.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
-use async_trait::async_trait;
 
 use super::config::{RoleChoice, RuntimeChoice, Serve};
 use super::doctor;
+use super::natives::{Children, InEngine};
 use crate::base::chance;
 use crate::exec::NativeHost;
+use crate::runtime::Runtime;
 use crate::runtime::docker::{self, Docker};
-use crate::runtime::embedded::{self, Embedded, NATIVE_EXE};
+use crate::runtime::embedded::{self, Embedded};
 use crate::runtime::network::Doors;
-use crate::runtime::{self, Attached, ContainerHandle, ContainerSpec, Runtime};
 use crate::store::Store;
 
 /// Where things run.
@@ -25,6 +25,19 @@ pub struct Runtimes {
     pub natives: Arc<dyn NativeHost>,
     /// Doctor's word on that, once there is one.
     pub isolation: Arc<Mutex<String>>,
+}
+
+impl Runtimes {
+    /// All of them, each once.
+    pub fn all(&self) -> Vec<Arc<dyn Runtime>> {
+        let mut all = vec![self.containers.clone()];
+        for other in [self.natives.runtime(), self.natives.images()] {
+            if !all.iter().any(|one| Arc::ptr_eq(one, &other)) {
+                all.push(other);
+            }
+        }
+        all
+    }
 }
 
 /// Both runtimes as the settings say; nothing is asked of an engine and nothing made yet.
@@ -70,7 +83,6 @@ impl Both {
 /// there. `doors` lead to the server.
 pub async fn choose(serve: &Serve, store: &Store, doors: &Doors) -> anyhow::Result<Runtimes> {
     let Both { docker, embedded } = Both::of(serve, store, doors).await?;
-    let natives: Arc<dyn NativeHost> = Arc::new(Natives(embedded.clone()));
     let in_docker = match serve.runtime {
         RuntimeChoice::Embedded => false,
         RuntimeChoice::Docker => docker.ping().await.context("--runtime docker").map(|()| true)?,
@@ -82,7 +94,13 @@ pub async fn choose(serve: &Serve, store: &Store, doors: &Doors) -> anyhow::Resu
             }
         },
     };
+    let shortcoming = if in_docker { embedded.shortcoming().await } else { None };
     let isolation = Arc::<Mutex<String>>::default();
+    let containers: Arc<dyn Runtime> = if in_docker { Arc::new(docker.clone()) } else { embedded.clone() };
+    let natives: Arc<dyn NativeHost> = match shortcoming {
+        None => Arc::new(Children(embedded.clone())),
+        Some(_) => Arc::new(InEngine::new(containers.clone(), embedded.clone(), &serve.state_dir)?),
+    };
     if serve.roles.contains(&RoleChoice::Worker) {
         let (docker, embedded, told) = (docker.clone(), embedded.clone(), isolation.clone());
         let of_host = doctor::of_start(serve);
@@ -101,13 +119,14 @@ pub async fn choose(serve: &Serve, store: &Store, doors: &Doors) -> anyhow::Resu
             if !in_docker {
                 return tell("embedded", doctor::of_embedded(&embedded).await);
             }
-            tell("docker", doctor::of_docker(&docker, false).await);
+            let natives = doctor::of_natives(shortcoming.as_deref());
+            let of_docker = async || [doctor::of_docker(&docker, false).await, natives.clone()].concat();
+            tell("docker", of_docker().await);
             // Before a step has a network it is only likely where the engine's networks are.
             docker.networks().decided().await;
-            tell("docker", doctor::of_docker(&docker, false).await);
+            tell("docker", of_docker().await);
         });
     }
-    let containers: Arc<dyn Runtime> = if in_docker { Arc::new(docker) } else { embedded };
     Ok(Runtimes { containers, natives, isolation })
 }
 
@@ -122,27 +141,4 @@ async fn installation(store: &Store) -> anyhow::Result<String> {
         }
     });
     Ok(id.await?)
-}
-
-/// Native types as confined children on the host's own files.
-pub struct Natives(pub Arc<Embedded>);
-
-#[async_trait]
-impl NativeHost for Natives {
-    async fn start(
-        &self,
-        container: &ContainerHandle,
-        spec: &ContainerSpec,
-        changes: &[PathBuf],
-    ) -> runtime::Result<Attached> {
-        self.0.start_native(container, spec, changes).await
-    }
-
-    fn runtime(&self) -> Arc<dyn Runtime> {
-        self.0.clone()
-    }
-
-    fn program(&self) -> String {
-        NATIVE_EXE.to_owned()
-    }
 }

@@ -65,7 +65,7 @@ fn work(job: &Job) -> io::Result<()> {
     if rootless {
         init::own_user_namespace()?;
     }
-    unshare(CloneFlags::CLONE_NEWNS)?;
+    unshare(CloneFlags::CLONE_NEWNS).map_err(|e| init::explain(&e.into()))?;
     rootfs::enter_volume(&job.layers, &job.staging, rootless)?;
     if job.unpack {
         let memory = nix::sys::resource::Resource::RLIMIT_AS;

@@ -116,7 +116,8 @@ fn make(dir: &Path, listener: &UnixListener) -> io::Result<Side> {
     }
 }
 
-fn explain(error: &io::Error) -> io::Error {
+/// What to do about a host that allows no namespaces.
+pub fn explain(error: &io::Error) -> io::Error {
     let text = format!(
         "this host does not allow it ({error}); run the server as root with CAP_SYS_ADMIN, allow user namespaces \
          (sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns=0), or use Docker"

@@ -23,6 +23,19 @@ pub struct Found {
     pub seccomp: Option<String>,
 }
 
+impl Found {
+    /// The first that does not work.
+    pub fn shortcoming(&self) -> Option<String> {
+        let all = [
+            ("namespaces", &self.namespaces),
+            ("user namespaces", &self.users),
+            ("layers (overlayfs)", &self.overlay),
+            ("seccomp", &self.seccomp),
+        ];
+        all.into_iter().find_map(|(what, why)| Some(format!("{what}: {}", why.as_ref()?)))
+    }
+}
+
 /// Answers on standard output.
 pub fn run(dir: &str) -> u8 {
     let found = look(Path::new(dir));

@@ -28,6 +28,14 @@ impl Embedded {
         })
     }
 
+    /// Why no containers can be made here, if so.
+    pub async fn shortcoming(&self) -> Option<String> {
+        match self.probe().await {
+            Ok(found) => found.shortcoming(),
+            Err(error) => Some(error.to_string()),
+        }
+    }
+
     /// Whether this directory was ever used by this runtime.
     pub fn is_used(&self) -> bool {
         self.state.join("volumes").exists()

@@ -15,6 +15,7 @@ mod images;
 mod inside;
 mod local;
 mod neighbours;
+mod packed;
 mod prune;
 mod push;
 mod recorded;
