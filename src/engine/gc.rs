@@ -16,7 +16,8 @@ use super::usage::Sizes;
 use super::{Pass, Shared, each_wake};
 use crate::base::clock::Time;
 use crate::base::shutdown::Shutdown;
-use crate::runtime::{ContainerHandle, Runtime, VolumeHandle};
+use crate::exec::GRACE;
+use crate::runtime::{self, ContainerHandle, Runtime, VolumeHandle};
 use crate::store::container::Kept;
 
 /// Concourse: 30 s.
@@ -127,6 +128,10 @@ impl Collect {
                 continue;
             }
             let container = ContainerHandle(handle.clone());
+            // That of a step whose end nobody has waited for.
+            if !stopped(&self.shared, &container).await {
+                continue;
+            }
             for runtime in places(&self.shared) {
                 if let Err(error) = runtime.forget_output(&container).await {
                     tracing::debug!(%error, handle, "its output stays on the disk until it is collected");
@@ -277,6 +282,21 @@ async fn removed(shared: &Shared, thing: &Thing) -> bool {
         if let Err(error) = result {
             tracing::warn!(%error, handle, runtime = runtime.name(), "not collected yet");
             all = false;
+        }
+    }
+    all
+}
+
+/// Stops a container wherever it may be, as an abort does; `false` if it has to be tried again.
+pub(super) async fn stopped(shared: &Shared, container: &ContainerHandle) -> bool {
+    let mut all = true;
+    for runtime in places(shared) {
+        match runtime.stop(container, GRACE).await {
+            Ok(_) | Err(runtime::Error::NotFound(_)) => {}
+            Err(error) => {
+                tracing::warn!(%error, %container, runtime = runtime.name(), "not stopped yet");
+                all = false;
+            }
         }
     }
     all

@@ -59,8 +59,8 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// For a build with a row.
-    pub fn of_build(shared: Arc<Shared>, build: &Build, log: Log) -> Ledger {
+    /// For a build with a row; `redactor` learns what must not leave it.
+    pub fn of_build(shared: Arc<Shared>, build: &Build, log: Log, redactor: Redactor) -> Ledger {
         let text = |t: &Option<String>| t.clone().unwrap_or_default();
         let env = BuildEnv {
             owner: format!("b{}", build.id.0),
@@ -80,7 +80,7 @@ impl Ledger {
             external_url: shared.settings.external_url.clone(),
             proxies: shared.settings.proxies.clone(),
         };
-        Ledger { row: Some((build.id, log)), ..Ledger::loose(shared, env) }
+        Ledger { row: Some((build.id, log)), redactor, ..Ledger::loose(shared, env) }
     }
 
     /// For a check of a resource without a row.
@@ -204,6 +204,17 @@ impl World for Ledger {
         }
         let text = serde_json::to_string(&stored).map_err(|e| WorldError(e.to_string()))?;
         Ok(self.shared.store.write(move |tx| tx.record_plan_result(build, &id, &text)).await?)
+    }
+
+    async fn begun(&self, plans: &[PlanId]) -> Result<bool> {
+        let Some(build) = self.build_id() else { return Ok(false) };
+        let known = self.shared.store.read(move |tx| tx.begun_plans(build)).await?;
+        // Below a node are its image's and those that it has made at run time.
+        let of = |plan: &PlanId, id: &str| match id.strip_prefix(&plan.0) {
+            Some(rest) => rest.is_empty() || rest.starts_with('/'),
+            None => false,
+        };
+        Ok(known.iter().any(|id| plans.iter().any(|plan| of(plan, id))))
     }
 
     async fn began(&self, plan: &PlanId) -> Result<Time> {

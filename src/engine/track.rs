@@ -4,21 +4,27 @@
 //! Reads `builds`; writes through the ledger of each build, and its end. When it dies half way, the next start finds
 //! the same rows.
 
+use std::any::Any;
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
+use futures_util::future::join_all;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::Ledger;
-use super::{Pass, Shared, each_wake, tally};
+use super::{Pass, Shared, each_wake, gc, tally};
 use crate::base::id::BuildId;
+use crate::base::secret::Redactor;
 use crate::base::shutdown::Shutdown;
 use crate::event::{Event, Origin};
 use crate::exec::{self, Outcome, Scope};
 use crate::plan::{self, Plan};
+use crate::runtime::ContainerHandle;
 use crate::store::build::{Abort, Build, Status};
 
 const PERIOD: Duration = Duration::from_secs(10);
@@ -60,6 +66,10 @@ impl Pass for Track {
         for build in self.shared.store.read(|tx| tx.started_builds()).await? {
             if !self.running.contains_key(&build.id) {
                 let stop = CancellationToken::new();
+                if build.aborted.is_some() {
+                    // Before anything of it is begun.
+                    stop.cancel();
+                }
                 self.tasks.spawn(follow(self.shared.clone(), build.id, stop.clone()));
                 self.running.insert(build.id, stop);
             }
@@ -78,8 +88,14 @@ impl Pass for Track {
 
 /// One build from its stored plan to its end; tried again while the store cannot be written.
 async fn follow(shared: Arc<Shared>, id: BuildId, stop: CancellationToken) -> BuildId {
+    let redactor = Redactor::new();
     loop {
-        match run_build(&shared, id, &stop).await {
+        let ran = AssertUnwindSafe(run_build(&shared, id, &redactor, &stop)).catch_unwind().await;
+        let ended = match ran {
+            Ok(ended) => ended,
+            Err(panic) => end_broken(&shared, id, &redactor.redact(panic_text(&*panic))).await,
+        };
+        match ended {
             Ok(()) => break,
             Err(error) => {
                 tracing::error!(%error, build = id.0, "a build cannot go on yet");
@@ -92,7 +108,29 @@ async fn follow(shared: Arc<Shared>, id: BuildId, stop: CancellationToken) -> Bu
     id
 }
 
-async fn run_build(shared: &Arc<Shared>, id: BuildId, stop: &CancellationToken) -> crate::store::Result<()> {
+/// What a panic says.
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason is known")
+}
+
+/// Ends a build that this server could not run because of a mistake of its own: to try again would be the same mistake.
+async fn end_broken(shared: &Arc<Shared>, id: BuildId, why: &str) -> crate::store::Result<()> {
+    tracing::error!(why, build = id.0, "a mistake in this program has ended a build");
+    let text = format!(
+        "a mistake in the server has ended this build: {why} (the place is in the server's own log; please report it)"
+    );
+    let log = shared.feed.open(id).await?;
+    log.emit(&Origin::step(""), &Event::Error(text)).await?;
+    end(shared, id, Status::Errored).await
+}
+
+async fn run_build(
+    shared: &Arc<Shared>,
+    id: BuildId,
+    redactor: &Redactor,
+    stop: &CancellationToken,
+) -> crate::store::Result<()> {
     let (build, plan) = shared.store.read(move |tx| Ok((tx.build(id)?, tx.build_plan(id)?))).await?;
     let (Some(build), Some(plan)) = (build, plan) else { return Ok(()) };
     if build.status != Status::Started {
@@ -102,9 +140,8 @@ async fn run_build(shared: &Arc<Shared>, id: BuildId, stop: &CancellationToken) 
     let log = shared.feed.open(id).await?;
     let outcome = match plan::stored::<Plan>(&plan) {
         Ok(plan) => {
-            let world = Arc::new(Ledger::of_build(shared.clone(), &build, log.clone()));
-            let redactor = world.redactor();
-            let scope = Scope::new(world, redactor, stop.clone());
+            let world = Arc::new(Ledger::of_build(shared.clone(), &build, log.clone(), redactor.clone()));
+            let scope = Scope::new(world, redactor.clone(), stop.clone());
             exec::run(&plan, &scope).await
         }
         Err(error) => {
@@ -133,7 +170,8 @@ async fn after_check(
     Ok(())
 }
 
-/// Ends a build: its log first, so that nobody sees the end before the last line.
+/// Ends a build: its log first, so that nobody sees the end before the last line. Steps of it that nobody waits for are
+/// stopped.
 async fn end(shared: &Arc<Shared>, id: BuildId, status: Status) -> crate::store::Result<()> {
     let mut stored = shared.feed.store_all(id).await;
     if let Err(error) = &stored
@@ -145,9 +183,19 @@ async fn end(shared: &Arc<Shared>, id: BuildId, status: Status) -> crate::store:
         tracing::error!(%error, build = id.0, "the end of a build's log is lost");
     }
     let now = shared.clock.now();
-    let (finished, build) =
-        shared.store.write(move |tx| Ok((tx.finish_build(id, status, now)?, tx.build(id)?))).await?;
+    let write = shared.store.write(move |tx| {
+        let left = tx.containers_going_on(id)?;
+        Ok((left, tx.finish_build(id, status, now)?, tx.build(id)?))
+    });
+    let (left, finished, build) = write.await?;
     shared.feed.close(id);
+    if !left.is_empty() {
+        // Should this process end meanwhile, the collector does it.
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            join_all(left.into_iter().map(async |left| gc::stopped(&shared, &ContainerHandle(left)).await)).await;
+        });
+    }
     if finished.changed
         && let Some(build) = build
     {

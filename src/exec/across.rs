@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
-use super::composite::{Bounds, parallel};
+use super::composite::{Bounds, not_to_begin, parallel};
 use super::lines::Lines;
 use super::outcome::{LeafResult, Outcome, Stop};
 use super::scope::Scope;
@@ -110,7 +110,7 @@ impl Grid {
 
     /// One combination, in a scope of its own: the values are variables too, for files of tasks.
     async fn step(&self, at: usize, scope: &Scope) -> Outcome {
-        if let Some(stopped) = scope.stopped() {
+        if let Some(stopped) = not_to_begin(&self.steps[at], scope).await {
             return stopped;
         }
         let inner = scope.nested();

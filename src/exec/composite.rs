@@ -18,9 +18,7 @@ use crate::plan::{HookPlan, ParallelPlan, Plan, TimeoutPlan};
 /// `do`: one after the other, until one does not succeed.
 pub async fn sequence(steps: &[Plan], scope: &Scope) -> Outcome {
     for step in steps {
-        if let Some(stopped) = scope.stopped()
-            && !recorded(step, scope).await
-        {
+        if let Some(stopped) = not_to_begin(step, scope).await {
             return stopped;
         }
         let outcome = run(step, scope).await;
@@ -31,18 +29,18 @@ pub async fn sequence(steps: &[Plan], scope: &Scope) -> Outcome {
     Outcome::Succeeded
 }
 
-/// Whether a leaf has finished before; a stop must not hide what was done already.
-async fn recorded(step: &Plan, scope: &Scope) -> bool {
-    let mut first = None;
-    step.each(&mut |p| {
-        if first.is_none() && p.children().is_empty() {
-            first = Some(p.id.clone());
-        }
-    });
-    match first {
-        Some(id) => matches!(scope.world.result(&id).await, Ok(Some(_))),
-        None => false,
-    }
+/// What becomes of a step that is not begun any more because it is to stop. One that has begun, before a restart, is
+/// run: a stop must not hide what was done already, and what still goes on has to be found to be stopped.
+pub async fn not_to_begin(step: &Plan, scope: &Scope) -> Option<Outcome> {
+    let stopped = scope.stopped()?;
+    if begun(step, scope).await { None } else { Some(stopped) }
+}
+
+/// Whether anything of a step has begun, before a restart. Where that cannot be told it is looked for.
+pub async fn begun(step: &Plan, scope: &Scope) -> bool {
+    let mut ids = Vec::new();
+    step.each(&mut |p| ids.push(p.id.clone()));
+    scope.world.begun(&ids).await.unwrap_or(true)
 }
 
 /// `in_parallel`: at once, at most `limit` at a time.
@@ -50,9 +48,7 @@ pub async fn in_parallel(plan: &ParallelPlan, scope: &Scope) -> Outcome {
     let limit = if plan.limit == 0 { plan.steps.len() } else { plan.limit };
     let bounds = Bounds { count: plan.steps.len(), limit, fail_fast: plan.fail_fast };
     parallel(&bounds, scope, |i, inner| async move {
-        if let Some(stopped) = inner.stopped()
-            && !recorded(&plan.steps[i], &inner).await
-        {
+        if let Some(stopped) = not_to_begin(&plan.steps[i], &inner).await {
             return stopped;
         }
         run(&plan.steps[i], &inner).await
@@ -119,15 +115,17 @@ pub fn swallow(outcome: Outcome) -> Outcome {
 pub async fn retry(tries: &[Plan], scope: &Scope) -> Outcome {
     let mut last = Outcome::Succeeded;
     for (i, step) in tries.iter().enumerate() {
-        last = run(step, &scope.in_attempt(i + 1)).await;
-        if let Some(stopped) = scope.stopped() {
+        if i > 0
+            && let Some(stopped) = not_to_begin(step, scope).await
+        {
             return stopped;
         }
+        last = run(step, &scope.in_attempt(i + 1)).await;
         if last.is_success() {
             break;
         }
     }
-    last
+    scope.stopped().unwrap_or(last)
 }
 
 /// `timeout` around a composite: what takes too long fails.
@@ -142,6 +140,10 @@ pub async fn timeout(plan: &Plan, bound: &TimeoutPlan, scope: &Scope) -> Outcome
     };
     let halt = scope.stop.inner();
     let inner = scope.stopped_by(halt.clone());
+    if left.is_zero() {
+        // While no server was there.
+        halt.expire();
+    }
     let step = run(&bound.step, &inner);
     tokio::pin!(step);
     let outcome = tokio::select! {

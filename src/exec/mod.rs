@@ -27,6 +27,7 @@ mod task_config;
 mod upload;
 mod world;
 
+pub use abort::GRACE;
 pub use artifact::Artifact;
 pub use environment::BuildEnv;
 pub use outcome::{LeafResult, Outcome};
@@ -70,7 +71,8 @@ pub fn run<'a>(plan: &'a Plan, scope: &'a Scope) -> BoxFuture<'a, Outcome> {
     }
 }
 
-/// Runs a leaf unless its result is recorded; records it; tells an error in the log.
+/// Runs a leaf unless its result is recorded, or it is to stop before it has begun; records its result; tells an error
+/// in the log.
 async fn leaf(plan: &Plan, scope: &Scope, step: impl Future<Output = Result<LeafResult, outcome::Stop>>) -> Outcome {
     match scope.world.result(&plan.id).await {
         Ok(Some(result)) => {
@@ -86,9 +88,14 @@ async fn leaf(plan: &Plan, scope: &Scope, step: impl Future<Output = Result<Leaf
         Ok(None) => {}
         Err(error) => return Outcome::Errored(error.to_string()),
     }
-    let result = match step.await {
+    let ended = match scope.stop.why() {
+        Some(why) if !composite::begun(plan, scope).await => Err(why),
+        _ => step.await,
+    };
+    let result = match ended {
         Ok(result) => result,
         Err(stop) => {
+            abort::leave_nothing(plan, scope).await;
             let text = scope.redactor.redact(&stop.text());
             scope.tell_error(&plan.id, &text).await;
             LeafResult::of(stop.outcome(text))

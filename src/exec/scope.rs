@@ -73,6 +73,8 @@ impl Scope {
     /// The one lock of this name in the installation, unless the step is to stop while it waits.
     pub async fn lock(&self, name: &str) -> Result<OwnedMutexGuard<()>, Stop> {
         tokio::select! {
+            biased;
+            // What has begun before a restart needs it to be found and stopped.
             guard = self.world.lock(name) => Ok(guard),
             why = self.stop.asked() => Err(why),
         }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::abort::{Place, Watched, status};
+use super::abort::{Leave, Place, Watched, leave, status};
 use super::image::Rootfs;
 use super::outcome::Stop;
 use super::scope::Scope;
@@ -16,7 +16,7 @@ use crate::event::{Event, Origin, Utf8Chunks};
 use crate::plan::PlanId;
 use crate::resource::contained::{MAX_ANSWER, directory, script_process};
 use crate::resource::{Mirror, Native, Request, Script, child};
-use crate::runtime::{ContainerSpec, Image, Limits, Mount, Output, Process, VolumeHandle};
+use crate::runtime::{ContainerHandle, ContainerSpec, Image, Limits, Mount, Output, Process, VolumeHandle};
 
 /// Where a type's scripts come from.
 pub enum Scripts {
@@ -69,34 +69,18 @@ impl Scripts {
     pub async fn run(&self, call: Call<'_>, scope: &Scope) -> Result<Answer, Stop> {
         let handle = scope.container(call.plan);
         let spec = self.spec(&call, scope).await?;
-        let world = &scope.world;
-        let turn = tokio::select! {
-            turn = world.place() => turn,
-            why = scope.stop.asked() => return Err(why),
-        };
-        world
-            .note_container(ContainerNote {
-                handle: handle.clone(),
-                plan: call.plan.clone(),
-                kind: call.kind,
-                step: call.step.to_owned(),
-                attempt: scope.attempt_text(),
-                user: String::new(),
-                directory: spec.process.dir.clone(),
-            })
-            .await?;
-        let origin = Origin::step(&call.plan.0);
-        world.emit(&origin, Event::SelectedWorker(world.worker())).await?;
-        if let Some(event) = call.started.clone() {
-            world.emit(&origin, event).await?;
-        }
         let place = self.place(scope);
-        let attached = match &place {
-            Place::Native(host) => host.start(&handle, &spec, &self.changes(&call, scope)).await?,
-            Place::Runtime(runtime) => runtime.start(&handle, &spec).await?,
-        };
-        drop(turn);
         let runtime = place.runtime();
+        let attached = match leave(&*runtime, &handle, 0, scope).await? {
+            Leave::Found(attached) => attached,
+            Leave::Start(_turn) => {
+                prepare(&call, &handle, &spec, scope).await?;
+                match &place {
+                    Place::Native(host) => host.start(&handle, &spec, &self.changes(&call, scope)).await?,
+                    Place::Runtime(runtime) => runtime.start(&handle, &spec).await?,
+                }
+            }
+        };
         tell_withheld(call.plan, &*runtime, &spec, scope).await?;
         let mut watched = Watched::new(&*runtime, &handle, attached, call.left, scope);
         let answer = listen(&mut watched, call.plan, scope).await;
@@ -162,6 +146,28 @@ impl Scripts {
     }
 }
 
+/// Writes a container down, and tells that its script starts.
+async fn prepare(call: &Call<'_>, handle: &ContainerHandle, spec: &ContainerSpec, scope: &Scope) -> Result<(), Stop> {
+    let world = &scope.world;
+    world
+        .note_container(ContainerNote {
+            handle: handle.clone(),
+            plan: call.plan.clone(),
+            kind: call.kind,
+            step: call.step.to_owned(),
+            attempt: scope.attempt_text(),
+            user: String::new(),
+            directory: spec.process.dir.clone(),
+        })
+        .await?;
+    let origin = Origin::step(&call.plan.0);
+    world.emit(&origin, Event::SelectedWorker(world.worker())).await?;
+    if let Some(event) = call.started.clone() {
+        world.emit(&origin, event).await?;
+    }
+    Ok(())
+}
+
 /// What a native type runs on, and what it gives where it gives itself away as an image: the host's own files, where
 /// the operator and the runtime allow that, else those of a type that the operator has brought along.
 async fn mirror(native: &dyn Native, call: &Call<'_>, scope: &Scope) -> Result<(Image, Mirror), Stop> {
@@ -205,6 +211,7 @@ async fn listen(watched: &mut Watched<'_>, plan: &PlanId, scope: &Scope) -> Resu
             }
             Output::Lost(why) => {
                 pump.finish().await?;
+                watched.tell_left_out(plan).await?;
                 return Err(watched.stopped().unwrap_or(Stop::Error(why)));
             }
         }

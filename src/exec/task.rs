@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::abort::{Watched, status};
+use super::abort::{Leave, Watched, leave, status};
 use super::artifact::Artifact;
 use super::composite::left_of;
 use super::image::{self, Rootfs};
@@ -93,33 +93,34 @@ async fn process(
     scope: &Scope,
 ) -> Result<i32, Stop> {
     let (world, origin, handle) = (&scope.world, Origin::step(&plan.id.0), scope.container(&plan.id));
-    let turn = tokio::select! {
-        turn = world.place() => turn,
-        why = scope.stop.asked() => return Err(why),
-    };
-    world
-        .note_container(ContainerNote {
-            handle: handle.clone(),
-            plan: plan.id.clone(),
-            kind: "task",
-            step: task.name.clone(),
-            attempt: scope.attempt_text(),
-            // Whoever looks into it comes as root, as in Concourse, and not as the user that the task names.
-            user: String::new(),
-            directory: spec.process.dir.clone(),
-        })
-        .await?;
-    world.emit(&origin, Event::SelectedWorker(world.worker())).await?;
-    world.emit(&origin, Event::StartTask(shown(config, scope))).await?;
     let runtime = world.runtime();
-    let attached = runtime.start(&handle, spec).await?;
-    drop(turn);
+    let attached = match leave(&*runtime, &handle, world.output_end(&plan.id), scope).await? {
+        Leave::Found(attached) => attached,
+        Leave::Start(_turn) => {
+            world
+                .note_container(ContainerNote {
+                    handle: handle.clone(),
+                    plan: plan.id.clone(),
+                    kind: "task",
+                    step: task.name.clone(),
+                    attempt: scope.attempt_text(),
+                    // Whoever looks into it comes as root, as in Concourse, and not as the user that the task names.
+                    user: String::new(),
+                    directory: spec.process.dir.clone(),
+                })
+                .await?;
+            world.emit(&origin, Event::SelectedWorker(world.worker())).await?;
+            world.emit(&origin, Event::StartTask(shown(config, scope))).await?;
+            runtime.start(&handle, spec).await?
+        }
+    };
     tell_withheld(&plan.id, &*runtime, spec, scope).await?;
     let mut watched = Watched::new(&*runtime, &handle, attached, left, scope);
     let mut pump = LogPump::new(&plan.id, Some(Stream::Stdout), scope);
     let heard = async {
         let exit = listen(&mut watched, &mut pump).await?;
         pump.finish().await?;
+        watched.tell_left_out(&plan.id).await?;
         Ok(exit)
     };
     let exit = match heard.await {

@@ -129,6 +129,10 @@ pub trait World: Send + Sync {
     /// Records what a leaf leaves behind, after its log is stored.
     async fn record(&self, plan: &PlanId, result: &LeafResult) -> Result<()>;
 
+    /// Whether anything was begun of one of these nodes or of what they have made: a container was written down, or a
+    /// result is recorded.
+    async fn begun(&self, plans: &[PlanId]) -> Result<bool>;
+
     /// When this node first began, now if this is the first time; for timeouts that outlast a restart.
     async fn began(&self, plan: &PlanId) -> Result<Time>;
 

@@ -1,11 +1,13 @@
 //! A runtime without containers, for tests of what drives one: files in memory, and processes that are words.
 //!
 //! A process is its arguments, one action each: `out:TEXT`, `err:TEXT`, `write:VOLUME PATH:FILE:TEXT`,
-//! `answer:JSON` (to standard output), `exit:N`, `hang` (until stopped), `hold` (until released or stopped), `lost:WHY`.
+//! `answer:JSON` (to standard output), `exit:N`, `hang` (until stopped), `hold` (until released or stopped), `lost:WHY`,
+//! `flood` (output of which there is no end, also once it is stopped), `panic` (the runtime does, at the start).
 //! Programs called `/opt/resource/…` take their actions from [`Fake::script`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,7 +18,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::{
     Attached, ContainerHandle, ContainerSpec, Error, Exec, Exit, Input, Listing, Origin, Output, Process, Result,
-    Runtime, Stream, TarStream, VolumeHandle,
+    Runtime, Stopped, Stream, TarStream, VolumeHandle,
 };
 
 type Files = BTreeMap<String, Vec<u8>>;
@@ -35,6 +37,7 @@ struct Ran {
     more: Notify,
     stopped: Notify,
     held: Mutex<Held>,
+    floods: AtomicBool,
     released: Notify,
 }
 
@@ -103,6 +106,7 @@ impl Fake {
             Some(actions) => actions.clone(),
             None => spec.process.args.clone(),
         };
+        assert_ne!(actions.first().map(String::as_str), Some("panic"), "this process is to break its runtime");
         tokio::spawn(act(self.clone(), spec.clone(), actions, ran.clone()));
         ran
     }
@@ -134,7 +138,9 @@ async fn act(fake: Fake, spec: ContainerSpec, actions: Vec<String>, ran: Arc<Ran
                 status = rest.parse().unwrap_or(1);
                 break;
             }
-            "hang" => {
+            "hang" | "flood" => {
+                ran.floods.store(word == "flood", Ordering::Relaxed);
+                ran.more.notify_waiters();
                 ran.stopped.notified().await;
                 status = 143;
                 break;
@@ -166,6 +172,11 @@ impl Ran {
         *self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn ended(&self) -> bool {
+        let outputs = self.outputs.lock().unwrap_or_else(PoisonError::into_inner);
+        outputs.last().is_some_and(|last| !matches!(last, Output::Data { .. }))
+    }
+
     fn tell(&self, output: Output) {
         self.outputs.lock().unwrap_or_else(PoisonError::into_inner).push(output);
         self.more.notify_waiters();
@@ -177,6 +188,9 @@ impl Ran {
         tokio::spawn(async move {
             let mut next = 0;
             loop {
+                if ran.floods.load(Ordering::Relaxed) {
+                    return flood(&sender, from).await;
+                }
                 let notified = ran.more.notified();
                 tokio::pin!(notified);
                 notified.as_mut().enable();
@@ -195,6 +209,15 @@ impl Ran {
             }
         });
         receiver
+    }
+}
+
+/// Sends pieces until nobody takes them any more.
+async fn flood(sender: &mpsc::Sender<Output>, from: u64) {
+    const PIECE: &[u8] = &[b'y'; 64 << 10];
+    let mut offset = from;
+    while sender.send(Output::Data { stream: Stream::Stdout, offset, bytes: Bytes::from_static(PIECE) }).await.is_ok() {
+        offset += PIECE.len() as u64;
     }
 }
 
@@ -271,11 +294,12 @@ impl Runtime for Fake {
         Ok(Exec { input, output })
     }
 
-    async fn stop(&self, container: &ContainerHandle, _grace: Duration) -> Result<()> {
-        if let Some(ran) = self.state().containers.get(container) {
-            ran.stopped.notify_one();
+    async fn stop(&self, container: &ContainerHandle, _grace: Duration) -> Result<Stopped> {
+        match self.state().containers.get(container) {
+            Some(ran) if !ran.ended() => ran.stopped.notify_one(),
+            _ => return Ok(Stopped::Before),
         }
-        Ok(())
+        Ok(Stopped::Now)
     }
 
     async fn stream_in(&self, volume: &VolumeHandle, path: &str, mut tar: TarStream) -> Result<()> {

@@ -186,6 +186,15 @@ pub enum Output {
     Lost(String),
 }
 
+/// What a stop found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// The process ran, and was ended.
+    Now,
+    /// It had ended by itself, as its exit says.
+    Before,
+}
+
 /// A process's output as it comes. Dropping it detaches; the process goes on.
 pub type Attached = mpsc::Receiver<Output>;
 
@@ -408,7 +417,7 @@ pub trait Runtime: Send + Sync {
 
     /// SIGTERM to the first process and all it started; SIGKILL after `grace`. Returns when they are gone; the
     /// exit arrives at whoever is attached.
-    async fn stop(&self, container: &ContainerHandle, grace: Duration) -> Result<()>;
+    async fn stop(&self, container: &ContainerHandle, grace: Duration) -> Result<Stopped>;
 
     /// Unpacks a tar stream below `path` of a volume (`""` is its top).
     async fn stream_in(&self, volume: &VolumeHandle, path: &str, tar: TarStream) -> Result<()>;

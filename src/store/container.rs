@@ -142,6 +142,15 @@ impl ReadTx<'_> {
         Ok(found)
     }
 
+    /// Those of a build whose steps have not told how they ended.
+    pub fn containers_going_on(&self, build: BuildId) -> Result<Vec<String>> {
+        let mut query = self.prepare_cached(
+            "select c.handle from containers c where c.build_id = ?
+               and not exists (select 1 from results r where r.build_id = c.build_id and r.plan_id = c.plan_id)",
+        )?;
+        Ok(query.query_map([build], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?)
+    }
+
     /// Those that are still there although their build ended before a time.
     pub fn containers_of_builds_ended_before(&self, end: Time) -> Result<Vec<String>> {
         let mut query = self.prepare_cached(

@@ -17,6 +17,14 @@ impl ReadTx<'_> {
         let mut query = self.prepare_cached("select plan_id, result from results where build_id = ?")?;
         Ok(query.query_map([build], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<rusqlite::Result<_>>()?)
     }
+
+    /// The nodes of a build that have a result or, written down, a container.
+    pub fn begun_plans(&self, build: BuildId) -> Result<Vec<String>> {
+        let mut query = self.prepare_cached(
+            "select plan_id from results where build_id = ?1 union select plan_id from containers where build_id = ?1",
+        )?;
+        Ok(query.query_map([build], |r| r.get(0))?.collect::<rusqlite::Result<_>>()?)
+    }
 }
 
 impl WriteTx<'_> {

@@ -104,9 +104,15 @@ impl World {
 
     /// Stops the server and starts another on the same state.
     pub async fn restart(&mut self, flags: &[&str]) {
+        self.restart_after(flags, |_| {}).await;
+    }
+
+    /// As [`World::restart`], with something that happens while no server is there.
+    pub async fn restart_after(&mut self, flags: &[&str], meanwhile: impl FnOnce(&World)) {
         if let Some(server) = self.server.take() {
             server.stop().await;
         }
+        meanwhile(self);
         self.start(flags).await;
     }
 

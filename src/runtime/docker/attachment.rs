@@ -105,12 +105,12 @@ where
 }
 
 /// Waits for the supervisor's answer to a request; the error is why there is none.
-pub async fn answer(raw: Raw) -> std::result::Result<(), String> {
+pub async fn answer(raw: Raw) -> std::result::Result<Frame, String> {
     let (sender, _attached) = mpsc::channel(1);
     let mut reader = Reader::new(raw, 0, Beginning::Spool);
     loop {
         match reader.next_frame(&sender).await {
-            Step::Frame(Frame::Done | Frame::Exited(_)) => return Ok(()),
+            Step::Frame(answer @ (Frame::Done | Frame::HadEnded | Frame::Exited(_))) => return Ok(answer),
             Step::Frame(Frame::Lost(reason)) => return Err(reason),
             Step::Frame(_) => {}
             Step::Cut(cut) => return Err(cut.explain("the container's supervisor does not answer".to_string())),

@@ -47,7 +47,7 @@ use self::volume::Volumes;
 use super::extent;
 use super::{
     Attached, ContainerHandle, ContainerSpec, EngineImages, Error, Exec, Isolation, Listing, Origin, PrivilegedMode,
-    Process, Result, Runtime, TarStream, VolumeHandle,
+    Process, Result, Runtime, Stopped, TarStream, VolumeHandle,
 };
 
 /// Usually at most so many network namespaces wait or are lent.
@@ -198,7 +198,7 @@ impl Runtime for Docker {
         self.processes.exec(container, process).await
     }
 
-    async fn stop(&self, container: &ContainerHandle, grace: Duration) -> Result<()> {
+    async fn stop(&self, container: &ContainerHandle, grace: Duration) -> Result<Stopped> {
         self.processes.stop(container, grace).await
     }
 

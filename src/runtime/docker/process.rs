@@ -33,7 +33,7 @@ use crate::runtime::network::link;
 use crate::runtime::supervisor::frame::{self, Frame};
 use crate::runtime::supervisor::pid1;
 use crate::runtime::{
-    self, Attached, ContainerHandle, ContainerSpec, Error, Exec, Image, Input, Isolation, Process, Result,
+    self, Attached, ContainerHandle, ContainerSpec, Error, Exec, Image, Input, Isolation, Process, Result, Stopped,
 };
 
 /// Does something to a container from outside, where the engine is on this host: with its process and its id.
@@ -168,16 +168,18 @@ impl Processes {
     }
 
     /// Ends the first process and all it started; returns when they are gone.
-    pub async fn stop(&self, handle: &ContainerHandle, grace: Duration) -> Result<()> {
+    pub async fn stop(&self, handle: &ContainerHandle, grace: Duration) -> Result<Stopped> {
         let name = self.naming.container(handle)?;
         match self.settled(handle, &name).await? {
             Found::Nothing | Found::Unused => return Err(absent(handle)),
-            Found::Dead(_) => return Ok(()),
+            Found::Dead(_) => return Ok(Stopped::Before),
             Found::Running => {}
         }
-        if let Err(error) = self.ask_to_stop(&name, grace).await
-            && matches!(self.find(&name).await?, Found::Running)
-        {
+        let error = match self.ask_to_stop(&name, grace).await {
+            Ok(stopped) => return Ok(stopped),
+            Err(error) => error,
+        };
+        if matches!(self.find(&name).await?, Found::Running) {
             // A container that is full of processes or out of memory takes no further one.
             tracing::warn!(container = name, %error, "the container cannot be asked to stop its process and is killed");
             let client = self.connection.client().await?;
@@ -186,7 +188,7 @@ impl Processes {
                 .await
                 .map_err(|e| self.connection.failure("kill the step's container", &e))?;
         }
-        Ok(())
+        Ok(Stopped::Now)
     }
 
     /// Asks a finished container to give back the space of its output.
@@ -200,15 +202,18 @@ impl Processes {
         let failed = |e: std::io::Error| Error::Failed(format!("the container's supervisor does not answer: {e}"));
         stdin.write_all(&Frame::Forget.to_bytes()).await.map_err(failed)?;
         stdin.flush().await.map_err(failed)?;
-        attachment::answer(raw).await.map_err(Error::Failed)
+        attachment::answer(raw).await.map(drop).map_err(Error::Failed)
     }
 
-    async fn ask_to_stop(&self, name: &str, grace: Duration) -> Result<()> {
+    async fn ask_to_stop(&self, name: &str, grace: Duration) -> Result<Stopped> {
         let (raw, mut stdin) = self.run(name, &["--exec"], true).await?;
         let failed = |e: std::io::Error| Error::Failed(format!("the container's supervisor does not answer: {e}"));
         stdin.write_all(&Frame::Stop(grace).to_bytes()).await.map_err(failed)?;
         stdin.flush().await.map_err(failed)?;
-        attachment::answer(raw).await.map_err(Error::Failed)
+        match attachment::answer(raw).await.map_err(Error::Failed)? {
+            Frame::HadEnded => Ok(Stopped::Before),
+            _ => Ok(Stopped::Now),
+        }
     }
 
     /// Kills and removes a container; absent is fine.

@@ -52,7 +52,7 @@ use super::supervisor::frame::Frame;
 use super::supervisor::link::{self, Frames};
 use super::{
     Attached, ContainerHandle, ContainerSpec, Error, Exec, Image, ImageLayers, Isolation, Listing, Origin, Privilege,
-    Process, Result, Runtime, TarStream, VolumeHandle,
+    Process, Result, Runtime, Stopped, TarStream, VolumeHandle,
 };
 
 /// Files and directories of the host that no step may see, besides those an operator names.
@@ -485,15 +485,18 @@ impl Runtime for Embedded {
         }
     }
 
-    async fn stop(&self, container: &ContainerHandle, grace: Duration) -> Result<()> {
+    async fn stop(&self, container: &ContainerHandle, grace: Duration) -> Result<Stopped> {
         let directory = self.directory(container);
         let failed = failed("stop container", container);
-        let Some(stream) = directory.connect().await.map_err(&failed)? else { return Ok(()) };
+        let Some(stream) = directory.connect().await.map_err(&failed)? else { return Ok(Stopped::Before) };
         let asked = link::ask(stream, Frame::Stop(grace));
-        if let Ok(Ok(())) = tokio::time::timeout(grace + PATIENCE, asked).await {
-            return Ok(());
+        match tokio::time::timeout(grace + PATIENCE, asked).await {
+            Ok(Ok(Frame::HadEnded)) => return Ok(Stopped::Before),
+            Ok(Ok(_)) => return Ok(Stopped::Now),
+            Ok(Err(_)) | Err(_) => {}
         }
-        blocking(move || directory.kill()).await.map_err(&failed)
+        blocking(move || directory.kill()).await.map_err(&failed)?;
+        Ok(Stopped::Now)
     }
 
     async fn stream_in(&self, volume: &VolumeHandle, path: &str, tar: TarStream) -> Result<()> {
@@ -516,7 +519,7 @@ impl Runtime for Embedded {
         let directory = self.directory(container);
         let failed = failed("give back the output of container", container);
         match directory.connect().await.map_err(&failed)? {
-            Some(stream) => link::ask(stream, Frame::Forget).await.map_err(&failed),
+            Some(stream) => link::ask(stream, Frame::Forget).await.map(drop).map_err(&failed),
             None => blocking(move || directory.forget_output()).await.map_err(&failed),
         }
     }

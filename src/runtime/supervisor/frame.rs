@@ -22,6 +22,7 @@ mod kind {
     pub const NOT_STARTED: u8 = 5;
     pub const LOST: u8 = 6;
     pub const DONE: u8 = 7;
+    pub const HAD_ENDED: u8 = 8;
     pub const INPUT: u8 = 16;
     pub const RESIZE: u8 = 17;
     pub const CLOSE: u8 = 18;
@@ -46,6 +47,8 @@ pub enum Frame {
     Lost(String),
     /// Answer to [`Frame::Stop`], [`Frame::Signal`] and [`Frame::Forget`].
     Done,
+    /// Answer to [`Frame::Stop`] where the process had ended before.
+    HadEnded,
     /// To the process: bytes for its standard input.
     Input(Bytes),
     /// Its terminal has a new size.
@@ -116,6 +119,7 @@ impl Frame {
             }
             Frame::Lost(text) => put(out, kind::LOST, text.as_bytes()),
             Frame::Done => put(out, kind::DONE, &[]),
+            Frame::HadEnded => put(out, kind::HAD_ENDED, &[]),
             Frame::Input(bytes) => put(out, kind::INPUT, bytes),
             Frame::Resize(size) => {
                 let mut payload = [0; 4];
@@ -157,6 +161,7 @@ impl Frame {
             }
             kind::LOST => Frame::Lost(text(&payload)),
             kind::DONE => Frame::Done,
+            kind::HAD_ENDED => Frame::HadEnded,
             kind::INPUT => Frame::Input(payload),
             kind::RESIZE => {
                 let columns = payload.try_get_u16_le().map_err(short)?;
@@ -262,6 +267,7 @@ mod tests {
             bytes().prop_map(Frame::Input),
             any::<(u16, u16)>().prop_map(|(columns, rows)| Frame::Resize(WindowSize { columns, rows })),
             Just(Frame::Close),
+            Just(Frame::HadEnded),
             Just(Frame::HangUp),
             any::<u64>().prop_map(Frame::Attach),
             process.prop_map(|p| Frame::Exec(Box::new(p))),

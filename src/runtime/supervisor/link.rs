@@ -152,8 +152,8 @@ async fn send_input<W: AsyncWrite + Unpin>(
     std::future::pending().await
 }
 
-/// Asks for something that is answered by [`Frame::Done`], and waits for the answer.
-pub async fn ask<S>(mut stream: S, request: Frame) -> io::Result<()>
+/// Asks for something that is answered by [`Frame::Done`] or [`Frame::HadEnded`], and waits for the answer.
+pub async fn ask<S>(mut stream: S, request: Frame) -> io::Result<Frame>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -161,7 +161,7 @@ where
     stream.flush().await?;
     let mut frames = Frames::new(stream);
     match frames.next().await? {
-        Some(Frame::Done) => Ok(()),
+        Some(answer @ (Frame::Done | Frame::HadEnded)) => Ok(answer),
         Some(Frame::Lost(text)) => Err(io::Error::other(text)),
         _ => Err(io::ErrorKind::UnexpectedEof.into()),
     }

@@ -291,13 +291,15 @@ impl State<'_> {
                 Err(e) => self.refuse(index, format!("cannot read the spool: {e}")),
             },
             Frame::Exec(process) => self.exec(index, &process),
+            Frame::Stop(_) if self.exit.is_some() => {
+                self.clients[index].send(&Frame::HadEnded);
+                self.clients[index].role = Role::Finished;
+            }
             Frame::Stop(grace) => {
                 self.clients[index].role = Role::Stopping;
-                if self.exit.is_none() {
-                    descendants::signal(Signal::SIGTERM, &self.visitors());
-                    let at = Instant::now() + grace;
-                    self.kill_at = Some(self.kill_at.map_or(at, |earlier| earlier.min(at)));
-                }
+                descendants::signal(Signal::SIGTERM, &self.visitors());
+                let at = Instant::now() + grace;
+                self.kill_at = Some(self.kill_at.map_or(at, |earlier| earlier.min(at)));
             }
             Frame::Signal(number) => {
                 if let (Some(main), Ok(signal)) = (&self.main, Signal::try_from(number)) {

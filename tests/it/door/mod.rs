@@ -10,6 +10,7 @@ mod demo;
 mod doctor;
 mod errors;
 mod full;
+mod halt;
 mod image;
 mod images;
 mod inside;

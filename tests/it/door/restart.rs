@@ -360,7 +360,8 @@ async fn builds_end_errored_when_docker_is_restarted_under_them() {
     engine.start().await;
     assert_eq!(world.finish(build).await, "errored", "{}", world.log());
     let log = world.watch(build).await;
-    assert!(log.contains("line 20\n") && log.ends_with("errored\n"), "{log}");
+    let why = "the container was told to end from outside: its engine or host was shut down or restarted";
+    assert!(log.contains("line 20\n") && log.contains(why) && log.ends_with("errored\n"), "{log}");
     assert!(world.lives(), "{}", world.log());
     let next = world.trigger("p", "count").await;
     assert_eq!(world.finish(next).await, "succeeded", "{}\n{}", world.watch(next).await, world.log());

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::io::AsyncReadExt;
 use whistlestop::runtime::{
     Attached, ContainerHandle, ContainerSpec, Error, Exec, Exit, Image, Input, Isolation, Limits, Mount, Origin,
-    Output, Process, Runtime, Stream, TarStream, VolumeHandle, WindowSize,
+    Output, Process, Runtime, Stopped, Stream, TarStream, VolumeHandle, WindowSize,
 };
 
 /// A runtime under test.
@@ -346,11 +346,11 @@ pub async fn stop_is_term_then_kill(lab: &dyn Lab) {
         let mut said = Said::default();
         read_until(&mut attached, &mut said, "up").await;
         let started = Instant::now();
-        runtime.stop(&handle, Duration::from_secs(grace)).await.unwrap();
+        assert_eq!(runtime.stop(&handle, Duration::from_secs(grace)).await.unwrap(), Stopped::Now, "{text}");
         assert!(started.elapsed() < Duration::from_secs(10));
         while said.take(next(&mut attached).await) {}
         assert_eq!(said.status(), want, "{text}");
-        runtime.stop(&handle, Duration::ZERO).await.unwrap();
+        assert_eq!(runtime.stop(&handle, Duration::ZERO).await.unwrap(), Stopped::Before, "{text}");
         runtime.remove_container(&handle).await.unwrap();
     }
 }
