@@ -3,9 +3,9 @@
 //! The child has the volume, with its layers merged, as its root directory. So neither a name with `..` in an
 //! archive nor a link in a volume can lead anywhere else, whatever the unpacking code does.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::Stdio;
 
 use bytes::{Bytes, BytesMut};
@@ -86,13 +86,46 @@ fn unpack(path: &Path, rootless: bool) -> io::Result<()> {
     let mut archive = tar::Archive::new(&mut stdin);
     archive.set_preserve_permissions(true);
     archive.set_preserve_mtime(true);
-    archive.set_unpack_xattrs(true);
     // In a user namespace of one user there is nobody else to own a file.
     archive.set_preserve_ownerships(!rootless);
-    archive.unpack(path).map_err(|e| cause(&e))?;
+    unpack_entries(&mut archive, path).map_err(|e| cause(&e))?;
     // Padding after the end, so that the sender is not cut off.
     io::copy(&mut stdin, &mut io::sink())?;
     Ok(())
+}
+
+/// As the archive would unpack itself, but with the attributes that files may bring along.
+fn unpack_entries(archive: &mut tar::Archive<impl Read>, path: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(path)?;
+    let path = &path.canonicalize()?;
+    let mut directories = Vec::new();
+    for entry in archive.entries()? {
+        let mut entry = entry?;
+        if entry.header().entry_type().is_dir() {
+            // Last, so that a directory without the right to write can be filled before.
+            directories.push(entry);
+            continue;
+        }
+        if entry.unpack_in(path)? && entry.header().entry_type().is_file() {
+            let place = below(path, &entry.path()?);
+            layer::set_attributes(&mut entry, &place)?;
+        }
+    }
+    directories.sort_by(|a, b| b.path_bytes().cmp(&a.path_bytes()));
+    for mut directory in directories {
+        directory.unpack_in(path)?;
+    }
+    Ok(())
+}
+
+/// Where an entry of that name was unpacked to.
+fn below(path: &Path, name: &Path) -> PathBuf {
+    path.iter()
+        .chain(name.components().filter_map(|part| match part {
+            Component::Normal(part) => Some(part),
+            _ => None,
+        }))
+        .collect()
 }
 
 /// The tar library wraps errors in texts of its own and loses their kind.

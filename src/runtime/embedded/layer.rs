@@ -351,15 +351,7 @@ impl Unpacking {
         let mode = entry.header().mode().unwrap_or(0o644) & 0o7777;
         fs::set_permissions(&place, fs::Permissions::from_mode(mode)).map_err(at(path))?;
         let time = mtime(entry);
-        for extension in entry.pax_extensions()?.into_iter().flatten() {
-            let extension = extension?;
-            let Some(name) = extension.key().ok().and_then(|key| key.strip_prefix("SCHILY.xattr.")) else { continue };
-            if name.starts_with("trusted.") || name.starts_with("user.overlay.") {
-                continue;
-            }
-            // Not every file system and not every user can have every attribute.
-            set_attribute(&place, name, extension.value_bytes()).ok();
-        }
+        set_attributes(entry, &place)?;
         if directory {
             self.dated.push((place, time));
         } else {
@@ -383,6 +375,20 @@ impl Unpacking {
         }
         Ok(())
     }
+}
+
+/// Gives a file the attributes that its archive says it has, but for those that an overlay would obey.
+pub fn set_attributes<R: Read>(entry: &mut tar::Entry<'_, R>, place: &Path) -> io::Result<()> {
+    for extension in entry.pax_extensions()?.into_iter().flatten() {
+        let extension = extension?;
+        let Some(name) = extension.key().ok().and_then(|key| key.strip_prefix("SCHILY.xattr.")) else { continue };
+        if name.starts_with("trusted.") || name.starts_with("user.overlay.") {
+            continue;
+        }
+        // Not every file system and not every user can have every attribute.
+        set_attribute(place, name, extension.value_bytes()).ok();
+    }
+    Ok(())
 }
 
 fn owner<R: Read>(entry: &tar::Entry<'_, R>) -> io::Result<(u32, u32)> {

@@ -12,6 +12,7 @@ use whistlestop::runtime::{
 
 use super::conformance::{Lab, busybox_image};
 use super::inside;
+use super::layers::attribute;
 
 struct EmbeddedLab {
     state: tempfile::TempDir,
@@ -516,4 +517,35 @@ async fn no_name_in_an_archive_is_long_enough_to_take_the_memory() {
         let error = runtime.stream_in(&volume, "", Box::pin(archive)).await.unwrap_err().to_string();
         assert!(error.contains("longer than 512 MiB") || error.contains("takes more than 512 MiB"), "{error}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_brings_no_attributes_that_an_overlay_obeys() {
+    let lab = lab().await;
+    let runtime = lab.runtime();
+    let volume = VolumeHandle("attributes".to_owned());
+    runtime.create_volume(&volume, "main", &Origin::Empty).await.unwrap();
+    let mut builder = tar::Builder::new(Vec::new());
+    let attributes = [
+        ("SCHILY.xattr.trusted.overlay.redirect", &b"/other"[..]),
+        ("SCHILY.xattr.trusted.overlay.metacopy", &b""[..]),
+        ("SCHILY.xattr.user.overlay.metacopy", &b""[..]),
+        ("SCHILY.xattr.user.note", &b"kept"[..]),
+    ];
+    builder.append_pax_extensions(attributes).unwrap();
+    let mut header = tar::Header::new_gnu();
+    header.set_size(4);
+    header.set_mode(0o640);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    builder.append_data(&mut header, "deep/file", &b"text"[..]).unwrap();
+    let archive = std::io::Cursor::new(builder.into_inner().unwrap());
+    runtime.stream_in(&volume, "below", Box::pin(archive)).await.unwrap();
+    let file = lab.runtime.local_path(&volume).unwrap().join("below/deep/file");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "text");
+    for name in ["trusted.overlay.redirect", "trusted.overlay.metacopy", "user.overlay.metacopy"] {
+        assert_eq!(attribute(&file, name), None, "{name}");
+    }
+    assert_eq!(attribute(&file, "user.note").as_deref(), Some(&b"kept"[..]));
 }

@@ -352,7 +352,8 @@ async fn attributes_that_an_overlay_obeys_are_left_out() {
     assert_eq!(attribute(&lab.files(&layer).join("etc"), "user.note").as_deref(), Some(&b"kept"[..]));
 }
 
-fn attribute(path: &Path, name: &str) -> Option<Vec<u8>> {
+/// An extended attribute of a file.
+pub fn attribute(path: &Path, name: &str) -> Option<Vec<u8>> {
     use std::os::unix::ffi::OsStrExt;
     let path = std::ffi::CString::new(path.as_os_str().as_bytes()).unwrap();
     let name = std::ffi::CString::new(name).unwrap();
