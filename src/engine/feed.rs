@@ -112,6 +112,11 @@ impl Feed {
         self.moved.notify_waiters();
     }
 
+    /// Wakes the followers of builds that run in another process, which has written something.
+    pub fn written_elsewhere(&self) {
+        self.moved.notify_waiters();
+    }
+
     /// Stores what is left of a build's log.
     pub async fn store_all(&self, build: BuildId) -> crate::store::Result<()> {
         match self.tail(build) {

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use anyhow::Context;
 use axum::Router;
 use axum::http::header;
+use tokio::net::TcpListener;
 
+use super::bells::{Bells, Rung};
 use super::config::{RoleChoice, RuntimeChoice, Serve};
 use super::lock::RoleLock;
 use super::runtimes::{self, Runtimes};
@@ -68,12 +70,10 @@ impl World {
         let locks = take_roles(&serve)?;
         let store = Store::open(&serve.state_dir)
             .with_context(|| format!("cannot open the database in {}", serve.state_dir.display()))?;
-        let listener = listen::bind((serve.bind_ip, serve.bind_port).into(), "--bind-port").await?;
-        let address = listener.local_addr()?;
-        let encrypted = Encrypted::bind(&serve).await?;
+        let ports = Ports::open(&serve).await?;
         let runtimes = match seams.runtime {
             Some(runtimes) => runtimes,
-            None => runtimes::choose(&serve, &store, &doors(&serve, address, encrypted.as_ref())).await?,
+            None => runtimes::choose(&serve, &store, &doors(&serve, &ports)).await?,
         };
         let bundles = match &serve.resource_types {
             Some(directory) => bundle::discover(directory)?,
@@ -81,7 +81,7 @@ impl World {
         };
         let base_types = BaseTypes::new(&serve.base_resource_type, runtimes.natives.has_host());
         let types = built_in(&bundles, &base_types);
-        let settings = settings(&serve, types, (address, encrypted.as_ref()), seams.clock.now())?;
+        let settings = settings(&serve, types, &ports, seams.clock.now())?;
         let login = login(&serve, &store, &seams.clock, &settings.external_url)?;
         prepare(&store, &login, &serve).await?;
         let notices = notices(&serve);
@@ -124,13 +124,12 @@ impl World {
             });
             engine::start(&shared, &app.shutdown);
         }
-        if serve.roles.contains(&RoleChoice::Web) {
-            let router = crate::web::routes(crate::api::routes(Routes::new(app.clone()))).finish();
-            if let Some(encrypted) = encrypted {
-                let listener = tls::Encrypted::new(encrypted.listener, encrypted.acceptor)?;
-                listen::serve(listener, router.clone(), &app.shutdown);
-            }
-            listen::serve(listen::Plain(listener), router, &app.shutdown);
+        let address = ports.plain.address;
+        ports.serve(&app)?;
+        let rung = Rung { store: app.store.clone(), wakes: app.wakes.clone(), feed: app.feed.clone() };
+        let bells = Bells::open(&serve.state_dir, &serve.roles, rung);
+        if let Some(bells) = bells.context("cannot open the socket for wake-ups in the state directory")? {
+            app.shutdown.spawn(bells.run(app.shutdown.clone()));
         }
         let metrics = match serve.prometheus_bind_port {
             Some(port) => Some(serve_metrics(&app, (serve.prometheus_bind_ip, port).into(), recorder).await?),
@@ -139,7 +138,7 @@ impl World {
         Ok(World { app, address, metrics, runtimes, notices, hints, _locks: locks })
     }
 
-    /// Where it listens.
+    /// Where it listens, or the process that serves the web beside this one.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -193,8 +192,13 @@ impl World {
 
 /// Serves until a signal: the first asks everything to finish, the second ends at once.
 pub async fn run(serve: Serve, seams: Seams) -> anyhow::Result<()> {
+    let web = serve.roles.contains(&RoleChoice::Web);
     let world = World::start(serve, seams).await?;
-    tracing::info!(address = %world.address(), url = world.app.settings.external_url, "ready");
+    if web {
+        tracing::info!(address = %world.address(), url = world.app.settings.external_url, "ready");
+    } else {
+        tracing::info!("ready; the web is left to another process on this state directory");
+    }
     for notice in world.notices() {
         tracing::warn!("{notice}");
     }
@@ -233,25 +237,64 @@ fn take_roles(serve: &Serve) -> anyhow::Result<Vec<RoleLock>> {
     Ok(roles.into_iter().map(|role| RoleLock::take(directory, role.name())).collect::<Result<_, _>>()?)
 }
 
-/// The port for HTTPS, before anything is answered on it.
-struct Encrypted {
-    listener: tokio::net::TcpListener,
+/// A port, before anything is answered on it. In a process that does not serve the web nobody listens: it is where the
+/// one beside it does.
+struct Port {
+    listener: Option<TcpListener>,
     address: SocketAddr,
-    acceptor: tokio_rustls::TlsAcceptor,
 }
 
-impl Encrypted {
-    async fn bind(serve: &Serve) -> anyhow::Result<Option<Encrypted>> {
-        let Some((port, certificate, key)) = serve.network.tls(serve.external_url.as_deref())? else { return Ok(None) };
-        let acceptor = tls::acceptor(&certificate, &key)?;
-        let listener = listen::bind((serve.bind_ip, port).into(), "--tls-bind-port").await?;
-        Ok(Some(Encrypted { address: listener.local_addr()?, listener, acceptor }))
+impl Port {
+    async fn open(serve: &Serve, port: u16, flag: &str) -> anyhow::Result<Port> {
+        let address = (serve.bind_ip, port).into();
+        if !serve.roles.contains(&RoleChoice::Web) {
+            return Ok(Port { listener: None, address });
+        }
+        let listener = listen::bind(address, flag).await?;
+        Ok(Port { address: listener.local_addr()?, listener: Some(listener) })
+    }
+}
+
+/// The ports of the web.
+struct Ports {
+    plain: Port,
+    encrypted: Option<(Port, tokio_rustls::TlsAcceptor)>,
+}
+
+impl Ports {
+    async fn open(serve: &Serve) -> anyhow::Result<Ports> {
+        let plain = Port::open(serve, serve.bind_port, "--bind-port").await?;
+        let encrypted = match serve.network.tls(serve.external_url.as_deref())? {
+            Some((port, certificate, key)) => {
+                let acceptor = tls::acceptor(&certificate, &key)?;
+                Some((Port::open(serve, port, "--tls-bind-port").await?, acceptor))
+            }
+            None => None,
+        };
+        Ok(Ports { plain, encrypted })
+    }
+
+    /// The number of the port for HTTPS.
+    fn encrypted(&self) -> Option<u16> {
+        self.encrypted.as_ref().map(|(port, _)| port.address.port())
+    }
+
+    /// Answers, where somebody listens.
+    fn serve(self, app: &App) -> anyhow::Result<()> {
+        let Some(plain) = self.plain.listener else { return Ok(()) };
+        let router = crate::web::routes(crate::api::routes(Routes::new(app.clone()))).finish();
+        if let Some((Port { listener: Some(listener), .. }, acceptor)) = self.encrypted {
+            listen::serve(tls::Encrypted::new(listener, acceptor)?, router.clone(), &app.shutdown);
+        }
+        listen::serve(listen::Plain(plain), router, &app.shutdown);
+        Ok(())
     }
 }
 
 /// The ways to this server for its steps.
-fn doors(serve: &Serve, address: SocketAddr, encrypted: Option<&Encrypted>) -> Doors {
-    let own = [Some(address), encrypted.map(|e| e.address)].into_iter().flatten();
+fn doors(serve: &Serve, ports: &Ports) -> Doors {
+    let own = [Some(&ports.plain), ports.encrypted.as_ref().map(|(port, _)| port)].into_iter().flatten();
+    let own = own.map(|port| port.address);
     let front = serve.external_url.as_deref().and_then(|url| url.parse::<axum::http::Uri>().ok()).and_then(|url| {
         let usual = if url.scheme_str() == Some("https") { 443 } else { 80 };
         Some((url.host()?.trim_matches(['[', ']']).to_owned(), url.port_u16().unwrap_or(usual)))
@@ -270,15 +313,10 @@ fn login(serve: &Serve, store: &Store, clock: &Arc<dyn Clock>, external_url: &st
     }))
 }
 
-fn settings(
-    serve: &Serve,
-    resource_types: Vec<BuiltIn>,
-    (address, encrypted): (SocketAddr, Option<&Encrypted>),
-    started: Time,
-) -> anyhow::Result<Settings> {
-    let local = || match encrypted {
-        Some(encrypted) => format!("https://127.0.0.1:{}", encrypted.address.port()),
-        None => format!("http://127.0.0.1:{}", address.port()),
+fn settings(serve: &Serve, resource_types: Vec<BuiltIn>, ports: &Ports, started: Time) -> anyhow::Result<Settings> {
+    let local = || match ports.encrypted() {
+        Some(port) => format!("https://127.0.0.1:{port}"),
+        None => format!("http://127.0.0.1:{}", ports.plain.address.port()),
     };
     let external_url = serve.external_url.as_deref().map_or_else(local, |url| url.trim_end_matches('/').to_owned());
     Ok(Settings {

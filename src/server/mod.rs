@@ -1,5 +1,6 @@
 //! The process: configuration, composition of the world, listeners, metrics, and its end.
 
+mod bells;
 pub mod compose;
 pub mod config;
 pub mod containment;

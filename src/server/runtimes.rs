@@ -75,7 +75,13 @@ impl Both {
             isolation: serve.containment.isolation(doors),
             ..docker::Options::new(installation)
         });
-        Ok(Both { docker, embedded: Arc::new(Embedded::new(state.join("worker"), options)?) })
+        let place = state.join("worker");
+        // What looks half made to a process that runs no builds may be the other's work.
+        let embedded = match serve.roles.contains(&RoleChoice::Scheduler) {
+            true => Embedded::new(place, options)?,
+            false => Embedded::beside(place, options)?,
+        };
+        Ok(Both { docker, embedded: Arc::new(embedded) })
     }
 }
 

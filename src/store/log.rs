@@ -25,15 +25,17 @@ impl Store {
     /// Stores a chunk; one with the same first event is stored already and stays.
     pub async fn append_log(&self, build: BuildId, chunk: Chunk) -> Result<()> {
         let lanes = self.logs();
-        blocking(move || {
+        let appended = blocking(move || {
             let data = zstd::bulk::compress(&chunk.text, LEVEL).map_err(io)?;
             lanes.write(|tx| {
                 tx.prepare_cached("insert into chunks (build_id, first_event, events, data, marks) values (?, ?, ?, ?, ?) on conflict do nothing")?
                     .execute(params![build.0, chunk.first_event, chunk.events, data, chunk.marks])?;
                 Ok(())
             })
-        })
-        .await
+        });
+        appended.await?;
+        self.own_written();
+        Ok(())
     }
 
     /// The chunk that holds event `from`, or the next after it, or `None` if nothing that new is stored.

@@ -115,6 +115,8 @@ pub struct Store {
     reserve: Arc<Reserve>,
     /// Counts writes, so that pages know when to look again.
     writes: Arc<watch::Sender<u64>>,
+    /// Counts those of this process, logs included.
+    own: Arc<watch::Sender<u64>>,
     access: Arc<Access>,
 }
 
@@ -153,7 +155,8 @@ impl Store {
         let access = Arc::<Access>::default();
         let seen = access.clone();
         main.observe(move |action, table| seen.see(action, table))?;
-        Ok(Store { main: Arc::new(main), logs: Arc::new(logs), reserve, writes: Arc::default(), access })
+        let (writes, own) = Default::default();
+        Ok(Store { main: Arc::new(main), logs: Arc::new(logs), reserve, writes, own, access })
     }
 
     /// Runs `f` in a read transaction on a blocking thread.
@@ -191,11 +194,27 @@ impl Store {
     }
 
     fn written(&self) {
+        self.own_written();
         self.writes.send_modify(|n| *n += 1);
         self.access.tell();
     }
 
-    /// Says when this process has written something. Another process may write too: look now and then all the same.
+    fn own_written(&self) {
+        self.own.send_modify(|n| *n += 1);
+    }
+
+    /// Another process has written something, whatever that was.
+    pub fn written_elsewhere(&self) {
+        self.writes.send_modify(|n| *n += 1);
+        self.access.writes.send_modify(|n| *n += 1);
+    }
+
+    /// Says when this process has written something, to logs too: what another one should be told.
+    pub fn own_writes(&self) -> watch::Receiver<u64> {
+        self.own.subscribe()
+    }
+
+    /// Says when something was written. Another process may write untold: look now and then all the same.
     pub fn writes(&self) -> watch::Receiver<u64> {
         self.writes.subscribe()
     }

@@ -22,5 +22,6 @@ mod push;
 mod recorded;
 mod remote;
 mod restart;
+mod roles;
 mod turns;
 mod world;

@@ -160,11 +160,38 @@ impl World {
 
     /// `whistlestop serve` as this world runs it.
     pub fn serve(&self) -> Command {
+        self.serve_with(|flag| flag)
+    }
+
+    fn serve_with<'a>(&'a self, flag: impl Fn(&'a str) -> &'a str) -> Command {
         let mut command = binary();
         let (ip, port) = self.address.split_once(':').unwrap();
         command.args(["serve", "--bind-ip", ip, "--bind-port", port, "--state-dir"]).arg(&self.state);
-        command.args(&self.flags).env("HOME", self.home()).envs(self.env.iter().cloned());
+        command.args(self.flags.iter().map(|own| flag(own))).env("HOME", self.home()).envs(self.env.iter().cloned());
         command
+    }
+
+    /// A second process on the same state directory, with another word in place of one of its flags, once it is ready.
+    pub async fn beside(&self, word: &str, other: &str) -> Child {
+        let mut command = self.serve_with(|flag| if flag == word { other } else { flag });
+        let mut child = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let log = self.log.clone();
+        let mut ready = false;
+        while let Some(line) = lines.next_line().await.unwrap() {
+            keep(&log, &line);
+            if line.contains(" ready") {
+                ready = true;
+                break;
+            }
+        }
+        assert!(ready, "the second process did not start:\n{}", self.log());
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                keep(&log, &line);
+            }
+        });
+        child
     }
 
     /// From the next start on, another word in place of one of its flags.
