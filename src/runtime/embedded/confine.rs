@@ -145,7 +145,12 @@ pub fn separate(wanted: CloneFlags) -> io::Result<Separate> {
         ForkResult::Parent { child } => {
             drop((tell, wait));
             let opened = (|| {
-                ready.read_exact(&mut [0])?;
+                ready.read_exact(&mut [0]).map_err(|_| {
+                    io::Error::other(
+                        "this host does not let the server make user namespaces (sysctl user.max_user_namespaces; the \
+                         kernel allows none in a chroot); or use Docker",
+                    )
+                })?;
                 map_ids(child, AROUND)?;
                 go.write_all(b"x")?;
                 let mut inner = [0; 4];

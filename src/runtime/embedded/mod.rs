@@ -222,6 +222,8 @@ impl Embedded {
         changes: &[PathBuf],
     ) -> Result<Attached> {
         let people = self.options.allow_local;
+        // First, since it makes the state directory: what is not there yet could not be covered.
+        let usual = self.blueprint(container, spec, true)?;
         let blueprint = Blueprint {
             root: match &spec.image {
                 Image::Directory(path) => Root::Directory(path.clone()),
@@ -229,7 +231,7 @@ impl Embedded {
             },
             changes: changed::allowed(changes, &self.masked(people), &spec.process.dir)?,
             native_exe: Some(self.options.self_exe.clone()),
-            ..self.blueprint(container, spec, true)?
+            ..usual
         };
         self.start_with(container, blueprint, None).await
     }

@@ -48,7 +48,7 @@ impl Builder<'_> {
     /// Builds what `blueprint` says. Call [`enter`] with the result.
     pub fn build(&self, blueprint: &Blueprint, groups: &Groups) -> io::Result<Tree> {
         // Nothing mounted here may show on the host.
-        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+        keep_mounts_apart()?;
         self.root(&blueprint.root, self.staging)?;
         let tree = Tree::open(self.staging)?;
         self.kernel(&tree, blueprint)?;
@@ -431,9 +431,20 @@ pub fn is_root() -> bool {
     Uid::effective().is_root()
 }
 
+/// From here on, what is mounted shows nowhere else.
+fn keep_mounts_apart() -> io::Result<()> {
+    let private = mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>);
+    private.map_err(|error| match error {
+        nix::Error::EINVAL => io::Error::other(
+            "the server runs in a chroot, where the kernel allows no containers; run it outside of it, or use Docker",
+        ),
+        error => error.into(),
+    })
+}
+
 /// A volume's merged view at the root of this process, for the helpers that pack and unpack.
 pub fn enter_volume(layers: &Layers, staging: &Path, rootless: bool) -> io::Result<()> {
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+    keep_mounts_apart()?;
     let dir = match (&layers.upper, layers.lower.as_slice()) {
         (None, [only]) => only.clone(),
         _ => {

@@ -262,6 +262,40 @@ async fn the_host_needs_the_operators_word() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_native_child_changes_only_what_it_was_given_of_the_host() {
+    let host = tempfile::tempdir().unwrap();
+    let host = host.path().canonicalize().unwrap();
+    let state = host.join("given/state");
+    for part in ["given", "beside"] {
+        std::fs::create_dir(host.join(part)).unwrap();
+    }
+    let options = Options {
+        allow_host_rootfs: false,
+        allow_local: true,
+        self_exe: env!("CARGO_BIN_EXE_whistlestop").into(),
+        masked: vec![state.clone()],
+        isolation: Default::default(),
+        most_image_bytes: 1 << 30,
+    };
+    let runtime = Embedded::new(state.clone(), options).unwrap();
+    let handle = ContainerHandle("native".into());
+    let text = format!(
+        "cd {}; echo text > given/file; echo text > beside/file; ls given/state; echo text > given/state/file",
+        host.display()
+    );
+    let native = spec(Image::Host, &text);
+    let (said, _) = collect(runtime.start_native(&handle, &native, &[host.join("given")]).await.unwrap()).await;
+    assert_eq!(std::fs::read_to_string(host.join("given/file")).ok().as_deref(), Some("text\n"), "{said}");
+    assert!(!host.join("beside/file").exists() && !state.join("file").exists(), "{said}");
+    assert!(!said.contains("containers"), "{said}");
+    let entered = runtime.exec(&handle, &native.process).await;
+    assert!(matches!(&entered.err(), Some(Error::Invalid(text)) if text.contains("nobody can enter")));
+    runtime.remove_container(&handle).await.unwrap();
+    let refused = runtime.start_native(&ContainerHandle("refused".into()), &native, std::slice::from_ref(&state)).await;
+    assert!(matches!(&refused, Err(Error::Invalid(text)) if text.contains("keeps")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_container_that_cannot_be_made_says_why_and_can_be_tried_again() {
     let lab = lab().await;
     let handle = ContainerHandle("broken".into());
