@@ -230,7 +230,9 @@ impl Source {
         for (key, what) in UNSUPPORTED {
             if m.get(key).is_some_and(|v| v.as_array().is_none_or(|items| !items.is_empty())) {
                 return Err(Failure::Config(format!(
-                    "source.{key}: {what} is not part of the built-in git type; use the type through its image"
+                    "source.{key}: {what} is not part of the built-in git type; declare the type under resource_types with \
+                     the image concourse/git-resource, or start the server with --base-resource-type \
+                     git=concourse/git-resource"
                 )));
             }
         }
