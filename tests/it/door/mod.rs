@@ -1,5 +1,6 @@
 //! Through the front door: the real binary as a child process, real git servers, real Docker, a real browser.
 
+mod alone;
 mod browser;
 mod caches;
 mod chaos;
