@@ -80,7 +80,7 @@ async fn look(serve: &Serve, fix: bool, usage: bool) -> anyhow::Result<Report> {
     };
     if serve.runtime != RuntimeChoice::Embedded {
         findings.extend(doctor::of_docker(&both.docker, true).await);
-        if serve.runtime == RuntimeChoice::Docker || both.docker.ping().await.is_ok() {
+        if serve.runtime == RuntimeChoice::Docker || both.docker.ping(serve.runtime.patience()).await.is_ok() {
             findings.extend(doctor::of_natives(both.embedded.shortcoming().await.as_deref()));
         }
     }
@@ -104,7 +104,7 @@ async fn look(serve: &Serve, fix: bool, usage: bool) -> anyhow::Result<Report> {
 /// What is kept, wherever that is.
 async fn kept(serve: &Serve, store: &Store, both: &Both) -> anyhow::Result<Vec<Usage>> {
     let mut places: Vec<Arc<dyn runtime::Runtime>> = vec![both.embedded.clone()];
-    if serve.runtime != RuntimeChoice::Embedded && both.docker.ping().await.is_ok() {
+    if serve.runtime != RuntimeChoice::Embedded && both.docker.ping(serve.runtime.patience()).await.is_ok() {
         places.push(Arc::new(both.docker.clone()));
     }
     Ok(usage::look(store, &places).await?)
@@ -128,7 +128,7 @@ async fn strays(serve: &Serve, store: &Store, both: &Both, fix: bool, report: &m
         }
         Err(error) => report.failed.push(error.to_string()),
     }
-    if serve.runtime != RuntimeChoice::Embedded && both.docker.ping().await.is_ok() {
+    if serve.runtime != RuntimeChoice::Embedded && both.docker.ping(serve.runtime.patience()).await.is_ok() {
         match both.docker.strays(known).await {
             Ok(found) => {
                 for stray in found {

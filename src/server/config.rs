@@ -36,6 +36,14 @@ pub enum RuntimeChoice {
     OfConcourse,
 }
 
+impl RuntimeChoice {
+    /// How long an engine is given to say that it is there: one that was asked for may be busy, and one that only might be
+    /// there holds the start up.
+    pub fn patience(self) -> Duration {
+        Duration::from_secs(if self == RuntimeChoice::Docker { 30 } else { 2 })
+    }
+}
+
 /// What this process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum RoleChoice {

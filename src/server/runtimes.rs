@@ -91,8 +91,10 @@ pub async fn choose(serve: &Serve, store: &Store, doors: &Doors) -> anyhow::Resu
     let Both { docker, embedded } = Both::of(serve, store, doors).await?;
     let in_docker = match serve.runtime {
         RuntimeChoice::Embedded => false,
-        RuntimeChoice::Docker => docker.ping().await.context("--runtime docker").map(|()| true)?,
-        RuntimeChoice::Auto | RuntimeChoice::OfConcourse => match docker.ping().await {
+        RuntimeChoice::Docker => {
+            docker.ping(serve.runtime.patience()).await.context("--runtime docker").map(|()| true)?
+        }
+        RuntimeChoice::Auto | RuntimeChoice::OfConcourse => match docker.ping(serve.runtime.patience()).await {
             Ok(()) => true,
             Err(error) => {
                 tracing::info!(%error, "no Docker here: steps run in containers of our own making");

@@ -158,7 +158,7 @@ async fn beside_docker(runtime: &Arc<Embedded>) {
         ..docker::Options::new(format!("bench-{}", std::process::id()))
     };
     let engine = Docker::connect(options);
-    if let Err(error) = engine.ping().await {
+    if let Err(error) = engine.ping(std::time::Duration::from_secs(2)).await {
         println!("  no Docker here: {error}");
         return;
     }

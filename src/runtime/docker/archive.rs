@@ -17,7 +17,7 @@ use tokio::io::AsyncRead;
 use tokio::sync::mpsc;
 use tokio_util::io::{ReaderStream, StreamReader};
 
-use super::connection::{Connection, lost_reason};
+use super::connection::{Connection, SOON, lost_reason};
 use super::naming::{HANDLE, Naming};
 use crate::runtime::{Error, Result, TarStream};
 
@@ -212,7 +212,7 @@ impl Archive {
         if let Some(reason) = broken.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(Error::Failed(format!("cannot {what}: the archive cannot be read: {reason}")));
         }
-        if let (Some(reason), Ok(())) = (lost_reason(&error), self.connection.ping().await) {
+        if let (Some(reason), Ok(())) = (lost_reason(&error), self.connection.ping(SOON).await) {
             return Err(Error::Failed(format!("cannot {what}: the Docker engine ended the transfer: {reason}")));
         }
         Err(self.connection.failure(what, &error))

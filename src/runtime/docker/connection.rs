@@ -11,9 +11,10 @@ use crate::runtime::{Error, Result};
 const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
 /// Until the answer to a usual request begins.
 const USUAL: Duration = Duration::from_secs(300);
+/// For an answer that is wanted at once or not at all.
+pub const SOON: Duration = Duration::from_secs(2);
 /// Until the answer begins where it comes only after a whole archive or image has been moved.
 const LONG: Duration = Duration::from_secs(24 * 3600);
-const PING: Duration = Duration::from_secs(2);
 
 /// Where an engine listens, and the client for it once it was reached.
 #[derive(Debug)]
@@ -50,12 +51,12 @@ impl Connection {
         Ok(self.client().await?.with_timeout(LONG))
     }
 
-    /// Whether the engine answers, soon.
-    pub async fn ping(&self) -> Result<()> {
+    /// Whether the engine answers within `patience`.
+    pub async fn ping(&self, patience: Duration) -> Result<()> {
         let asked = async { self.client().await?.ping().await.map_err(|e| self.failure("ping", &e)) };
-        match tokio::time::timeout(PING, asked).await {
+        match tokio::time::timeout(patience, asked).await {
             Ok(answer) => answer.map(drop),
-            Err(_) => Err(self.unavailable(&format!("no answer within {} seconds", PING.as_secs()))),
+            Err(_) => Err(self.unavailable(&format!("no answer within {} seconds", patience.as_secs()))),
         }
     }
 
@@ -169,7 +170,7 @@ mod tests {
     #[tokio::test]
     async fn an_absent_engine_says_what_was_tried_and_what_to_do() {
         let connection = Connection::new(Some("unix:///nonexistent/docker.sock".into()));
-        let Err(Error::Unavailable(text)) = connection.ping().await else { panic!("reached") };
+        let Err(Error::Unavailable(text)) = connection.ping(SOON).await else { panic!("reached") };
         for part in ["unix:///nonexistent/docker.sock", "as configured", "group docker", "--runtime embedded"] {
             assert!(text.contains(part), "{text}");
         }
@@ -182,6 +183,6 @@ mod tests {
         let _listener = tokio::net::UnixListener::bind(&path).unwrap();
         tokio::time::pause();
         let connection = Connection::new(Some(format!("unix://{}", path.display())));
-        assert!(matches!(connection.ping().await, Err(Error::Unavailable(_))));
+        assert!(matches!(connection.ping(SOON).await, Err(Error::Unavailable(_))));
     }
 }

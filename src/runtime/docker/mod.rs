@@ -150,9 +150,9 @@ impl Docker {
         modes.any(|mode| *mode == PrivilegedMode::FuseOnly)
     }
 
-    /// Whether the engine answers within two seconds; the error says what was tried and what to do.
-    pub async fn ping(&self) -> Result<()> {
-        self.connection.ping().await
+    /// Whether the engine answers within `patience`; the error says what was tried and what to do.
+    pub async fn ping(&self, patience: Duration) -> Result<()> {
+        self.connection.ping(patience).await
     }
 
     /// The networks of its teams.

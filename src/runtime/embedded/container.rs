@@ -181,4 +181,4 @@ fn open_process(pid: i32) -> io::Result<Option<OwnedFd>> {
 }
 
 /// How long a supervisor may take beyond the grace before it is ended by force.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(20);

@@ -174,7 +174,8 @@ async fn a_stop_does_not_wait_for_those_who_follow() {
     let (mut world, ann) = kitchen().await;
     trigger(&ann, "unit").await;
     let following = ann.get("/api/v1/builds/1/events").await;
-    let stopped = tokio::time::timeout(Duration::from_secs(5), world.restart(&[])).await;
+    // With the start; those who are waited for are given ten seconds more.
+    let stopped = tokio::time::timeout(Duration::from_secs(9), world.restart(&[])).await;
     assert!(stopped.is_ok());
     drop(following);
     assert_eq!(world.sign_in("ann").await.json("/api/v1/builds/1").await["name"], "1");

@@ -35,6 +35,8 @@ pub struct Browser {
     session: String,
     next: u64,
     events: VecDeque<Value>,
+    /// Part of the page was dropped, see [`is_of_the_host`].
+    broken: bool,
     /// What the page wrote to its console as error, exceptions of its scripts, and requests that failed.
     pub complaints: Vec<String>,
     _process: Child,
@@ -42,8 +44,8 @@ pub struct Browser {
 }
 
 /// Chromium drops what it has under way when an interface of the host comes or goes, as those of other tests' steps do.
-fn is_of_the_host(entry: &Value) -> bool {
-    entry["text"].as_str().is_some_and(|text| text.contains("net::ERR_NETWORK_CHANGED"))
+fn is_of_the_host(text: &Value) -> bool {
+    text.as_str().is_some_and(|text| text.contains("net::ERR_NETWORK_CHANGED"))
 }
 
 impl Browser {
@@ -76,6 +78,7 @@ impl Browser {
             session: String::new(),
             next: 0,
             events: VecDeque::new(),
+            broken: false,
             complaints: Vec::new(),
             _process: process,
             _profile: profile,
@@ -116,8 +119,14 @@ impl Browser {
             Some("Runtime.consoleAPICalled") if params["type"] == "error" => {
                 self.complaints.push(params["args"].to_string());
             }
-            Some("Log.entryAdded") if params["entry"]["level"] == "error" && !is_of_the_host(&params["entry"]) => {
+            Some("Log.entryAdded")
+                if params["entry"]["level"] == "error" && !is_of_the_host(&params["entry"]["text"]) =>
+            {
                 self.complaints.push(params["entry"].to_string());
+            }
+            Some("Network.loadingFailed") if is_of_the_host(&params["errorText"]) => {
+                self.broken |=
+                    ["Document", "Script", "Stylesheet"].contains(&params["type"].as_str().unwrap_or_default());
             }
             Some("Page.loadEventFired") => self.events.push_back(message.clone()),
             _ => {}
@@ -126,17 +135,23 @@ impl Browser {
     }
 
     async fn loaded(&mut self) {
-        while self.events.pop_front().is_none() {
-            self.read().await;
+        loop {
+            while self.events.pop_front().is_none() {
+                self.read().await;
+            }
+            self.events.clear();
+            if !std::mem::take(&mut self.broken) {
+                return;
+            }
+            self.call("Page.reload", json!({})).await;
         }
-        self.events.clear();
     }
 
     /// Opens an address and waits until it is loaded.
     pub async fn open(&mut self, url: &str) {
         self.events.clear();
         let answer = self.call("Page.navigate", json!({"url": url})).await;
-        assert!(answer["errorText"].is_null(), "{url}: {answer}");
+        assert!(answer["errorText"].is_null() || is_of_the_host(&answer["errorText"]), "{url}: {answer}");
         self.loaded().await;
     }
 

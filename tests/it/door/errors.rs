@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use super::world::{Runtime, World, binary, ended, until};
+use super::world::{PATIENCE, Runtime, World, binary, ended, until};
 
 const HOST: &[&str] = &["--allow-host-rootfs"];
 
@@ -97,7 +97,7 @@ async fn hint(flags: &[&str], word: &str) -> (String, String) {
     command.args(["serve", "--bind-ip", "127.0.0.1", "--bind-port", "0", "--runtime", "embedded", "--state-dir"]);
     let mut server = command.arg(directory.path()).args(flags).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(server.stderr.take().unwrap()).lines();
-    let told = tokio::time::timeout(Duration::from_secs(60), async {
+    let told = tokio::time::timeout(PATIENCE, async {
         while let Some(line) = lines.next_line().await.unwrap() {
             if line.contains(word) {
                 return line;

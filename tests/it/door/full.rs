@@ -27,7 +27,7 @@ fn pipeline(image: &str) -> String {
     format!("jobs:{}{}", job("greedy", GREEDY), job("modest", MODEST))
 }
 
-const GREEDY: &str = "n=0; while [ $n -lt 400 ]; do head -c 1000000 /dev/zero > out/$n; n=$((n+1)); sleep 0.02; done";
+const GREEDY: &str = "n=0; while [ $n -lt 400 ]; do head -c 1000000 /dev/zero > out/$n; n=$((n+1)); sleep 0.08; done";
 const MODEST: &str =
     "n=0; while [ $n -lt 60 ]; do head -c 10000 /dev/zero > out/$n; n=$((n+1)); sleep 0.1; done; echo went on";
 

@@ -113,7 +113,7 @@ async fn pushes_a_tag_back(runtime: Runtime, transport: Transport) {
 
     let second = remote.commit("the second change").await;
     world.fly(&["check-resource", "-r", "release/repo"]).await;
-    let build = scene.build(2, Duration::from_secs(2)).await;
+    let build = scene.build(2, PATIENCE).await;
     assert_eq!(world.finish(build).await, "succeeded");
     assert!(world.watch(build).await.contains("testing the second change\n"));
     let mut expected = [tag(&first), tag(&second)];

@@ -23,7 +23,7 @@ async fn a_job_keeps_the_logs_it_says() {
         if !bench.admin.json(&path).await["reap_time"].is_null() {
             break;
         }
-        assert!(turn < 2000, "the log of the first build is kept");
+        assert!(turn < 20_000, "the log of the first build is kept");
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     assert_eq!(bench.world.app().store.log_length(BuildId(first)).await.unwrap(), 0);
@@ -45,7 +45,7 @@ async fn a_log_whose_build_is_gone_goes_too() {
         if app.store.log_length(left).await.unwrap() == 0 {
             break;
         }
-        assert!(turn < 2000, "the log of no build is kept");
+        assert!(turn < 20_000, "the log of no build is kept");
         bench.world.clock.advance(Duration::from_secs(30));
         app.wakes.retention.ring();
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -83,7 +83,7 @@ async fn what_waits_says_why_when_asked() {
     assert_eq!(second["why"][0]["moved_by"], "a success of first with a version of r that can be used");
     // Triggering has asked for a check, which may still go on.
     let mut resource = Value::Null;
-    for _ in 0..2000 {
+    for _ in 0..20_000 {
         resource = bench.admin.json(&format!("{path}/resources/r?why")).await;
         if !resource["why"].is_null() {
             break;
@@ -133,9 +133,21 @@ async fn while_the_disk_is_full_nothing_begins_and_then_everything_does() {
     let metrics = reqwest::get(metrics).await.unwrap().text().await.unwrap();
     assert!(metrics.contains("whistlestop_builds_held 1"), "{metrics}");
 
-    hold.set(None);
-    bench.world.app().wakes.all();
-    for build in [id(&waits), id(&check), of_job] {
-        assert_eq!(bench.ended(build).await.status, "succeeded");
+    // The pass that watches the disk holds them again within moments, since the mark is never reached here.
+    let lifting = async {
+        loop {
+            hold.set(None);
+            bench.world.app().wakes.all();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let ended = async {
+        for build in [id(&waits), id(&check), of_job] {
+            assert_eq!(bench.ended(build).await.status, "succeeded");
+        }
+    };
+    tokio::select! {
+        () = ended => {}
+        () = lifting => unreachable!(),
     }
 }

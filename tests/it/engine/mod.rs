@@ -92,7 +92,7 @@ impl Bench {
                 events.extend(batch.frames.iter().map(|f| serde_json::from_slice::<Value>(&f.json()).unwrap()));
             }
         };
-        tokio::time::timeout(std::time::Duration::from_secs(20), all).await.expect("the build ends");
+        tokio::time::timeout(std::time::Duration::from_secs(120), all).await.expect("the build ends");
         events
     }
 
@@ -110,13 +110,13 @@ impl Bench {
             }
             panic!("the build ended without {event}");
         };
-        tokio::time::timeout(std::time::Duration::from_secs(20), found).await.expect("the event comes");
+        tokio::time::timeout(std::time::Duration::from_secs(120), found).await.expect("the event comes");
     }
 
     /// A build of a job by name, once it is there.
     pub async fn build(&self, job: &str, name: &str) -> Value {
         let path = format!("/api/v1/teams/main/pipelines/p/jobs/{job}/builds/{name}");
-        for _ in 0..2000 {
+        for _ in 0..20_000 {
             let answer = self.admin.get(&path).await;
             if answer.status() == 200 {
                 return answer.json().await.unwrap();

@@ -43,7 +43,7 @@ async fn what_takes_too_long_fails() {
     let events = bench.events(id).await;
     assert!(events.iter().any(|e| e["data"]["message"] == "timeout exceeded"), "{events:#?}");
 
-    let around = json!({"do": [task("a", &[]), task("b", &["hang"])], "timeout": "100ms"});
+    let around = json!({"do": [task("a", &[]), task("b", &["hang"])], "timeout": "3s"});
     bench.job(json!({"name": "j", "plan": [around]})).await;
     assert_eq!(bench.run("j").await, end("failed", &["a", "b"]));
 }

@@ -235,7 +235,7 @@ fn bombs_do_not_go_off() {
         let begin = Instant::now();
         read(text.as_bytes());
         // Readers of a debug build on a busy machine; what explodes takes minutes.
-        assert!(begin.elapsed() < Duration::from_secs(20), "{name}: {:?}", begin.elapsed());
+        assert!(begin.elapsed() < Duration::from_secs(120), "{name}: {:?}", begin.elapsed());
     }
 }
 

@@ -208,5 +208,5 @@ async fn the_trail_is_kept_as_long_as_the_operator_says() {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(20), gone).await.expect("the old row goes, the new one stays");
+    tokio::time::timeout(std::time::Duration::from_secs(120), gone).await.expect("the old row goes, the new one stays");
 }

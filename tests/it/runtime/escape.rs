@@ -7,7 +7,7 @@ use std::path::Path;
 use whistlestop::runtime::{ContainerSpec, Isolation, Origin, PrivilegedMode, Process, TarStream, WindowSize};
 
 use super::conformance::{
-    Lab, Said, container, finish, mount, names_in, read_all, read_on, read_until, run, script, shell, volume,
+    Lab, Said, container, finish, mount, names_in, read_all, read_on, read_until, run, script, shell, unique, volume,
 };
 
 /// Runs a script as the root of a container with further mounts.
@@ -98,7 +98,7 @@ pub async fn no_socket_and_no_file_of_the_host_is_there(lab: &dyn Lab) {
     std::fs::write(secret.path().join("secret"), "achieved").unwrap();
     let path = secret.path().join("secret").display().to_string();
     // An abstract socket of the host, as some daemons have that trust whoever is root.
-    let name = format!("whistlestop-test-{}", std::process::id());
+    let name = format!("whistlestop-{}", unique());
     let address = SocketAddr::from_abstract_name(&name).unwrap();
     let _listener = UnixListener::bind_addr(&address).unwrap();
     let text = format!(

@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns, unshare};
 use whistlestop::runtime::embedded::{Embedded, Options};
@@ -165,13 +166,20 @@ impl Host {
 
     /// Nothing of ours is left.
     async fn end(self) {
-        self.runtime.close().await;
-        // The kernel takes a namespace down some time after its last process has gone.
-        while firewall::table_exists(&self.runtime.leases().walls().table) {
-            tokio::task::yield_now().await;
+        // The kernel takes a namespace down some time after its last process has gone, and one that is being made when
+        // all are closed goes once it is whole.
+        let left = || {
+            let names = link::names().unwrap();
+            firewall::table_exists(&self.runtime.leases().walls().table) || names.iter().any(|n| n.starts_with("ws"))
+        };
+        let gone = async {
             self.runtime.close().await;
-        }
-        assert!(!link::names().unwrap().iter().any(|name| name.starts_with("ws")));
+            while left() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                self.runtime.close().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(120), gone).await.expect("nothing of ours is left");
         drop(self.state);
     }
 }
@@ -215,7 +223,8 @@ fn addresses_of_version_six_are_denied() {
         std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
         // Steps have no such address; one with all rights gives itself one, and finds a host that would play along.
         let own = "cd /proc/sys/net/ipv6/conf/eth0; echo 0 > accept_dad; echo 0 > disable_ipv6; \
-                   cat /sys/class/net/eth0/iflink; ip -6 addr add 2001:db8:1::2/64 dev eth0; ip -6 route add default via 2001:db8:1::1; sleep 1000";
+                   ip -6 addr add 2001:db8:1::2/64 dev eth0; ip -6 route add default via 2001:db8:1::1; \
+                   cat /sys/class/net/eth0/iflink; sleep 1000";
         let handle = ContainerHandle("six".into());
         let spec = ContainerSpec { privileged: true, ..spec("main", own) };
         let mut attached = host.runtime.start(&handle, &spec).await.unwrap();
@@ -332,7 +341,9 @@ fn another_containers_listeners_are_out_of_reach() {
         // Around interfaces that nobody has: what is gone is put up again with the next step.
         let walls = host.runtime.leases().walls().clone();
         firewall::Walls { prefix: "ws-nobody-".to_owned(), ..walls.clone() }.raise().unwrap();
-        assert_eq!(host.from(address, 9000).await, "theirs\n", "it cannot be reached anyway");
+        // Not at once: it tells its address before it listens.
+        let reached = async { while host.from(address, 9000).await != "theirs\n" {} };
+        tokio::time::timeout(Duration::from_secs(120), reached).await.expect("it can be reached without walls");
         walls.raise().unwrap();
         host.runtime.remove_container(&handle).await.unwrap();
         host.end().await;

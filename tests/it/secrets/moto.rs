@@ -55,7 +55,8 @@ impl Moto {
         let client = reqwest::Client::builder().pool_max_idle_per_host(0).build().unwrap();
         let mut moto = Moto { server, direct, url: String::new(), mood: Arc::default(), client };
         for _ in 0..600 {
-            if moto.client.get(format!("{}/moto-api/data.json", moto.direct)).send().await.is_ok() {
+            let answer = moto.client.get(format!("{}/moto-api/data.json", moto.direct)).send().await;
+            if answer.is_ok_and(|answer| answer.status().is_success()) {
                 moto.proxy().await;
                 return moto;
             }

@@ -152,7 +152,7 @@ async fn until(answer: reqwest::Response, needle: &str) -> String {
             }
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(20), read)
+    tokio::time::timeout(std::time::Duration::from_secs(120), read)
         .await
         .unwrap_or_else(|_| panic!("no {needle}: {text}"));
     assert!(text.contains(needle), "{text}");

@@ -352,7 +352,7 @@ fn a_cancelled_script_ends_its_git() {
     };
     let request = Request { source: world.source(&json!({"uri": uri})), ..Request::default() };
     assert_eq!(Git.check(&request, &mut env).unwrap_err().to_string(), "interrupted");
-    assert!(started.elapsed().as_secs() < 5);
+    assert!(started.elapsed().as_secs() < 60);
 }
 
 #[test]

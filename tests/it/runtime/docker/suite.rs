@@ -51,6 +51,8 @@ impl Lab for DockerLab {
 impl Drop for DockerLab {
     fn drop(&mut self) {
         let Some(world) = self.world.take() else { return };
+        // What it makes ahead of need is under way perhaps, and whoever clears knows nothing of that.
+        tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(world.docker.close()));
         // On a runtime of its own, since this one cannot wait here; and anew, since connections belong to a runtime.
         let cleared = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
