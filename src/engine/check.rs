@@ -6,16 +6,18 @@
 //! went wrong.
 
 use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::Ledger;
-use super::{Pass, Shared, each_wake, tally};
+use super::{Pass, Shared, each_wake, mistake, tally};
 use crate::base::clock::Time;
 use crate::base::id::ResourceId;
 use crate::base::shutdown::Shutdown;
@@ -165,9 +167,16 @@ async fn check(shared: &Arc<Shared>, id: ResourceId, asked: bool) -> Result<()> 
     let scope = Scope::new(world.clone(), world.redactor(), CancellationToken::new());
     tally::begun(true);
     let running = tally::Running::check();
-    let outcome = exec::run(&plan, &scope).await;
+    let ran = AssertUnwindSafe(exec::run(&plan, &scope)).catch_unwind().await;
     drop(running);
-    world.clear(matches!(outcome, Outcome::Errored(_) | Outcome::Failed | Outcome::TimedOut)).await;
+    // What a mistake has left behind may still run, and nobody wants to look into it.
+    let broken = ran.is_err();
+    let outcome = ran.unwrap_or_else(|panic| {
+        let text = scope.redactor.redact(&mistake("check", &*panic));
+        tracing::error!(text, resource = id.0, "a check is ended");
+        Outcome::Errored(text)
+    });
+    world.clear(!broken && matches!(outcome, Outcome::Errored(_) | Outcome::Failed | Outcome::TimedOut)).await;
     tally::check_ended(tally::status(&outcome));
     let error = match outcome {
         Outcome::Errored(text) => text,

@@ -19,6 +19,7 @@ pub mod track;
 mod turns;
 pub mod usage;
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
@@ -222,6 +223,15 @@ pub fn start(shared: &Arc<Shared>, shutdown: &Shutdown) {
     shutdown.spawn(gc::run(shared.clone(), shutdown.clone()));
     shutdown.spawn(disk::run(shared.clone(), shutdown.clone()));
     shutdown.spawn(retention::run(shared.clone(), shutdown.clone()));
+}
+
+/// A mistake of this program in words for those whose build or check it has ended.
+fn mistake(what: &str, panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let why = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason is known");
+    format!(
+        "a mistake in the server has ended this {what}: {why} (the place is in the server's own log; please report it)"
+    )
 }
 
 /// One look at the tables that puts right what is wrong.

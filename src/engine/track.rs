@@ -4,7 +4,6 @@
 //! Reads `builds`; writes through the ledger of each build, and its end. When it dies half way, the next start finds
 //! the same rows.
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, PoisonError};
@@ -17,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::Ledger;
-use super::{Pass, Shared, each_wake, gc, tally};
+use super::{Pass, Shared, each_wake, gc, mistake, tally};
 use crate::base::id::BuildId;
 use crate::base::secret::Redactor;
 use crate::base::shutdown::Shutdown;
@@ -93,7 +92,7 @@ async fn follow(shared: Arc<Shared>, id: BuildId, stop: CancellationToken) -> Bu
         let ran = AssertUnwindSafe(run_build(&shared, id, &redactor, &stop)).catch_unwind().await;
         let ended = match ran {
             Ok(ended) => ended,
-            Err(panic) => end_broken(&shared, id, &redactor.redact(panic_text(&*panic))).await,
+            Err(panic) => end_broken(&shared, id, redactor.redact(&mistake("build", &*panic))).await,
         };
         match ended {
             Ok(()) => break,
@@ -108,18 +107,9 @@ async fn follow(shared: Arc<Shared>, id: BuildId, stop: CancellationToken) -> Bu
     id
 }
 
-/// What a panic says.
-fn panic_text(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason is known")
-}
-
 /// Ends a build that this server could not run because of a mistake of its own: to try again would be the same mistake.
-async fn end_broken(shared: &Arc<Shared>, id: BuildId, why: &str) -> crate::store::Result<()> {
-    tracing::error!(why, build = id.0, "a mistake in this program has ended a build");
-    let text = format!(
-        "a mistake in the server has ended this build: {why} (the place is in the server's own log; please report it)"
-    );
+async fn end_broken(shared: &Arc<Shared>, id: BuildId, text: String) -> crate::store::Result<()> {
+    tracing::error!(text, build = id.0, "a build is ended");
     let log = shared.feed.open(id).await?;
     log.emit(&Origin::step(""), &Event::Error(text)).await?;
     end(shared, id, Status::Errored).await

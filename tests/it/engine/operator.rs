@@ -125,6 +125,18 @@ async fn what_a_failed_check_said_can_be_read_and_its_container_entered() {
     let image = [r#"write:/tmp/build/get:metadata.json:{"user":"builder"}"#, r#"answer:{"version":{"version":"1"}}"#];
     bench.world.runtime.script("whistlestop", &image);
     bench.world.runtime.script("/opt/resource/check", &["err:\u{1b}[31mno such bucket\u{1b}[0m\n", "exit:1"]);
+    assert_eq!(error_of_own_type(&bench).await, "check failed: exit status 1\nno such bucket");
+    let started = bench.world.runtime.started();
+    let (handle, spec) = started.iter().find(|(_, spec)| spec.labels["type"] == "check").unwrap();
+    assert_eq!(spec.process.user.as_deref(), Some("builder"), "scripts run as their image's user");
+    let asked = "/api/v1/teams/main/containers?type=check&pipeline_name=p&resource_name=r";
+    let kept = bench.admin.json(asked).await;
+    assert!(kept.as_array().unwrap().iter().any(|kept| kept["id"] == handle.0), "{kept}");
+    assert!(bench.world.runtime.list().await.unwrap().containers.contains(handle));
+}
+
+/// What the check of a resource of a type of its own ends with.
+async fn error_of_own_type(bench: &Bench) -> String {
     let config = json!({
         "resource_types": [{"name": "own", "type": "mock", "source": {"initial_version": "1"}}],
         "resources": [{"name": "r", "type": "own", "source": {}}],
@@ -138,19 +150,21 @@ async fn what_a_failed_check_said_can_be_read_and_its_container_entered() {
         });
         let error = found.await.unwrap().map_or_else(String::new, |resource| resource.last_check_error);
         if !error.is_empty() {
-            assert_eq!(error, "check failed: exit status 1\nno such bucket");
-            let started = bench.world.runtime.started();
-            let (handle, spec) = started.iter().find(|(_, spec)| spec.labels["type"] == "check").unwrap();
-            assert_eq!(spec.process.user.as_deref(), Some("builder"), "scripts run as their image's user");
-            let asked = "/api/v1/teams/main/containers?type=check&pipeline_name=p&resource_name=r";
-            let kept = bench.admin.json(asked).await;
-            assert!(kept.as_array().unwrap().iter().any(|kept| kept["id"] == handle.0), "{kept}");
-            assert!(bench.world.runtime.list().await.unwrap().containers.contains(handle));
-            return;
+            return error;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     panic!("the check does not fail");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mistake_of_the_server_in_a_check_is_the_resources_error() {
+    let bench = bench(&[]).await;
+    let image = ["write:/tmp/build/get:metadata.json:{}", r#"answer:{"version":{"version":"1"}}"#];
+    bench.world.runtime.script("whistlestop", &image);
+    bench.world.runtime.script("/opt/resource/check", &["panic"]);
+    let error = error_of_own_type(&bench).await;
+    assert!(error.contains("this process is to break its runtime"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
