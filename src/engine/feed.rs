@@ -44,6 +44,16 @@ impl Frame {
         Frame(Bytes::from(format!("id: {number}\nevent: event\ndata: {json}\n\n")))
     }
 
+    /// The same with another text, where this is output; `number` is its own.
+    fn with_text(&self, text: &str, number: i64) -> Option<Frame> {
+        let mut json: serde_json::Value = serde_json::from_slice(&self.json()).ok()?;
+        if json["event"] != "log" {
+            return None;
+        }
+        json["data"]["payload"] = text.into();
+        Some(Frame::new(number, &json.to_string()))
+    }
+
     /// `id: …\nevent: event\ndata: …\n\n`
     pub fn sse(&self) -> Bytes {
         self.0.clone()
@@ -121,6 +131,14 @@ impl Feed {
     pub async fn store_all(&self, build: BuildId) -> crate::store::Result<()> {
         match self.tail(build) {
             Some(tail) => tail.flush(&self.store).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The same on a disk that is full: the last lines are stored.
+    pub async fn store_end(&self, build: BuildId) -> crate::store::Result<()> {
+        match self.tail(build) {
+            Some(tail) => tail.flush_end(&self.store).await,
             None => Ok(()),
         }
     }
@@ -272,6 +290,29 @@ mod tests {
         set(&store, "update builds set status = 'failed', ended_at = 2000").await;
         again.close(BuildId(1));
         assert_eq!(all(again.follow(BuildId(1), 0)).await, ["started", "?", "one", "lost", "failed"]);
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_log_is_short_and_in_its_place() {
+        let (_dir, store) = world().await;
+        set(&store, "update builds set status = 'started', started_at = 1000").await;
+        let feed = feed(&store);
+        let log = feed.open(BuildId(1)).await.unwrap();
+        let origin = Origin::step("a");
+        log.output(&origin, "stored".into(), 1).await.unwrap();
+        log.flush().await.unwrap();
+        for end in 2..=9 {
+            log.output(&origin, format!("{end}{}", "x".repeat(9 << 10)), end).await.unwrap();
+        }
+        log.emit(&origin, &Event::Error("full".into())).await.unwrap();
+        feed.store_end(BuildId(1)).await.unwrap();
+        set(&store, "update builds set status = 'errored', ended_at = 2000").await;
+        feed.close(BuildId(1));
+        let all = all(feed.follow(BuildId(1), 0)).await;
+        assert_eq!(all[..2], ["started", "stored"]);
+        assert!(all[2].contains("output is left out here"), "{}", all[2]);
+        assert!(all[3..7].iter().all(String::is_empty) && all[7].starts_with("7x") && all[9].starts_with("9x"));
+        assert_eq!(all[10..], ["?", "errored"]);
     }
 
     #[tokio::test]

@@ -70,6 +70,8 @@ pub(super) struct Collect {
     sizes: Sizes,
     /// When the runtime is asked for what no row knows of.
     list_at: Time,
+    /// When the runtimes see to what keeps steps apart.
+    tend_at: Time,
     /// The engine's images that fetched versions are, after the last collection that left nothing to be done.
     images: Option<HashSet<String>>,
     merge: Merge,
@@ -77,8 +79,8 @@ pub(super) struct Collect {
 
 impl Collect {
     pub(super) fn new(shared: Arc<Shared>) -> Collect {
-        let (sizes, list_at, merge) = (Sizes::default(), Time(i64::MIN), Merge::default());
-        Collect { shared, forgotten: HashSet::new(), sizes, list_at, images: None, merge }
+        let (sizes, merge, soon) = (Sizes::default(), Merge::default(), Time(i64::MIN));
+        Collect { shared, forgotten: HashSet::new(), sizes, list_at: soon, tend_at: soon, images: None, merge }
     }
 }
 
@@ -106,8 +108,12 @@ impl Pass for Collect {
             self.list_at = self.list_at.min(now.plus(LISTED_AGAIN));
         }
         self.images().await?;
-        for runtime in places(&self.shared) {
-            runtime.tend().await;
+        if now >= self.tend_at {
+            // Not as often as a full disk wakes this pass.
+            self.tend_at = now.plus(PERIOD);
+            for runtime in places(&self.shared) {
+                runtime.tend().await;
+            }
         }
         audit(&self.shared).await?;
         self.shared.store.keep_space().await?;

@@ -24,7 +24,8 @@ use crate::event::{Event, Origin};
 use crate::exec::{self, Outcome, Scope};
 use crate::plan::{self, Plan};
 use crate::runtime::ContainerHandle;
-use crate::store::build::{Abort, Build, Status};
+use crate::store::Error;
+use crate::store::build::{Abort, Status};
 
 const PERIOD: Duration = Duration::from_secs(10);
 
@@ -85,46 +86,57 @@ impl Pass for Track {
     }
 }
 
-/// One build from its stored plan to its end; tried again while the store cannot be written.
+/// One build from its stored plan to its end; each part is tried again while the store cannot be written.
 async fn follow(shared: Arc<Shared>, id: BuildId, stop: CancellationToken) -> BuildId {
     let redactor = Redactor::new();
-    loop {
-        let ran = AssertUnwindSafe(run_build(&shared, id, &redactor, &stop)).catch_unwind().await;
-        let ended = match ran {
-            Ok(ended) => ended,
-            Err(panic) => end_broken(&shared, id, redactor.redact(&mistake("build", &*panic))).await,
+    let status = loop {
+        let ran = match AssertUnwindSafe(run_build(&shared, id, &redactor, &stop)).catch_unwind().await {
+            Ok(ran) => ran,
+            Err(panic) => broken(&shared, id, redactor.redact(&mistake("build", &*panic))).await,
         };
-        match ended {
-            Ok(()) => break,
-            Err(error) => {
-                tracing::error!(%error, build = id.0, "a build cannot go on yet");
-                make_room(&shared, &error).await;
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
+        match ran {
+            Ok(status) => break status,
+            Err(error) => try_again(&shared, id, error).await,
+        }
+    };
+    // It is over: it is not run again only because that cannot be written yet.
+    if let Some(status) = status {
+        while let Err(error) = end(&shared, id, status).await {
+            try_again(&shared, id, error).await;
         }
     }
     shared.wakes.track.ring();
     id
 }
 
+/// What there is to do before another attempt.
+async fn try_again(shared: &Shared, id: BuildId, error: Error) {
+    tracing::error!(%error, build = id.0, "a build cannot go on yet");
+    if matches!(error, Error::DiskFull) {
+        make_room(shared, id).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+}
+
 /// Ends a build that this server could not run because of a mistake of its own: to try again would be the same mistake.
-async fn end_broken(shared: &Arc<Shared>, id: BuildId, text: String) -> crate::store::Result<()> {
+async fn broken(shared: &Arc<Shared>, id: BuildId, text: String) -> crate::store::Result<Option<Status>> {
     tracing::error!(text, build = id.0, "a build is ended");
     let log = shared.feed.open(id).await?;
     log.emit(&Origin::step(""), &Event::Error(text)).await?;
-    end(shared, id, Status::Errored).await
+    Ok(Some(Status::Errored))
 }
 
+/// How a build ends that is there and was not over.
 async fn run_build(
     shared: &Arc<Shared>,
     id: BuildId,
     redactor: &Redactor,
     stop: &CancellationToken,
-) -> crate::store::Result<()> {
+) -> crate::store::Result<Option<Status>> {
     let (build, plan) = shared.store.read(move |tx| Ok((tx.build(id)?, tx.build_plan(id)?))).await?;
-    let (Some(build), Some(plan)) = (build, plan) else { return Ok(()) };
+    let (Some(build), Some(plan)) = (build, plan) else { return Ok(None) };
     if build.status != Status::Started {
-        return Ok(());
+        return Ok(None);
     }
     let _running = tally::is_check(&build).then(tally::Running::check);
     let log = shared.feed.open(id).await?;
@@ -140,34 +152,16 @@ async fn run_build(
             Outcome::Errored(text)
         }
     };
-    let status = tally::status(&outcome);
-    if let Some(resource) = build.resource_id {
-        after_check(shared, &build, resource).await?;
-    }
-    end(shared, id, status).await
-}
-
-/// A check that was asked for has been made.
-async fn after_check(
-    shared: &Arc<Shared>,
-    build: &Build,
-    resource: crate::base::id::ResourceId,
-) -> crate::store::Result<()> {
-    let asked = build.created_at;
-    shared.store.write(move |tx| tx.answer_check(resource, asked)).await?;
-    shared.wakes.schedule.ring();
-    shared.wakes.check.ring();
-    Ok(())
+    Ok(Some(tally::status(&outcome)))
 }
 
 /// Ends a build: its log first, so that nobody sees the end before the last line. Steps of it that nobody waits for are
 /// stopped.
 async fn end(shared: &Arc<Shared>, id: BuildId, status: Status) -> crate::store::Result<()> {
     let mut stored = shared.feed.store_all(id).await;
-    if let Err(error) = &stored
-        && make_room(shared, error).await
-    {
-        stored = shared.feed.store_all(id).await;
+    if matches!(stored, Err(Error::DiskFull)) {
+        shared.store.give_way().await;
+        stored = shared.feed.store_end(id).await;
     }
     if let Err(error) = stored {
         tracing::error!(%error, build = id.0, "the end of a build's log is lost");
@@ -175,7 +169,12 @@ async fn end(shared: &Arc<Shared>, id: BuildId, status: Status) -> crate::store:
     let now = shared.clock.now();
     let write = shared.store.write(move |tx| {
         let left = tx.containers_going_on(id)?;
-        Ok((left, tx.finish_build(id, status, now)?, tx.build(id)?))
+        let (finished, build) = (tx.finish_build(id, status, now)?, tx.build(id)?);
+        if let Some((build, resource)) = build.as_ref().and_then(|build| Some((build, build.resource_id?))) {
+            // The check that was asked for has been made.
+            tx.answer_check(resource, build.created_at)?;
+        }
+        Ok((left, finished, build))
     });
     let (left, finished, build) = write.await?;
     shared.feed.close(id);
@@ -190,6 +189,9 @@ async fn end(shared: &Arc<Shared>, id: BuildId, status: Status) -> crate::store:
         && let Some(build) = build
     {
         tally::ended(&build);
+        if build.resource_id.is_some() {
+            shared.wakes.check.ring();
+        }
         shared.ended.lock().unwrap_or_else(PoisonError::into_inner).extend(build.job_id);
     }
     shared.wakes.schedule.ring();
@@ -198,7 +200,17 @@ async fn end(shared: &Arc<Shared>, id: BuildId, status: Status) -> crate::store:
     Ok(())
 }
 
-/// Where the disk is full, gives up what is kept for the end of builds; false if that would not help.
-async fn make_room(shared: &Shared, error: &crate::store::Error) -> bool {
-    matches!(error, crate::store::Error::DiskFull) && shared.store.give_way().await
+/// Where the disk is full, gives up what is kept for the end of builds, and what of this build's steps is on it and in no
+/// log: nobody can store it any more.
+async fn make_room(shared: &Shared, id: BuildId) {
+    shared.store.give_way().await;
+    let Ok(left) = shared.store.read(move |tx| tx.containers_going_on(id)).await else { return };
+    for container in left.into_iter().map(ContainerHandle) {
+        gc::stopped(shared, &container).await;
+        for runtime in gc::places(shared) {
+            if let Err(error) = runtime.forget_output(&container).await {
+                tracing::debug!(%error, %container, "its output stays on the disk until it is collected");
+            }
+        }
+    }
 }

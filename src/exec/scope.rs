@@ -115,7 +115,7 @@ impl Scope {
     pub async fn tell_error(&self, plan: &PlanId, text: &str) {
         let origin = Origin::step(&plan.0);
         if let Err(error) = self.world.emit(&origin, Event::Error(text.to_owned())).await {
-            tracing::warn!(%error, "an error of a step is missing in the build's log");
+            tracing::warn!(%error, "an error of a step is not in the build's stored log yet");
         }
     }
 

@@ -22,8 +22,18 @@ pub struct Chunk {
 }
 
 impl Store {
-    /// Stores a chunk; one with the same first event is stored already and stays.
+    /// Stores a chunk; one with the same first event is stored already and stays. Where the disk is full, what is left of
+    /// it is for the ends of logs.
     pub async fn append_log(&self, build: BuildId, chunk: Chunk) -> Result<()> {
+        let reserve = self.reserve.clone();
+        if blocking(move || Ok(reserve.is_given())).await? {
+            return Err(Error::DiskFull);
+        }
+        self.append_log_end(build, chunk).await
+    }
+
+    /// As [`Store::append_log`], as long as there is any room.
+    pub async fn append_log_end(&self, build: BuildId, chunk: Chunk) -> Result<()> {
         let lanes = self.logs();
         let appended = blocking(move || {
             let data = zstd::bulk::compress(&chunk.text, LEVEL).map_err(io)?;

@@ -21,6 +21,11 @@ const SHARED: usize = 8;
 /// Stored frames are kept in memory up to this many bytes, for followers that are nearly up to date.
 const KEEP: usize = 1024 * 1024;
 
+/// So much of what is not stored is, where the disk is full …
+const LAST: usize = 32 * 1024;
+/// … and this in the place of the rest.
+const LEFT_OUT: &str = "\n\u{1b}[1;33mthe disk was full: output is left out here\u{1b}[0m\n";
+
 /// What of each step is in some part of a log.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Marks {
@@ -203,15 +208,31 @@ impl Tail {
     /// Stores all that is in memory only, in chunks.
     pub async fn flush(&self, store: &Store) -> crate::store::Result<()> {
         let _one_at_a_time = self.storing.lock().await;
-        loop {
-            let Some((chunk, bytes)) = self.take_chunk() else { return Ok(()) };
+        while let Some((chunk, bytes)) = self.take_chunk() {
             let (first, events) = (chunk.first_event, chunk.events);
             store.append_log(self.build, chunk).await?;
-            let mut inner = self.lock();
-            inner.stored = first + events;
-            inner.unstored -= bytes.min(inner.unstored);
-            inner.trim();
+            self.stored(first + events, bytes);
         }
+        Ok(())
+    }
+
+    /// Stores what is in memory only on a disk that is full: the last lines, and that others are missing.
+    pub async fn flush_end(&self, store: &Store) -> crate::store::Result<()> {
+        let _one_at_a_time = self.storing.lock().await;
+        self.lock().shorten();
+        while let Some((chunk, bytes)) = self.take_chunk() {
+            let (first, events) = (chunk.first_event, chunk.events);
+            store.append_log_end(self.build, chunk).await?;
+            self.stored(first + events, bytes);
+        }
+        Ok(())
+    }
+
+    fn stored(&self, end: i64, bytes: usize) {
+        let mut inner = self.lock();
+        inner.stored = end;
+        inner.unstored -= bytes.min(inner.unstored);
+        inner.trim();
     }
 
     /// The next chunk to store. Its marks may be ahead of its events only within one flush, which stores all of them.
@@ -277,6 +298,29 @@ impl Tail {
 }
 
 impl Inner {
+    /// Empties the lines that are not stored, but for the last ones. They stay in their places: followers have counted
+    /// them.
+    fn shorten(&mut self) {
+        let first = usize::try_from(self.stored - self.first).unwrap_or(0);
+        let (mut size, mut number) = (0, self.next());
+        let mut emptied = None;
+        for index in (first..self.frames.len()).rev() {
+            size += self.frames[index].0.len();
+            if size > LAST
+                && let Some(frame) = self.frames[index].with_text("", number)
+            {
+                self.frames[index] = frame;
+                emptied = Some((index, number));
+            }
+            number -= 1;
+        }
+        if let Some((index, number)) = emptied
+            && let Some(frame) = self.frames[index].with_text(LEFT_OUT, number)
+        {
+            self.frames[index] = frame;
+        }
+    }
+
     /// Whether this happens for the first time.
     fn once(&mut self, mark: String) -> bool {
         if !self.known.once.insert(mark.clone()) {
