@@ -195,6 +195,12 @@ impl Embedded {
     }
 }
 
+/// Each layer once, where it comes last: an overlay takes none twice, and what is below it has the same files.
+fn topmost(layers: &[String]) -> Vec<String> {
+    let again = |(index, layer): &(usize, &String)| layers[index + 1..].contains(layer);
+    layers.iter().enumerate().filter(|layer| !again(layer)).map(|(_, layer)| layer.clone()).collect()
+}
+
 struct Draft(PathBuf);
 
 impl Drop for Draft {
@@ -258,6 +264,7 @@ impl ImageLayers for Embedded {
         own: &[(String, Vec<u8>)],
     ) -> Result<()> {
         let _turn = self.turn(format!("volume {volume}")).await;
+        let layers = &topmost(layers);
         let stack = self.stack(layers)?;
         let image = layers.iter().rev().map(|l| hex_of(l).map(str::to_owned)).collect::<Result<Vec<_>>>()?;
         let volumes = self.volumes()?.clone();

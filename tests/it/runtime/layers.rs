@@ -386,6 +386,22 @@ async fn what_is_not_what_it_should_be_is_refused_and_nothing_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_layer_may_be_in_an_image_twice() {
+    let lab = Lab::new();
+    let base = lab.try_add(&busybox()).await.unwrap();
+    let (nothing, file) = (lab.add(&[]).await, lab.add(&[("tmp/a", FILE, 0o644, b"a")]).await);
+    let removed = lab.add(&[("tmp/.wh.a", FILE, 0o644, b"")]).await;
+    for (number, layers) in
+        [&[&nothing, &nothing][..], &[&nothing, &file, &removed, &nothing, &file]].iter().enumerate()
+    {
+        let all: Vec<&str> = [&base].iter().chain(*layers).map(|layer| layer.as_str()).collect();
+        let image = lab.compose(&format!("twice-{number}"), &all).await;
+        let (_, said) = lab.run(&image, "cat /tmp/a 2>/dev/null; echo runs", Vec::new()).await;
+        assert_eq!(said.replace('\r', ""), ["runs\n", "aruns\n"][number]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn layers_are_shared_known_and_collected() {
     let lab = Lab::new();
     let known = |team: &str| KnownLayer {
