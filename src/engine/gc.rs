@@ -261,8 +261,10 @@ async fn volumes(shared: &Arc<Shared>, filled: Option<&str>) -> crate::store::Re
     loop {
         // Children go before their parents, so each round may free another layer.
         let handles = shared.store.read(move |tx| tx.removable_volumes(settled, full)).await?;
+        let going_on = shared.checking().clone();
+        let needed = |handle: &String| Some(handle.as_str()) == filled || going_on.contains(handle);
         let mut gone = 0;
-        for handle in handles.into_iter().filter(|handle| Some(handle.as_str()) != filled) {
+        for handle in handles.into_iter().filter(|handle| !needed(handle)) {
             // The row goes first here: a cache hit between the two must not get a volume that is being removed.
             let name = handle.clone();
             if !shared.store.write(move |tx| tx.delete_volume(&name)).await? {

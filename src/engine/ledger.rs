@@ -49,6 +49,8 @@ pub struct Ledger {
     loose: Mutex<HashMap<PlanId, LeafResult>>,
     /// Containers of a build without a row.
     containers: Mutex<Vec<(ContainerHandle, &'static str)>>,
+    /// Its volumes, which the collector takes once it is over.
+    volumes: Mutex<Vec<String>>,
     /// What such a build checks.
     resource: Option<ResourceId>,
     /// The end of what a check without a row has said: nobody can read it elsewhere.
@@ -99,8 +101,8 @@ impl Ledger {
             build: (env.build_id != 0).then_some(BuildId(env.build_id)),
         });
         let (loose, containers, redactor) = (Mutex::default(), Mutex::default(), Redactor::new());
-        let said = Mutex::default();
-        Ledger { shared, env, row: None, loose, containers, resource: None, said, session, redactor }
+        let (volumes, said) = (Mutex::default(), Mutex::default());
+        Ledger { shared, env, row: None, loose, containers, volumes, resource: None, said, session, redactor }
     }
 
     /// What hides this build's secrets.
@@ -130,6 +132,9 @@ impl Ledger {
                 // The collector comes back to it.
                 Err(error) => tracing::warn!(%error, %container, "a check's container is not removed yet"),
             }
+        }
+        for volume in std::mem::take(&mut *self.volumes.lock().unwrap_or_else(PoisonError::into_inner)) {
+            self.shared.checking().remove(&volume);
         }
     }
 
@@ -336,6 +341,10 @@ impl World for Ledger {
     }
 
     async fn note_volume(&self, note: VolumeNote) -> Result<()> {
+        if self.row.is_none() {
+            self.shared.checking().insert(note.handle.0.clone());
+            self.volumes.lock().unwrap_or_else(PoisonError::into_inner).push(note.handle.0.clone());
+        }
         let volume = Volume {
             handle: note.handle.0,
             team_id: self.team(),

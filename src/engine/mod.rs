@@ -190,7 +190,7 @@ impl Shared {
         Arc::new(Shared { parts, locks: Locks::default(), turns, tasks, ended, checking, evicted })
     }
 
-    /// Containers of checks without a row that go on: the collector leaves them alone.
+    /// Containers and volumes of checks without a row that go on: the collector leaves them alone.
     fn checking(&self) -> std::sync::MutexGuard<'_, std::collections::HashSet<String>> {
         self.checking.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }

@@ -10,8 +10,16 @@ mod pipeline;
 mod rules;
 mod world;
 
+use std::time::Duration;
+
 use pipeline::Chance;
 use world::World;
+
+use super::ledger::Ledger;
+use super::{Pass, gc};
+use crate::base::id::ResourceId;
+use crate::exec::{BuildEnv, VolumeNote, World as _};
+use crate::runtime::VolumeHandle;
 
 /// Pipelines of one world.
 const TOGETHER: usize = 125;
@@ -67,4 +75,24 @@ async fn the_same_seed_gives_the_same_trace() {
         assert_eq!(a, b, "seed {seed}, line {line}");
     }
     assert_eq!(one.len(), two.len(), "seed {seed}");
+}
+
+/// A check without a row has no build by which the collector could see that its volumes are needed.
+#[tokio::test]
+async fn a_long_check_keeps_its_volumes_until_it_is_over() {
+    let world = World::new(1, 1, &mut Chance::new(1)).await;
+    let shared = &world.shared;
+    let env = BuildEnv { team_id: 1, ..BuildEnv::default() };
+    let check = Ledger::of_check(shared.clone(), env, ResourceId(1));
+    let (handle, parent, container) = (VolumeHandle("fetched".to_owned()), None, None);
+    let note = VolumeNote { handle, kind: "resource", parent, container, path: String::new() };
+    check.note_volume(note).await.unwrap();
+    world.clock.advance(Duration::from_secs(600));
+    let mut collect = gc::Collect::new(shared.clone());
+    for kept in [true, false] {
+        collect.once().await.unwrap();
+        let volumes = shared.store.read(|tx| tx.volume_handles()).await.unwrap();
+        assert_eq!(volumes.contains(&"fetched".to_owned()), kept);
+        check.clear(false).await;
+    }
 }
