@@ -102,8 +102,9 @@ pub fn join(namespace: &OwnedFd, outside: &str, net: Ipv4Net, mtu: u32) -> io::R
     let namespace = namespace.as_fd().try_clone_to_owned()?;
     aside(move || {
         setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)?;
-        // `ping` without rights, which the step has in its own user namespace only.
+        // `ping` and low ports without rights, which the step has in its own user namespace only.
         std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647").ok();
+        std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0").ok();
         let there = Socket::open(libc::NETLINK_ROUTE)?;
         up(&there, self::index("lo")?)?;
         let eth0 = self::index(INSIDE)?;

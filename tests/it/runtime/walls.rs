@@ -193,6 +193,9 @@ fn steps_reach_the_network_under_the_hosts_address_and_names_are_found() {
         assert!(found.contains("203.0.113.7"), "{found}");
         assert!(found.contains("10.9.8.7 db\n") && found.contains(" step\n"), "{found}");
         assert!(found.contains("inet 10.80."), "{found}");
+        let serves = "nc -l -p 80 </dev/null & until nc 127.0.0.1 80 </dev/null 2>/dev/null; do kill -0 $! || exit 9; done; \
+                      echo served";
+        assert_eq!(host.step(serves).await, "served\n", "root of a step may listen on any port");
         host.end().await;
     });
 }
