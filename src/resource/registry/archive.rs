@@ -106,7 +106,15 @@ impl Archive {
         if fs::metadata(path).map_err(unreadable)?.is_dir() {
             return Ok(archive);
         }
-        let mut tar = tar::Archive::new(File::open(path).map_err(unreadable)?);
+        let mut file = File::open(path).map_err(unreadable)?;
+        let mut magic = [0; 4];
+        let read = file.read(&mut magic).map_err(unreadable)?;
+        if let [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd] = magic[..read] {
+            let text = format!("{} is compressed; unpack it first (gunzip, unzstd)", path.display());
+            return Err(Error::Unusable(text));
+        }
+        file.rewind().map_err(unreadable)?;
+        let mut tar = tar::Archive::new(file);
         for entry in tar.entries_with_seek().map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
             let name = plain(&entry.path().map_err(unreadable)?);
@@ -237,6 +245,10 @@ mod tests {
         assert_eq!(archive.part("a/layer.tar").unwrap().digest().unwrap(), manifest::sha256(b"the layer"));
         assert!(archive.index().unwrap_err().to_string().contains("neither manifest.json"));
         assert!(archive.part("x").is_err());
+        std::fs::write(&path, b"\x1f\x8b\x08\x00").unwrap();
+        assert!(
+            Archive::open(&path).unwrap_err().to_string().ends_with("is compressed; unpack it first (gunzip, unzstd)")
+        );
     }
 
     #[test]
