@@ -96,6 +96,34 @@ async fn foreign_and_absent_teams_look_alike() {
     }
 }
 
+/// What asks too much of a list, or nonsense.
+const HOSTILE: [&str; 6] = [
+    "?limit=-1",
+    "?limit=nonsense",
+    "?from=-1",
+    "?from=9&to=3",
+    "?timestamps=true&from=-1",
+    "?limit=99999999999999999999",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_tells_no_more_of_a_foreign_team_than_of_an_absent_one() {
+    let (world, _, bob) = divided().await;
+    for list in ["builds", "pipelines", "containers", "volumes", "audit", "artifacts"] {
+        for query in HOSTILE {
+            for (caller, who) in [(&bob, "bob"), (&world.anonymous(), "nobody")] {
+                let mut said = Vec::new();
+                for team in ["alpha", "nowhere"] {
+                    let answer = caller.get(&format!("/api/v1/teams/{team}/{list}{query}")).await;
+                    let (status, link) = (answer.status(), answer.headers().get("link").cloned());
+                    said.push((status, link, answer.text().await.unwrap()));
+                }
+                assert_eq!(said[0], said[1], "{list}{query} by {who}");
+            }
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lists_and_queries_never_show_another_team_s_rows() {
     let (world, things, bob) = divided().await;
