@@ -32,7 +32,21 @@ use crate::base::secret::Secret;
 /// How long a provider's addresses and keys are believed.
 const FRESH: Duration = Duration::from_secs(3600);
 /// Claims that people choose for themselves; no rule may rest on them.
-const FREELY_CHOSEN: [&str; 5] = ["name", "given_name", "family_name", "middle_name", "nickname"];
+const FREELY_CHOSEN: [&str; 13] = [
+    "name",
+    "given_name",
+    "family_name",
+    "middle_name",
+    "nickname",
+    "preferred_username",
+    "profile",
+    "website",
+    "picture",
+    "locale",
+    "zoneinfo",
+    "phone_number",
+    "address",
+];
 
 /// What the operator says about a provider.
 #[derive(Debug, Clone)]
@@ -349,10 +363,10 @@ mod tests {
         assert_eq!(known_as(&keyed, &json!({"sub": "7", "upn": "ann"})), ["7", "ann"]);
         let keyed = provider(|s| s.user_key = Some("email".into())).unwrap();
         assert_eq!(known_as(&keyed, &json!({"sub": "7", "email": "a@x"})), ["7"]);
-        assert_eq!(
-            provider(|s| s.user_key = Some("name".into())).err(),
-            Some(SettingsError::FreelyChosen("name".into()))
-        );
+        for chosen in ["name", "nickname", "preferred_username", "profile", "phone_number"] {
+            let refused = provider(|s| s.user_key = Some(chosen.into())).err();
+            assert_eq!(refused, Some(SettingsError::FreelyChosen(chosen.into())));
+        }
         assert!(provider(|s| s.issuer = "nonsense".into()).is_err());
     }
 
