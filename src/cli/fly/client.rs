@@ -5,6 +5,7 @@
 //! plain.
 
 use std::io::Write;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -107,6 +108,9 @@ impl Client {
             .connect_timeout(std::time::Duration::from_secs(10))
             .redirect(reqwest::redirect::Policy::limited(10))
             .danger_accept_invalid_certs(target.insecure);
+        if is_near(&base) || ["NO_PROXY", "no_proxy"].iter().any(|n| std::env::var(n).is_ok_and(|v| names_all(&v))) {
+            http = http.no_proxy();
+        }
         if !target.ca_cert.is_empty() {
             let certificates = reqwest::Certificate::from_pem_bundle(target.ca_cert.as_bytes()).map_err(settings)?;
             if certificates.is_empty() {
@@ -357,6 +361,17 @@ impl Unpacker {
     }
 }
 
+/// Whether it is on this machine, where no proxy leads.
+fn is_near(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+/// Whether a list of hosts without a proxy means every host.
+fn names_all(list: &str) -> bool {
+    list.split(',').any(|entry| entry.trim() == "*")
+}
+
 fn client_certificate(target: &Target) -> Result<Option<reqwest::Identity>, ApiError> {
     let fail = |text: &str| Err(ApiError::Settings(text.to_owned()));
     match (target.client_cert_path.as_str(), target.client_key_path.as_str()) {
@@ -448,6 +463,19 @@ mod tests {
     use super::*;
     use flate2::Compression;
     use flate2::write::GzEncoder;
+
+    #[test]
+    fn no_proxy_leads_to_this_machine() {
+        let near = |url: &str| is_near(&Url::parse(url).unwrap());
+        for url in ["http://localhost:8080", "https://127.0.0.1", "http://127.9.9.9:1/x", "http://[::1]:8080"] {
+            assert!(near(url), "{url}");
+        }
+        for url in ["https://ci.example.com", "http://localhost.example.com", "http://10.0.0.1", "http://[fe80::1]"] {
+            assert!(!near(url), "{url}");
+        }
+        assert!(names_all("*") && names_all("a.example, *"));
+        assert!(!names_all("") && !names_all("*.example.com,b"));
+    }
 
     #[test]
     fn what_was_flushed_is_there_at_once_however_it_is_split() {

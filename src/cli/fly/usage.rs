@@ -3,9 +3,10 @@
 use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, Command, CommandFactory, FromArgMatches};
+use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches};
 
 use super::Cli;
+use crate::base::CONCOURSE_VERSION;
 
 /// What the command line asks for.
 pub enum Usage {
@@ -21,7 +22,16 @@ pub enum Usage {
 pub fn command() -> Command {
     Cli::command().args_override_self(true).mut_subcommands(|c| {
         let more = c.get_positionals().next().is_none().then(|| Arg::new("more words").num_args(0..).hide(true));
-        c.args_override_self(true).args(more)
+        // Ours, wherever it stands, unless the command means something else by it.
+        let mut version = Arg::new("version of fly").action(ArgAction::Version).hide(true);
+        if c.get_arguments().all(|a| a.get_long() != Some("version")) {
+            version = version.long("version");
+        }
+        if c.get_arguments().all(|a| a.get_short() != Some('v')) {
+            version = version.short('v');
+        }
+        let version = (version.get_short().is_some() || version.get_long().is_some()).then_some(version);
+        c.version(CONCOURSE_VERSION).disable_version_flag(true).args_override_self(true).args(more).args(version)
     })
 }
 
@@ -30,9 +40,8 @@ pub fn read(args: &[OsString]) -> Usage {
     let mut command = command();
     let matches = match command.try_get_matches_from_mut(args) {
         Ok(matches) => matches,
-        Err(e) if matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            return Usage::Show(e.render().to_string());
-        }
+        Err(e) if e.kind() == ErrorKind::DisplayHelp => return Usage::Show(e.render().to_string()),
+        Err(e) if e.kind() == ErrorKind::DisplayVersion => return Usage::Show(format!("{CONCOURSE_VERSION}\n")),
         Err(e) => return Usage::Wrong(explain(&command, args, &e)),
     };
     // A global flag is known to the innermost command, wherever it stood.

@@ -157,5 +157,9 @@ fn another_minor_version_is_refused_and_another_patch_told_of() {
 
 #[test]
 fn the_version_needs_no_target() {
-    assert_eq!(world().fly(&["--version"]), ended(0, "8.2.5\n", ""));
+    let world = world();
+    for asked in [&["--version"][..], &["-v"], &["ps", "-v"], &["-t", "ci", "teams", "--version"], &["sp", "--version"]]
+    {
+        assert_eq!(world.fly(asked), ended(0, "8.2.5\n", ""), "{asked:?}");
+    }
 }
