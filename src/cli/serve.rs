@@ -2,12 +2,14 @@
 
 use clap::ArgMatches;
 
+use crate::runtime::descriptors;
 use crate::server::compose::Seams;
 use crate::server::config::is_own;
 use crate::server::{self, Serve, foreign_flags};
 
 /// Serves until a signal. `dropped` are flags of Concourse's that were given and have no effect here.
 pub fn run(matches: &ArgMatches, dropped: &[String]) -> anyhow::Result<()> {
+    descriptors::raise();
     let mut settings = Serve::complete(matches, |name| std::env::var(name).ok())?;
     let set = std::env::vars_os().filter(|(_, value)| !value.is_empty());
     settings.notice = foreign_flags::notice(dropped, set.filter_map(|(name, _)| name.into_string().ok()), is_own);

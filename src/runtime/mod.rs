@@ -9,6 +9,7 @@
 //! started twice. Any methods may run at once, for different handles and for the same.
 
 pub mod capability;
+pub mod descriptors;
 pub mod docker;
 pub mod embedded;
 mod extent;

@@ -76,6 +76,8 @@ pub struct Bounds {
     pub processes: Option<u64>,
     /// Open files of each process.
     pub open_files: Option<u64>,
+    /// Open files that the server was started with, where it has raised that for itself.
+    pub files_before: Option<u64>,
     /// Bytes of output of the first process.
     pub output: Option<u64>,
     /// The cgroup that its own is made in.

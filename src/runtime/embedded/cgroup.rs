@@ -153,6 +153,7 @@ mod tests {
             limits: Limits { cpu: Some(512), memory: Some(1 << 20) },
             processes: Some(100),
             open_files: None,
+            files_before: None,
             output: None,
             parent: "whistlestop-x".into(),
         }

@@ -21,6 +21,7 @@ use super::filter;
 use super::rootfs::{self, Builder};
 use super::tree::keep;
 use crate::runtime::Privilege;
+use crate::runtime::descriptors;
 use crate::runtime::network::link;
 use crate::runtime::supervisor::frame::Frame;
 use crate::runtime::supervisor::serve::{Supervisor, block_signals, close_to_others, create_record};
@@ -77,6 +78,7 @@ fn make(dir: &Path, listener: &UnixListener) -> io::Result<Side> {
     detach()?;
     let spec = fs::read(dir.join(SPEC))?;
     let blueprint: Blueprint = serde_json::from_slice(&spec)?;
+    descriptors::lower(blueprint.bounds.files_before);
     let spool = Spool::create(&dir.join(SPOOL))?;
     let home = File::open(dir)?;
     let groups = cgroup::make(dir, &blueprint);

@@ -46,6 +46,7 @@ use self::blueprint::{Blueprint, Bounds, Layers, Names, Network, Placed, Root};
 use self::container::{Directory, LOST, PATIENCE};
 use self::volume::{Created, Volumes};
 use super::capability;
+use super::descriptors;
 use super::extent;
 use super::network::{Leases, short};
 use super::supervisor::frame::Frame;
@@ -288,6 +289,7 @@ impl Embedded {
                 limits: isolation.limits(spec),
                 processes: isolation.processes,
                 open_files: isolation.open_files,
+                files_before: descriptors::before(),
                 output: isolation.output,
                 parent: self.parent(),
             },
