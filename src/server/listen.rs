@@ -1,14 +1,25 @@
 //! Listeners, and how they end.
 
 use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::connect_info::Connected;
-use axum::serve::{IncomingStream, Listener};
+use axum::extract::ConnectInfo;
+use axum::http::Request;
+use axum::serve::Listener;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
 
-use super::tls::Encrypted;
 use crate::base::shutdown::Shutdown;
 use crate::front::Peer;
 
@@ -16,6 +27,11 @@ use crate::front::Peer;
 const GRACE: Duration = Duration::from_secs(10);
 /// How long to wait when the process has no more file descriptors.
 const FULL: Duration = Duration::from_millis(500);
+
+/// How long the first request of a connection may take to say what it asks for.
+const FIRST: Duration = Duration::from_secs(30);
+/// How long the next one may, idleness included: longer than proxies keep a connection that they may use again.
+const NEXT: Duration = Duration::from_secs(150);
 
 /// Opens a port; the error says what to do.
 pub async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
@@ -59,37 +75,117 @@ impl Listener for Plain {
     }
 }
 
-impl Connected<IncomingStream<'_, Plain>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Plain>) -> Self {
-        *stream.remote_addr()
-    }
-}
-
-impl Connected<IncomingStream<'_, Encrypted>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Encrypted>) -> Self {
-        *stream.remote_addr()
-    }
-}
-
 /// Answers on a port until the stop is asked for and the last answer is given, or the grace is over.
-pub fn serve<L>(listener: L, router: Router, shutdown: &Shutdown)
+pub fn serve<L>(mut listener: L, router: Router, shutdown: &Shutdown)
 where
     L: Listener<Addr = Peer>,
-    for<'a> Peer: Connected<IncomingStream<'a, L>>,
 {
-    let (asked, late) = (shutdown.token(), shutdown.token());
-    let service = router.into_make_service_with_connect_info::<Peer>();
-    let server = axum::serve(listener, service).with_graceful_shutdown(asked.cancelled_owned());
+    let (stop, open) = (shutdown.token(), TaskTracker::new());
     shutdown.spawn(async move {
-        let over = async move {
-            late.cancelled().await;
-            tokio::time::sleep(GRACE).await;
-        };
-        tokio::select! {
-            ended = server => if let Err(e) = ended {
-                tracing::error!(error = %e, "a listener failed");
-            },
-            () = over => tracing::warn!("connections were still open at the end of the grace period"),
+        loop {
+            let (io, peer) = tokio::select! {
+                next = listener.accept() => next,
+                () = stop.cancelled() => break,
+            };
+            open.spawn(converse(io, peer, router.clone(), stop.clone()));
+        }
+        drop(listener);
+        open.close();
+        if tokio::time::timeout(GRACE, open.wait()).await.is_err() {
+            tracing::warn!("connections were still open at the end of the grace period");
         }
     });
+}
+
+/// One connection, until the other side ends it, or takes too long to ask, or the stop is asked for.
+async fn converse<I>(io: I, peer: Peer, router: Router, stop: CancellationToken)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let asked = AtomicBool::new(false);
+    let service = service_fn(|mut request: Request<Incoming>| {
+        asked.store(true, Ordering::Relaxed);
+        request.extensions_mut().insert(ConnectInfo(peer));
+        router.clone().oneshot(request)
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(NEXT);
+    let mut connection = pin!(http.serve_connection(TokioIo::new(io), service).with_upgrades());
+    let first = Instant::now() + FIRST;
+    let (mut waiting, mut stopping) = (true, false);
+    loop {
+        tokio::select! {
+            // How it ended is the other side's business.
+            _ = connection.as_mut() => return,
+            () = tokio::time::sleep_until(first), if waiting => {
+                waiting = false;
+                if !asked.load(Ordering::Relaxed) {
+                    return;
+                }
+            }
+            () = stop.cancelled(), if !stopping => {
+                stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    /// A connection to a server that answers `x`.
+    fn connected(stop: &CancellationToken) -> DuplexStream {
+        let (near, far) = duplex(4096);
+        let peer = Peer { address: ([127, 0, 0, 1], 1).into(), tls: false };
+        let answer = |ConnectInfo(peer): ConnectInfo<Peer>| async move { peer.address.to_string() };
+        tokio::spawn(converse(far, peer, Router::new().fallback(answer), stop.clone()));
+        near
+    }
+
+    async fn answer(stream: &mut DuplexStream) {
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut said = Vec::new();
+        while !said.ends_with(b"127.0.0.1:1") {
+            assert!(stream.read_buf(&mut said).await.unwrap() > 0, "{}", String::from_utf8_lossy(&said));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_say_what_he_asks_for_is_not_waited_for() {
+        let began = Instant::now();
+        for half in ["", "GET / HT", "GET / HTTP/1.1\r\nhost: x\r\n"] {
+            let mut stream = connected(&CancellationToken::new());
+            stream.write_all(half.as_bytes()).await.unwrap();
+            let before = Instant::now();
+            stream.read_to_end(&mut Vec::new()).await.unwrap();
+            assert_eq!(before.elapsed().as_secs(), 30, "{half:?}");
+        }
+        assert!(began.elapsed() < Duration::from_secs(100));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_was_of_use_may_rest_between_requests() {
+        let mut stream = connected(&CancellationToken::new());
+        for _ in 0..3 {
+            answer(&mut stream).await;
+            tokio::time::sleep(Duration::from_secs(120)).await;
+        }
+        stream.write_all(b"GET / HT").await.unwrap();
+        assert!(stream.read_to_end(&mut Vec::new()).await.is_ok(), "but not in the middle of one");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_ends_connections_that_rest() {
+        let stop = CancellationToken::new();
+        let mut stream = connected(&stop);
+        answer(&mut stream).await;
+        let before = Instant::now();
+        stop.cancel();
+        stream.read_to_end(&mut Vec::new()).await.unwrap();
+        assert!(before.elapsed() < Duration::from_secs(1));
+    }
 }
