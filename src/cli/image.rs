@@ -54,6 +54,10 @@ struct Found {
 
 /// Runs the command.
 pub fn run(image: Image) -> anyhow::Result<()> {
+    if matches!(image.command, Command::Preload { .. }) {
+        let made = std::fs::create_dir_all(&image.state_dir);
+        made.with_context(|| format!("cannot make {}", image.state_dir.display()))?;
+    }
     let store = open(&image.state_dir)?;
     super::runtime()?.block_on(async {
         match image.command {
@@ -86,8 +90,8 @@ pub fn run(image: Image) -> anyhow::Result<()> {
 }
 
 fn open(state_dir: &Path) -> anyhow::Result<Embedded> {
-    std::fs::create_dir_all(state_dir).with_context(|| format!("cannot make {}", state_dir.display()))?;
-    let owner = std::fs::metadata(state_dir)?.uid();
+    let metadata = std::fs::metadata(state_dir);
+    let owner = metadata.with_context(|| format!("there is no installation in {}", state_dir.display()))?.uid();
     if owner != nix::unistd::geteuid().as_raw() {
         bail!("{} belongs to the user {owner}: run this as that user, as the server runs", state_dir.display());
     }
