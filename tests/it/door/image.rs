@@ -140,6 +140,9 @@ pub fn archive(root: &Path) -> Vec<u8> {
     archive.into_inner().unwrap()
 }
 
+/// The media type of an index.
+pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
 /// Pushes an image without an engine: layers as tar archives, the lowest first, and how it runs. Its digest.
 pub async fn push(registry: &str, name: &str, tag: &str, layers: &[Vec<u8>], run: serde_json::Value) -> String {
     use std::io::Write;
@@ -171,6 +174,23 @@ pub async fn push(registry: &str, name: &str, tag: &str, layers: &[Vec<u8>], run
     let named = digest(manifest.as_bytes());
     let put = http.put(format!("http://{registry}/v2/{name}/manifests/{tag}")).header("content-type", media);
     let sent = put.body(manifest).send().await.unwrap();
+    assert!(sent.status().is_success(), "{}", sent.text().await.unwrap());
+    named
+}
+
+/// Pushes an index of one manifest, or of one index, that is in the registry already. Its digest.
+pub async fn push_index(registry: &str, name: &str, tag: &str, (of, media_type): (&str, &str)) -> String {
+    let http = reqwest::Client::new();
+    let found =
+        http.get(format!("http://{registry}/v2/{name}/manifests/{of}")).header("accept", media_type).send().await;
+    let size = found.unwrap().bytes().await.unwrap().len();
+    let index = serde_json::json!({
+        "schemaVersion": 2, "mediaType": INDEX, "manifests": [{"mediaType": media_type, "size": size, "digest": of}],
+    });
+    let index = index.to_string();
+    let named = digest(index.as_bytes());
+    let put = http.put(format!("http://{registry}/v2/{name}/manifests/{tag}")).header("content-type", INDEX);
+    let sent = put.body(index).send().await.unwrap();
     assert!(sent.status().is_success(), "{}", sent.text().await.unwrap());
     named
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::image::{Registry, archive, busybox, digest, push};
+use super::image::{INDEX, Registry, archive, busybox, digest, push, push_index};
 use super::world::{Runtime, World, ended, run};
 
 const NEVER: [&str; 2] = ["--resource-checking-interval", "1h"];
@@ -516,6 +516,23 @@ jobs:
     let mut tags: Vec<String> = serde_json::from_value(tags.json::<Value>().await.unwrap()["tags"].clone()).unwrap();
     tags.sort();
     assert_eq!(tags, ["1", "1.2", "1.2.3", "2.0.0", "latest", "x-one", "x-two"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_index_may_list_an_index() {
+    let registry = Registry::empty("").await;
+    let address = &registry.address;
+    let image = push(address, "app", "image", &[base()], runs()).await;
+    let inner = push_index(address, "app", "inner", (&image, "application/vnd.oci.image.manifest.v1+json")).await;
+    push_index(address, "app", "outer", (&inner, INDEX)).await;
+    let world = World::new(Runtime::Embedded, &NEVER).await;
+    let config = format!(
+        "jobs:\n- name: j\n  plan:\n  - task: t\n    config:\n      platform: linux\n      image_resource: \
+         {{type: registry-image, source: {{repository: {address}/app, tag: outer}}}}\n      run: {{path: echo, args: [it runs]}}\n"
+    );
+    let (status, log) = once(&world, &config).await;
+    assert_eq!(status, "succeeded", "{log}");
+    assert!(log.contains("it runs"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -120,6 +120,9 @@ async fn created(registry: &Registry, digest: &str, platform: &manifest::Platfor
     Ok(config.created.and_then(|text| text.parse().ok()))
 }
 
+/// So many indexes may be in one another.
+const DEPTH: usize = 8;
+
 /// The manifest for a platform behind a digest, and the digest of that manifest.
 pub async fn of_platform(
     registry: &Registry,
@@ -128,14 +131,17 @@ pub async fn of_platform(
 ) -> Result<(Manifest, String)> {
     let missing =
         |digest: &str| Error::Unusable(format!("{}@{digest} is not in the registry (any more)", registry.repository()));
-    let document = registry.manifest(digest).await?.ok_or_else(|| missing(digest))?;
-    if !manifest::is_index(&document.media_type) {
-        return Ok((manifest::read("manifest", &document.bytes)?, document.digest));
+    let mut document = registry.manifest(digest).await?.ok_or_else(|| missing(digest))?;
+    // An index may list others.
+    for _ in 0..DEPTH {
+        if !manifest::is_index(&document.media_type) {
+            return Ok((manifest::read("manifest", &document.bytes)?, document.digest));
+        }
+        let index: Index = manifest::read("index", &document.bytes)?;
+        let chosen = index.choose(platform)?.digest.clone();
+        document = registry.manifest(&chosen).await?.ok_or_else(|| missing(&chosen))?;
     }
-    let index: Index = manifest::read("index", &document.bytes)?;
-    let chosen = index.choose(platform)?.digest.clone();
-    let document = registry.manifest(&chosen).await?.ok_or_else(|| missing(&chosen))?;
-    Ok((manifest::read("manifest", &document.bytes)?, document.digest))
+    Err(Error::Unusable(format!("{}@{digest} is an index of indexes, too deep", registry.repository())))
 }
 
 /// Which tags of a repository are versions, as its source says.
