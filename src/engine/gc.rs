@@ -138,11 +138,7 @@ impl Collect {
             if !stopped(&self.shared, &container).await {
                 continue;
             }
-            for runtime in places(&self.shared) {
-                if let Err(error) = runtime.forget_output(&container).await {
-                    tracing::debug!(%error, handle, "its output stays on the disk until it is collected");
-                }
-            }
+            forget_output(&self.shared, &container).await;
             self.forgotten.insert(handle);
         }
         Ok(())
@@ -293,6 +289,15 @@ async fn removed(shared: &Shared, thing: &Thing) -> bool {
         }
     }
     all
+}
+
+/// Gives back the space of what a step wrote.
+pub(super) async fn forget_output(shared: &Shared, container: &ContainerHandle) {
+    for runtime in places(shared) {
+        if let Err(error) = runtime.forget_output(container).await {
+            tracing::debug!(%error, %container, "its output stays on the disk until it is collected");
+        }
+    }
 }
 
 /// Stops a container wherever it may be, as an abort does; `false` if it has to be tried again.

@@ -207,10 +207,6 @@ async fn make_room(shared: &Shared, id: BuildId) {
     let Ok(left) = shared.store.read(move |tx| tx.containers_going_on(id)).await else { return };
     for container in left.into_iter().map(ContainerHandle) {
         gc::stopped(shared, &container).await;
-        for runtime in gc::places(shared) {
-            if let Err(error) = runtime.forget_output(&container).await {
-                tracing::debug!(%error, %container, "its output stays on the disk until it is collected");
-            }
-        }
+        gc::forget_output(shared, &container).await;
     }
 }

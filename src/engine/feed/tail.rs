@@ -208,22 +208,25 @@ impl Tail {
     /// Stores all that is in memory only, in chunks.
     pub async fn flush(&self, store: &Store) -> crate::store::Result<()> {
         let _one_at_a_time = self.storing.lock().await;
-        while let Some((chunk, bytes)) = self.take_chunk() {
-            let (first, events) = (chunk.first_event, chunk.events);
-            store.append_log(self.build, chunk).await?;
-            self.stored(first + events, bytes);
-        }
-        Ok(())
+        self.put(store, false).await
     }
 
     /// Stores what is in memory only on a disk that is full: the last lines, and that others are missing.
     pub async fn flush_end(&self, store: &Store) -> crate::store::Result<()> {
         let _one_at_a_time = self.storing.lock().await;
         self.lock().shorten();
+        self.put(store, true).await
+    }
+
+    /// Stores chunk by chunk; `end` with the space that is kept for the ends of builds.
+    async fn put(&self, store: &Store, end: bool) -> crate::store::Result<()> {
         while let Some((chunk, bytes)) = self.take_chunk() {
-            let (first, events) = (chunk.first_event, chunk.events);
-            store.append_log_end(self.build, chunk).await?;
-            self.stored(first + events, bytes);
+            let next = chunk.first_event + chunk.events;
+            match end {
+                true => store.append_log_end(self.build, chunk).await?,
+                false => store.append_log(self.build, chunk).await?,
+            }
+            self.stored(next, bytes);
         }
         Ok(())
     }
