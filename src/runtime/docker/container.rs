@@ -66,12 +66,16 @@ pub struct Surroundings<'a> {
 /// The engine's form of a container.
 pub fn body(handle: &ContainerHandle, spec: &ContainerSpec, around: Surroundings<'_>) -> ContainerCreateBody {
     let labels = around.naming.labels(&spec.team, &handle.0, &spec.labels);
+    let first = match (around.isolation.privilege(spec), around.privilege) {
+        (runtime::Privilege::All, Privilege::AllTheEngineHas) => "--pid1-privileged",
+        _ => "--pid1",
+    };
     ContainerCreateBody {
         hostname: around.lease.is_none().then(|| handle.0.clone()),
         user: Some("0:0".to_string()),
         working_dir: Some("/".to_string()),
         image: Some(around.image.clone()),
-        entrypoint: Some([SUPERVISOR, "supervise", "--pid1"].map(str::to_string).to_vec()),
+        entrypoint: Some([SUPERVISOR, "supervise", first].map(str::to_string).to_vec()),
         cmd: Some(around.isolation.output.iter().map(u64::to_string).collect()),
         attach_stdin: Some(true),
         attach_stdout: Some(true),
@@ -275,6 +279,9 @@ mod tests {
         let spec = ContainerSpec { privileged: true, ..spec(&[]) };
         assert_eq!(made(&spec, Privilege::Full).host_config.unwrap().privileged, Some(true));
         let fallback = made(&spec, Privilege::AllTheEngineHas).host_config.unwrap();
+        let first = |privilege| made(&spec, privilege).entrypoint.unwrap().pop();
+        assert_eq!(first(Privilege::Full).as_deref(), Some("--pid1"));
+        assert_eq!(first(Privilege::AllTheEngineHas).as_deref(), Some("--pid1-privileged"));
         assert_eq!((fallback.privileged, fallback.cap_drop.unwrap()), (None, vec!["SYS_RESOURCE".to_string()]));
     }
 

@@ -36,17 +36,19 @@ pub fn dispatch() -> Option<ExitCode> {
     let value = value.as_deref().and_then(|v| v.to_str()).unwrap_or_default();
     let code = match (mode.to_str().unwrap_or_default(), value) {
         ("--pid1", most) => pid1::run(most.parse().ok()),
+        ("--pid1-privileged", most) => pid1::run_privileged(most.parse().ok()),
         ("--wait", "") => pid1::wait(),
         ("--exec", "") => pid1::exec(),
         ("--read", from) => from.parse().map_or(2, pid1::read),
         ("--container", dir) => super::embedded::init::run(dir),
         ("--probe", dir) => super::embedded::run_probe(dir),
+        ("--network", "") => super::network::owned::run(),
         ("--volume", job) => super::embedded::run_archive(job),
         _ => 2,
     };
     if code == 2 {
         eprintln!(
-            "usage: supervise --pid1 [BYTES] | --wait | --exec | --read OFFSET | --container DIR | --volume JOB | --probe DIR"
+            "usage: supervise --pid1[-privileged] [BYTES] | --wait | --exec | --read OFFSET | --container DIR | --network | --volume JOB | --probe DIR"
         );
     }
     Some(ExitCode::from(code))

@@ -2,6 +2,8 @@
 //!
 //! - `supervise --pid1 [BYTES]` (its output is bounded to so many) reads its launch spec from standard input ([`super::frame::launch`]), writes frames to
 //!   standard output and spools them to a directory of its own in the container's layer.
+//! - `supervise --pid1-privileged [BYTES]` is the same where an engine cannot make a container privileged by itself, and
+//!   gives rights one by one: it opens what the engine leaves closed then.
 //! - `supervise --read OFFSET` (run in the same container) writes frames from byte OFFSET on until the exit frame.
 //! - `supervise --exec` copies: frames from its standard input to the supervisor, and back. The first frame is a
 //!   request: [`Frame::Exec`], [`Frame::Stop`], [`Frame::Signal`] or [`Frame::Attach`].
@@ -16,6 +18,8 @@ use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+
+use nix::mount::MsFlags;
 
 use super::frame::Frame;
 use super::memory::MemoryEvents;
@@ -52,6 +56,35 @@ pub fn run(most_output: Option<u64>) -> u8 {
     };
     eprintln!("whistlestop: supervisor failed: {error}");
     1
+}
+
+/// `--pid1-privileged`.
+pub fn run_privileged(most_output: Option<u64>) -> u8 {
+    open_system();
+    run(most_output)
+}
+
+/// Lets programs change devices and cgroups, as in a container that the engine makes privileged: whoever runs containers
+/// in this one (image builders do) makes cgroups for them.
+fn open_system() {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    for point in closed_system(&mounts) {
+        let flags =
+            MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        // What it lacks then is found out by the program that needs it.
+        nix::mount::mount(None::<&str>, point, None::<&str>, flags, None::<&str>).ok();
+    }
+}
+
+/// Mount points of the kernel's own trees that may only be read.
+fn closed_system(mountinfo: &str) -> impl Iterator<Item = &str> {
+    mountinfo.lines().filter_map(|line| {
+        let (mount, kind) = line.split_once(" - ")?;
+        let mut fields = mount.split(' ').skip(4);
+        let (point, options) = (fields.next()?, fields.next()?);
+        let is_system = ["sysfs", "cgroup", "cgroup2"].contains(&kind.split(' ').next()?);
+        (is_system && options.split(',').any(|option| option == "ro")).then_some(point)
+    })
 }
 
 /// `--wait`: holds a network for others until it is killed.
@@ -176,5 +209,18 @@ mod tests {
         let link = place.path().join("link");
         std::os::unix::fs::symlink(&dir, &link).unwrap();
         assert!(own(&link).unwrap_err().to_string().contains("is no directory"));
+    }
+
+    #[test]
+    fn the_kernels_trees_are_opened_and_nothing_else() {
+        let mounts = "391 311 0:137 / / ro,relatime master:5 - overlay overlay rw\n\
+                      395 391 0:143 / /sys ro,nosuid - sysfs sysfs ro\n\
+                      396 395 0:144 / /sys/fs/cgroup rw,mode=755 - tmpfs tmpfs rw,mode=755\n\
+                      397 396 0:29 /docker/4 /sys/fs/cgroup/cpu ro,nosuid - cgroup cgroup rw,cpu\n\
+                      398 396 0:30 /docker/4 /sys/fs/cgroup/pids rw,nosuid - cgroup cgroup rw,pids\n\
+                      399 395 0:31 / /sys/fs/cgroup/unified ro - cgroup2 cgroup2 rw\n\
+                      339 392 0:140 /sys /proc/sys ro,nosuid - proc proc rw\n";
+        let found: Vec<&str> = closed_system(mounts).collect();
+        assert_eq!(found, ["/sys", "/sys/fs/cgroup/cpu", "/sys/fs/cgroup/unified"]);
     }
 }

@@ -51,7 +51,8 @@ async fn privileged_gets_all_this_engine_can_give() {
     let spec = ContainerSpec {
         privileged: true,
         ..sh(
-            "mount -t tmpfs t /tmp && grep Seccomp: /proc/self/status && grep ' /scratch ' /proc/mounts && mknod /dev/log-of-kernel c 1 11 && head -c 0 /dev/log-of-kernel",
+            "mount -t tmpfs t /tmp && grep Seccomp: /proc/self/status && grep ' /scratch ' /proc/mounts && mknod /dev/log-of-kernel c 1 11 && head -c 0 /dev/log-of-kernel && \
+             cd $(grep -E ' (cgroup|cgroup2) ' /proc/mounts | grep -v cpuset | head -n 1 | cut -d' ' -f2) && mkdir inner && rmdir inner",
         )
     };
     let told = read(world.docker.start(&handle, &spec).await.unwrap()).await;
