@@ -15,6 +15,7 @@ pub mod embedded;
 mod extent;
 pub mod fake;
 pub mod isolation;
+pub mod namespaces;
 pub mod network;
 pub mod stray;
 pub mod supervisor;

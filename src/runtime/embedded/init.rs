@@ -22,6 +22,7 @@ use super::rootfs::{self, Builder};
 use super::tree::keep;
 use crate::runtime::Privilege;
 use crate::runtime::descriptors;
+use crate::runtime::namespaces::{self, Separate};
 use crate::runtime::network::link;
 use crate::runtime::supervisor::frame::Frame;
 use crate::runtime::supervisor::serve::{Supervisor, block_signals, close_to_others, create_record};
@@ -178,6 +179,19 @@ struct Outside<'a> {
     listener: &'a UnixListener,
 }
 
+/// The user namespace of the steps: that which their network belongs to, so that its root may send what it likes, or a new
+/// one.
+fn separate(wanted: CloneFlags) -> io::Result<Separate> {
+    match namespaces::owner(File::open("/proc/self/ns/net")?.as_fd())? {
+        Some(user) if !wanted.contains(CloneFlags::CLONE_NEWNET) => {
+            let has_mounts = wanted.contains(CloneFlags::CLONE_NEWNS);
+            let mounts = has_mounts.then(|| namespaces::mounts_of(user.as_fd())).transpose()?;
+            Ok(Separate { user, mounts, network: None })
+        }
+        _ => namespaces::separate(wanted),
+    }
+}
+
 fn first_process(blueprint: &Blueprint, outside: Outside<'_>) -> io::Result<io::Error> {
     let Outside { dir, home, rootless, groups, spool, listener } = outside;
     let signals = block_signals()?;
@@ -192,7 +206,7 @@ fn first_process(blueprint: &Blueprint, outside: Outside<'_>) -> io::Result<io::
     let mut wanted = CloneFlags::empty();
     wanted.set(CloneFlags::CLONE_NEWNS, with_mounts);
     wanted.set(CloneFlags::CLONE_NEWNET, hermetic);
-    let separate = if all || rootless { None } else { Some(confine::separate(wanted)?) };
+    let separate = if all || rootless { None } else { Some(separate(wanted)?) };
     if hermetic {
         if let Some(network) = separate.as_ref().and_then(|s| s.network.as_ref()) {
             setns(network.as_fd(), CloneFlags::CLONE_NEWNET)?;

@@ -137,7 +137,7 @@ impl Embedded {
     /// On this directory, which is made when it is first needed. Touches nothing of the system yet.
     pub fn new(state: PathBuf, options: Options) -> Result<Embedded> {
         let state = std::path::absolute(&state).map_err(failed("use", &state.display()))?;
-        let leases = Leases::new(options.isolation.network.clone(), &state);
+        let leases = Leases::new(options.isolation.network.clone(), &state, &options.self_exe);
         Ok(Embedded {
             state,
             options,
@@ -370,7 +370,7 @@ fn connected(
     if let Some(team) = wanted
         && leases.ready().map_err(refused)?
     {
-        let (descriptor, address) = leases.take(name, team, blueprint.privilege == Privilege::All)?;
+        let (descriptor, address) = leases.take(name, team, blueprint.privilege != Privilege::Usual)?;
         blueprint.network = Network::Leased(address);
         namespace = Some(descriptor);
     }

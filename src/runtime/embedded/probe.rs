@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::tree::{Tree, mount_kind, place};
 use super::{confine, filter, init, rootfs};
+use crate::runtime::namespaces;
 
 /// What was found; a text says why something does not work.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,7 +51,7 @@ fn look(dir: &Path) -> Found {
     let told = |result: io::Result<()>| result.err().map(|e| e.to_string());
     let users = match rootless {
         true => told(init::own_user_namespace()),
-        false => told(confine::separate(CloneFlags::empty()).map(drop)),
+        false => told(namespaces::separate(CloneFlags::empty()).map(drop)),
     };
     let all = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWUTS

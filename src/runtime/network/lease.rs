@@ -8,13 +8,13 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use ipnet::Ipv4Net;
 
-use super::{Mode, Policy, firewall, link, short};
+use super::{Mode, Policy, firewall, link, owned, short};
 
 /// Made ahead of need.
 const SPARE: usize = 4;
@@ -60,14 +60,16 @@ pub struct Leases {
     policy: Policy,
     walls: firewall::Walls,
     mtu: u32,
+    /// Our own binary.
+    exe: PathBuf,
     stock: Mutex<Stock>,
     next: AtomicU32,
     raised: OnceLock<Result<(), String>>,
 }
 
 impl Leases {
-    /// For the installation on this directory. Touches nothing yet.
-    pub fn new(policy: Policy, state: &Path) -> Arc<Leases> {
+    /// For the installation on this directory, of our own binary `exe`. Touches nothing yet.
+    pub fn new(policy: Policy, state: &Path, exe: &Path) -> Arc<Leases> {
         let short = short(&state.display().to_string());
         let (uplink, mtu) = link::uplink().unwrap_or((String::new(), 1500));
         let walls = firewall::Walls {
@@ -82,6 +84,7 @@ impl Leases {
             policy,
             walls,
             mtu,
+            exe: exe.to_owned(),
             stock: Mutex::default(),
             next: AtomicU32::new(0),
             raised: OnceLock::new(),
@@ -249,19 +252,27 @@ impl Leases {
     }
 
     fn make(&self) -> io::Result<Lease> {
-        let net = self.reserve()?;
-        let (_, address) = link::ends(net);
-        let number = (u32::from(net.network()) - u32::from(self.policy.pool.network())) >> 2;
-        let interface = format!("{}{number:x}", self.walls.prefix);
-        let made = link::namespace().and_then(|namespace| {
-            link::join(&namespace, &interface, net, self.mtu)?;
-            Ok(Lease { namespace, interface: interface.clone(), address, net })
-        });
-        if made.is_err() {
-            link::remove(&interface).ok();
-            self.stock().taken.remove(&net);
+        // Where there are no user namespaces, a privileged step can have a network all the same.
+        let namespace = owned::namespace(&self.exe).or_else(|error| {
+            tracing::debug!(%error, "a network without a user namespace of its own");
+            link::namespace()
+        })?;
+        loop {
+            let net = self.reserve()?;
+            let (_, address) = link::ends(net);
+            let number = (u32::from(net.network()) - u32::from(self.policy.pool.network())) >> 2;
+            let interface = format!("{}{number:x}", self.walls.prefix);
+            match link::join(&namespace, &interface, net, self.mtu) {
+                Ok(()) => return Ok(Lease { namespace, interface, address, net }),
+                // Another server on this directory is making it, and has not given it its address yet.
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists && link::index(&interface).is_ok() => {}
+                Err(e) => {
+                    link::remove(&interface).ok();
+                    self.stock().taken.remove(&net);
+                    return Err(e);
+                }
+            }
         }
-        made
     }
 
     /// A network that neither we nor anybody else on this host uses.
@@ -292,15 +303,15 @@ mod tests {
 
     #[test]
     fn names_of_interfaces_fit_the_kernel() {
-        let leases = Leases::new(Policy::default(), Path::new("/var/lib/whistlestop/worker"));
+        let leases = Leases::new(Policy::default(), Path::new("/var/lib/whistlestop/worker"), Path::new(""));
         assert!(format!("{}{:x}", leases.walls.prefix, (1 << 14) - 1).len() <= 15);
-        assert_ne!(leases.walls.table, Leases::new(Policy::default(), Path::new("/other")).walls.table);
+        assert_ne!(leases.walls.table, Leases::new(Policy::default(), Path::new("/other"), Path::new("")).walls.table);
     }
 
     #[test]
     fn each_network_is_given_out_once() {
         let policy = Policy { pool: "10.255.3.0/29".parse().unwrap(), ..Policy::default() };
-        let leases = Leases::new(policy, Path::new("/nowhere"));
+        let leases = Leases::new(policy, Path::new("/nowhere"), Path::new(""));
         let first = leases.reserve().unwrap();
         assert_ne!(first, leases.reserve().unwrap());
         assert!(leases.reserve().unwrap_err().to_string().contains("--network-pool"));

@@ -5,6 +5,7 @@ pub mod firewall;
 pub mod lease;
 pub mod link;
 mod netlink;
+pub mod owned;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;

@@ -70,7 +70,7 @@ impl Server {
     /// The walls around steps of a server that was ended by force.
     fn lower_walls(&self) {
         let worker = self.directory.path().join("worker");
-        whistlestop::runtime::network::Leases::new(Default::default(), &worker).walls().lower().ok();
+        whistlestop::runtime::network::Leases::new(Default::default(), &worker, "".as_ref()).walls().lower().ok();
     }
 
     /// Its process.

@@ -438,7 +438,7 @@ fn end_supervisors(state: &Path) {
 pub async fn clear(state: &Path) {
     end_supervisors(state);
     let worker = std::path::absolute(state.join("worker")).unwrap();
-    network::Leases::new(network::Policy::default(), &worker).walls().lower().ok();
+    network::Leases::new(network::Policy::default(), &worker, "".as_ref()).walls().lower().ok();
     let Ok(store) = whistlestop::store::Store::open(state) else { return };
     let Ok(Some(installation)) = store.read(|tx| tx.setting("installation")).await else { return };
     let label = format!("label=whistlestop.installation={installation}");

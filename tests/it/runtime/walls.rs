@@ -7,12 +7,15 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender};
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns, unshare};
 use whistlestop::runtime::embedded::{Embedded, Options};
 use whistlestop::runtime::network::{Doors, Mode, Policy, firewall, link};
-use whistlestop::runtime::{ContainerHandle, ContainerSpec, Image, Isolation, Limits, Output, Process, Runtime};
+use whistlestop::runtime::{
+    ContainerHandle, ContainerSpec, Image, Isolation, Limits, Output, PrivilegedMode, Process, Runtime,
+};
 
 use super::conformance::busybox_image;
 
@@ -29,6 +32,8 @@ const NEAR_SIX: &str = "2001:db8::1";
 struct Host {
     state: tempfile::TempDir,
     runtime: Arc<Embedded>,
+    /// Names that the far machine was asked for.
+    asked: Receiver<String>,
 }
 
 /// Runs `test` on a host of its own; needs root, as the walls do.
@@ -37,7 +42,7 @@ fn on_a_host<F: Future<Output = ()>>(policy: Policy, test: impl FnOnce(Host) -> 
     let run = move || {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         ip("link set lo up");
-        far_machine();
+        let asked = far_machine();
         ip(&format!("route add default via {FAR}"));
         let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         tokio.block_on(async {
@@ -46,7 +51,7 @@ fn on_a_host<F: Future<Output = ()>>(policy: Policy, test: impl FnOnce(Host) -> 
             let volume = whistlestop::runtime::VolumeHandle("image".into());
             runtime.create_volume(&volume, "main", &whistlestop::runtime::Origin::Empty).await.unwrap();
             runtime.stream_in(&volume, "", busybox_image()).await.unwrap();
-            test(Host { state, runtime }).await;
+            test(Host { state, runtime, asked }).await;
         });
     };
     // A thread of its own, and not one that other tests use again.
@@ -54,7 +59,10 @@ fn on_a_host<F: Future<Output = ()>>(policy: Policy, test: impl FnOnce(Host) -> 
 }
 
 fn open(state: &Path, policy: Policy) -> Arc<Embedded> {
-    let isolation = Isolation { network: Policy { mode: Mode::Own, ..policy }, ..Isolation::default() };
+    open_isolated(state, Isolation { network: Policy { mode: Mode::Own, ..policy }, ..Isolation::default() })
+}
+
+fn open_isolated(state: &Path, isolation: Isolation) -> Arc<Embedded> {
     let options = Options {
         allow_host_rootfs: false,
         allow_local: false,
@@ -71,16 +79,17 @@ fn ip(words: &str) {
     assert!(done.status.success(), "ip {words}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
-/// Serves on its own address who asks, on the metadata address a secret, and names.
-fn far_machine() {
+/// Serves on its own address who asks, on the metadata address a secret, and names, which it also tells.
+fn far_machine() -> Receiver<String> {
     let namespace = link::namespace().unwrap();
     link::join(&namespace, "up0", "198.51.100.0/30".parse().unwrap(), 1500).unwrap();
     let (ready, wait) = std::sync::mpsc::channel();
+    let (tell, asked) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET).unwrap();
         ip(&format!("addr add {METADATA}/32 dev eth0"));
         let names = UdpSocket::bind((FAR, 53)).unwrap();
-        std::thread::spawn(move || answer_names(&names));
+        std::thread::spawn(move || answer_names(&names, &tell));
         let secret = TcpListener::bind((METADATA, 80)).unwrap();
         std::thread::spawn(move || secret.incoming().flatten().for_each(|mut s| drop(s.write_all(b"secret\n"))));
         serve_six();
@@ -92,6 +101,7 @@ fn far_machine() {
         });
     });
     wait.recv().unwrap();
+    asked
 }
 
 /// The same in version six, where this machine has that.
@@ -110,12 +120,13 @@ fn serve_six() {
 }
 
 /// Every name is 203.0.113.7.
-fn answer_names(socket: &UdpSocket) {
+fn answer_names(socket: &UdpSocket, tell: &Sender<String>) {
     let mut buffer = [0; 512];
     while let Ok((n, from)) = socket.recv_from(&mut buffer) {
         let question = &buffer[..n];
         let end = 12 + question[12..].iter().position(|b| *b == 0).unwrap() + 5;
         let is_a = question[end - 3] == 1;
+        tell.send(String::from_utf8_lossy(&question[13..end - 5]).into_owned()).ok();
         let mut answer = question[..end].to_vec();
         answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, u8::from(is_a), 0, 0, 0, 0]);
         if is_a {
@@ -232,11 +243,7 @@ fn addresses_of_version_six_are_denied() {
         let spec = ContainerSpec { privileged: true, ..spec("main", own) };
         let mut attached = host.runtime.start(&handle, &spec).await.unwrap();
         let Some(Output::Data { bytes, .. }) = attached.recv().await else { panic!("no interface") };
-        let index = String::from_utf8_lossy(&bytes).trim().to_owned();
-        let links = Command::new("ip").args(["-o", "link"]).output().unwrap();
-        let links = String::from_utf8_lossy(&links.stdout).into_owned();
-        let ours = links.lines().find(|line| line.starts_with(&format!("{index}: "))).expect("the host's end");
-        let interface = ours.split(": ").nth(1).unwrap().split('@').next().unwrap();
+        let interface = &host_end(String::from_utf8_lossy(&bytes).trim());
         enable(interface);
         ip(&format!("-6 addr add 2001:db8:1::1/64 dev {interface} nodad"));
         let tries = format!("nc -w 2 {METADATA_SIX} 80 </dev/null 2>/dev/null || echo refused");
@@ -297,6 +304,11 @@ fn trying_walls_out_leaves_nothing() {
     });
 }
 
+/// Nobody is asked.
+fn silence() -> Receiver<String> {
+    std::sync::mpsc::channel().1
+}
+
 /// Something that listens on all addresses of the host, such as an engine's API; the first port it gets.
 fn listener(address: Ipv4Addr) -> u16 {
     let listener = TcpListener::bind((address, 0)).unwrap();
@@ -318,10 +330,10 @@ fn listeners_of_the_host_are_out_of_reach_but_for_the_server() {
         assert_eq!(host.step(&tries(&format!("$({gateway})"), loopback)).await, "refused\n");
         // Another server on this state directory that is open at that port.
         let policy = Policy { doors: Doors::new(vec![open], None), ..Policy::default() };
-        let served = Host { runtime: open_on(&host, policy), state: tempfile::tempdir().unwrap() };
+        let served = Host { runtime: open_on(&host, policy), state: tempfile::tempdir().unwrap(), asked: silence() };
         assert_eq!(served.step(&tries(&NEAR.to_string(), open)).await, "host\n");
         let policy = Policy { allow_host: true, ..Policy::default() };
-        let trusting = Host { runtime: open_on(&host, policy), state: tempfile::tempdir().unwrap() };
+        let trusting = Host { runtime: open_on(&host, policy), state: tempfile::tempdir().unwrap(), asked: silence() };
         assert_eq!(trusting.step(&tries(&NEAR.to_string(), open)).await, "host\n");
         drop((served, trusting));
         host.end().await;
@@ -379,15 +391,77 @@ fn a_team_gets_its_networks_again_and_no_other_team_does() {
     });
 }
 
+/// The host's end of the pair whose other end a container has, by what that says in `iflink`.
+fn host_end(index: &str) -> String {
+    let links = Command::new("ip").args(["-o", "link"]).output().unwrap();
+    let links = String::from_utf8_lossy(&links.stdout).into_owned();
+    let ours = links.lines().find(|line| line.starts_with(&format!("{index}: "))).expect("the host's end");
+    ours.split(": ").nth(1).unwrap().split('@').next().unwrap().to_owned()
+}
+
+const GATEWAY: &str = "$(ip route | sed -n 's/default via \\([0-9.]*\\).*/\\1/p')";
+
+#[test]
+fn root_of_a_step_opens_raw_sockets_and_changes_nothing() {
+    let tries = async |mode: PrivilegedMode, host: &Host| {
+        let text = format!(
+            "arping -c 1 -w 5 -I eth0 {GATEWAY}; ip addr add 10.80.77.77/32 dev eth0 2>&1; \
+             echo 1 2>&1 > /proc/sys/net/ipv4/ip_forward || echo unchanged"
+        );
+        let isolation = Isolation {
+            network: Policy { mode: Mode::Own, ..Policy::default() },
+            privileged: mode,
+            ..Isolation::default()
+        };
+        let runtime = open_isolated(host.state.path(), isolation);
+        let host = Host { runtime, state: tempfile::tempdir().unwrap(), asked: silence() };
+        host.says(ContainerSpec { privileged: true, ..spec("main", &text) }).await
+    };
+    on_a_host(Policy::default(), move |host| async move {
+        // One that may mount, too.
+        for mode in [PrivilegedMode::Ignore, PrivilegedMode::FuseOnly] {
+            let said = tries(mode, &host).await;
+            let expected = ["Received 1 r", "not permitted", "unchanged"];
+            assert!(expected.iter().all(|text| said.contains(text)), "{mode:?}: {said}");
+        }
+        host.end().await;
+    });
+}
+
 #[test]
 fn nobody_speaks_under_another_address() {
     on_a_host(Policy::default(), |host| async move {
-        // A raw packet needs a right that steps have; what it claims is looked at where it arrives.
-        let forged = format!(
-            "ping -c 1 -w 1 -I 10.80.77.77 {FAR} >/dev/null 2>&1 && echo sent; ip addr add 10.80.77.77/32 dev eth0 2>&1"
+        // Even one with all rights: what it claims is looked at where it arrives.
+        let text = format!(
+            "gateway={GATEWAY}; ip addr flush dev eth0; ip addr add 10.80.77.77/32 dev eth0; \
+             ip route add $gateway dev eth0; ip route add default via $gateway; cat /sys/class/net/eth0/iflink; sleep 1000"
         );
-        let said = host.step(&forged).await;
-        assert!(!said.contains("sent") && said.contains("not permitted"), "{said}");
+        let handle = ContainerHandle("forger".into());
+        let spec = ContainerSpec { privileged: true, ..spec("main", &text) };
+        let mut attached = host.runtime.start(&handle, &spec).await.unwrap();
+        let Some(Output::Data { bytes, .. }) = attached.recv().await else { panic!("no interface") };
+        let interface = host_end(String::from_utf8_lossy(&bytes).trim());
+        let tries = format!("timeout 1 nslookup forged {FAR}");
+        let visit = Process { path: "sh".into(), args: vec!["-c".into(), tries], ..Process::default() };
+        let forge = async || {
+            let mut exec = host.runtime.exec(&handle, &visit).await.unwrap();
+            while exec.output.recv().await.is_some() {}
+        };
+        forge().await;
+        host.step(&format!("nslookup honest {FAR}")).await;
+        let asked: Vec<String> = host.asked.try_iter().collect();
+        assert!(asked.iter().any(|name| name == "honest") && !asked.iter().any(|name| name == "forged"), "{asked:?}");
+        for interface in ["all", &interface] {
+            std::fs::write(format!("/proc/sys/net/ipv4/conf/{interface}/rp_filter"), "0").unwrap();
+        }
+        // Not at once: it may still wait for the gateway's answer to what was dropped before.
+        let heard = async {
+            while !host.asked.try_iter().any(|name| name == "forged") {
+                forge().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(120), heard).await.expect("it is heard without that look");
+        host.runtime.remove_container(&handle).await.unwrap();
         host.end().await;
     });
 }
