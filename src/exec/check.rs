@@ -66,6 +66,10 @@ pub async fn run(plan: &Plan, check: &CheckPlan, scope: &Scope) -> Result<LeafRe
     let request = Request { source, params: None, version: from };
     world.begin_check(history.id).await?;
     let left = left_of("check", &plan.id, check.timeout.as_deref(), scope).await?.unwrap_or(FOREVER);
+    let nothing = match served {
+        Some(kind) => registry::no_such(kind, &request)?,
+        None => format!("the check of its type {} finds none", check.kind),
+    };
     let question = Question { plan, name: &check.name, request, key: &key, left };
     let answer = match (placement::allowed("linux", &check.tags, &world.worker_tags()), served) {
         (Err(stop), _) => Err(stop),
@@ -82,12 +86,13 @@ pub async fn run(plan: &Plan, check: &CheckPlan, scope: &Scope) -> Result<LeafRe
                 None => world.open_scope(&key, of).await?.latest,
             };
             world.emit(&origin, Event::Finish { succeeded: true }).await?;
-            Ok(found(version))
+            let why = if version.is_none() { Some(scope.redactor.redact(&nothing)) } else { None };
+            Ok(LeafResult { why, ..found(version) })
         }
         Ok(Err(text)) => {
-            world.end_check(history.id, Err(text)).await?;
+            world.end_check(history.id, Err(text.clone())).await?;
             world.emit(&origin, Event::Finish { succeeded: false }).await?;
-            Ok(LeafResult::of(Outcome::Failed))
+            Ok(LeafResult { why: Some(text), ..LeafResult::of(Outcome::Failed) })
         }
         Err(stop) => {
             world.end_check(history.id, Err(scope.redactor.redact(&stop.text()))).await?;

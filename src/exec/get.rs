@@ -72,7 +72,8 @@ pub async fn run(plan: &Plan, get: &GetPlan, scope: &Scope) -> Result<LeafResult
         }
         Err(exit_status) => {
             world.emit(&origin, Event::FinishGet { exit_status, version: None, metadata: Vec::new() }).await?;
-            Ok(LeafResult::of(Outcome::Failed))
+            let why = format!("the get of {} (type {}) ended with exit status {exit_status}", get.name, get.kind);
+            Ok(LeafResult { why: Some(why), ..LeafResult::of(Outcome::Failed) })
         }
     }
 }
@@ -110,11 +111,13 @@ async fn wanted(get: &GetPlan, scope: &Scope) -> Result<Version, Stop> {
     if let Some(version) = &get.version {
         return Ok(version.clone());
     }
-    let found = match &get.version_from {
-        Some(id) => scope.world.result(id).await?.and_then(|r| r.version),
+    let result = match &get.version_from {
+        Some(id) => scope.world.result(id).await?,
         None => None,
     };
-    found.ok_or_else(|| Stop::Error(format!("no version of {} is known", get.name)))
+    let (found, why) = result.map_or((None, None), |result| (result.version, result.why));
+    let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+    found.ok_or_else(|| Stop::Error(format!("no version of {} is known{why}", get.name)))
 }
 
 /// Runs the `in` script into a fresh volume; the inner error is its exit status.
@@ -187,5 +190,6 @@ async fn finished(plan: &Plan, get: &GetPlan, fetch: CachedFetch, scope: &Scope)
         version: Some(version),
         metadata: response.metadata,
         artifacts: vec![(get.name.clone(), Artifact { volume, image })],
+        why: None,
     })
 }

@@ -111,9 +111,9 @@ pub async fn fetch(plan: &PlanId, check: Option<&Plan>, get: &Plan, scope: &Scop
     }
     scope.world.emit(&origin, Event::ImageGet(crate::plan::shown(get))).await?;
     if let Some(check) = check {
-        ended(super::run(check, &inner).await, "check")?;
+        run(check, "check", &inner).await?;
     }
-    ended(super::run(get, &inner).await, "fetching")?;
+    run(get, "fetching", &inner).await?;
     let name = match &get.action {
         Action::Get(get) => get.name.clone(),
         _ => "image".to_owned(),
@@ -121,13 +121,18 @@ pub async fn fetch(plan: &PlanId, check: Option<&Plan>, get: &Plan, scope: &Scop
     inner.artifacts.get(&name).ok_or_else(|| Stop::Error(format!("image {name} was fetched without files")))
 }
 
-fn ended(outcome: super::Outcome, what: &str) -> Result<(), Stop> {
-    match outcome {
+/// One of them. Where it fails that is an error of the step that needs the image, and says why.
+async fn run(plan: &Plan, what: &str, scope: &Scope) -> Result<(), Stop> {
+    match super::run(plan, scope).await {
         super::Outcome::Succeeded => Ok(()),
         super::Outcome::Aborted => Err(Stop::Aborted),
         super::Outcome::Errored(text) => Err(Stop::Error(text)),
         super::Outcome::TimedOut => Err(Stop::TimedOut),
-        super::Outcome::Failed => Err(Stop::Error(format!("image {what} failed"))),
+        super::Outcome::Failed => {
+            let why = scope.world.result(&plan.id).await?.and_then(|result| result.why);
+            let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+            Err(Stop::Error(format!("image {what} failed{why}")))
+        }
     }
 }
 

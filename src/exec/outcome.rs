@@ -56,12 +56,15 @@ pub struct LeafResult {
     /// Artifacts by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub artifacts: Vec<(String, Artifact)>,
+    /// Why it failed or found nothing, for the step that it was run for; nothing in it is secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 impl LeafResult {
     /// A result with nothing but its outcome.
     pub fn of(outcome: Outcome) -> LeafResult {
-        LeafResult { outcome, version: None, metadata: Vec::new(), artifacts: Vec::new() }
+        LeafResult { outcome, version: None, metadata: Vec::new(), artifacts: Vec::new(), why: None }
     }
 }
 

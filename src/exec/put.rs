@@ -67,6 +67,7 @@ pub async fn run(plan: &Plan, put: &PutPlan, scope: &Scope) -> Result<LeafResult
         version: Some(response.version),
         metadata: response.metadata,
         artifacts: Vec::new(),
+        why: None,
     })
 }
 

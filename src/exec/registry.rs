@@ -96,8 +96,7 @@ pub async fn check(
     }
     let answer = match answer {
         Ok(versions) if versions.is_empty() && !source.tag.0.is_empty() => {
-            let error = format!("{}:{}: there is no such tag in the registry", source.repository, source.tag.0);
-            log.say(&format!("{error}\n")).await?;
+            log.say(&format!("{}\n", no_such(kind, request)?)).await?;
             // As with Concourse: nothing new, which is no failure of the check.
             Ok(versions)
         }
@@ -110,6 +109,17 @@ pub async fn check(
     };
     log.end().await?;
     Ok(answer)
+}
+
+/// What a check that finds nothing has looked for.
+pub fn no_such(kind: Kind, request: &Request) -> Result<String, Stop> {
+    let source = Source::read(kind, &request.source)?;
+    let repository = &source.repository;
+    Ok(match (source.tag.0.as_str(), source.tag_regex.as_str()) {
+        ("", "") => format!("{repository}: no tag in the registry is a version that the source wants"),
+        ("", regex) => format!("{repository}: no tag in the registry matches tag_regex {regex}"),
+        (tag, _) => format!("{repository}:{tag}: there is no such tag in the registry"),
+    })
 }
 
 /// A step's own words in its log.

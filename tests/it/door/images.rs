@@ -144,8 +144,14 @@ async fn mistakes_about_images_are_told() {
     push(&registry.address, "app", "latest", &[base()], runs()).await;
     let world = World::new(Runtime::Embedded, &NEVER).await;
     for (source, said) in [
-        (format!("repository: {}/app, tag: absent", registry.address), vec!["absent", "no such tag"]),
-        (format!("repository: {}/nothing", registry.address), vec!["NAME_UNKNOWN", "404"]),
+        (
+            format!("repository: {}/app, tag: absent", registry.address),
+            vec!["no version of image is known: ", "/app:absent: there is no such tag"],
+        ),
+        (
+            format!("repository: {}/nothing", registry.address),
+            vec!["image check failed: checking origin ", "NAME_UNKNOWN", "404"],
+        ),
         ("repository: '127.0.0.1:1/app', tag: x".to_owned(), vec!["127.0.0.1", "cannot be reached"]),
         ("repository: 'app:1'".to_owned(), vec!["source.tag"]),
         ("tag: x".to_owned(), vec!["add source.repository"]),
