@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use flate2::Compression;
-use flate2::read::{GzEncoder, MultiGzDecoder};
+use flate2::read::GzEncoder;
 use futures_util::TryStreamExt;
 use serde::Serialize;
 use tokio::io::AsyncRead;
@@ -16,6 +16,7 @@ use crate::base::chance;
 use crate::base::error::{Error, Kind};
 use crate::base::hold::Hold;
 use crate::base::id::{ArtifactId, TeamId};
+use crate::base::packing::Unpacked;
 use crate::exec::placement::allowed;
 use crate::front::{Answer, App, Call, Failure, Permit, json};
 use crate::runtime::{self, Origin, TarStream, VolumeHandle};
@@ -143,17 +144,13 @@ fn broken(e: std::io::Error) -> Failure {
 }
 
 /// The archive without its compression, which its first bytes name.
-fn decompressed(mut from: impl Read + Send + 'static) -> std::io::Result<Box<dyn Read + Send>> {
-    let mut head = Vec::new();
-    (&mut from).take(4).read_to_end(&mut head)?;
-    let whole = std::io::Cursor::new(head.clone()).chain(from);
-    match head.as_slice() {
-        [0x1f, 0x8b, ..] => Ok(Box::new(MultiGzDecoder::new(whole))),
-        [0x28, 0xb5, 0x2f, 0xfd] => Ok(Box::new(zstd::Decoder::new(whole)?)),
+fn decompressed<R: Read>(from: R) -> std::io::Result<Unpacked<R>> {
+    let unpacked = Unpacked::new(from)?;
+    match unpacked.head() {
         // Two zero bytes begin the end of an archive without entries; a name begins any other.
-        [0, 0, ..] => Ok(Box::new(whole)),
-        [first, _, _, _] if first.is_ascii_graphic() => Ok(Box::new(whole)),
-        _ => Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "it is too short")),
+        None | Some([0, 0, ..]) => Ok(unpacked),
+        Some([first, _, _, _, ..]) if first.is_ascii_graphic() => Ok(unpacked),
+        Some(_) => Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "it is too short")),
     }
 }
 

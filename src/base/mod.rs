@@ -10,6 +10,7 @@ pub mod hold;
 pub mod id;
 pub mod network;
 pub mod outgoing;
+pub mod packing;
 mod redactor;
 pub mod secret;
 pub mod shutdown;

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::manifest::{self, Descriptor, Index};
 use super::{Error, Result};
+use crate::base::packing::Packing;
 
 /// No description in an archive is longer.
 const MOST: u64 = 16 << 20;
@@ -60,9 +61,9 @@ impl Part {
 
     /// Whether it is compressed, by its first bytes.
     pub fn is_packed(&self) -> io::Result<bool> {
-        let mut magic = Vec::new();
-        self.open()?.take(4).read_to_end(&mut magic)?;
-        Ok(matches!(magic.as_slice(), [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd]))
+        let mut head = Vec::new();
+        self.open()?.take(Packing::HEAD).read_to_end(&mut head)?;
+        Ok(matches!(Packing::of(&head), Some(Packing::Gzip | Packing::Zstd)))
     }
 }
 
@@ -101,16 +102,27 @@ fn plain(path: &Path) -> PathBuf {
 impl Archive {
     /// Looks what is in a directory or a tar file. Nothing is unpacked.
     pub fn open(path: &Path) -> Result<Archive> {
+        Archive::named(path, path)
+    }
+
+    /// As [`Archive::open`], of a file that is called otherwise where its user hears of it.
+    pub fn named(name: &Path, path: &Path) -> Result<Archive> {
+        let mut archive = Archive::read_from(path)?;
+        name.clone_into(&mut archive.path);
+        Ok(archive)
+    }
+
+    fn read_from(path: &Path) -> Result<Archive> {
         let unreadable = |e: io::Error| Error::Unusable(format!("{} cannot be read as an image: {e}", path.display()));
         let mut archive = Archive { path: path.to_owned(), parts: HashMap::new(), links: HashMap::new() };
         if fs::metadata(path).map_err(unreadable)?.is_dir() {
             return Ok(archive);
         }
         let mut file = File::open(path).map_err(unreadable)?;
-        let mut magic = [0; 4];
-        let read = file.read(&mut magic).map_err(unreadable)?;
-        if let [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd] = magic[..read] {
-            let text = format!("{} is compressed; unpack it first (gunzip, unzstd)", path.display());
+        let mut head = Vec::new();
+        (&mut file).take(Packing::HEAD).read_to_end(&mut head).map_err(unreadable)?;
+        if let Some(packing) = Packing::of(&head) {
+            let text = format!("{} is compressed; unpack it first ({})", path.display(), packing.program());
             return Err(Error::Unusable(text));
         }
         file.rewind().map_err(unreadable)?;
@@ -246,9 +258,7 @@ mod tests {
         assert!(archive.index().unwrap_err().to_string().contains("neither manifest.json"));
         assert!(archive.part("x").is_err());
         std::fs::write(&path, b"\x1f\x8b\x08\x00").unwrap();
-        assert!(
-            Archive::open(&path).unwrap_err().to_string().ends_with("is compressed; unpack it first (gunzip, unzstd)")
-        );
+        assert!(Archive::open(&path).unwrap_err().to_string().ends_with("is compressed; unpack it first (gunzip)"));
     }
 
     #[test]
