@@ -13,7 +13,9 @@ use crate::resource::registry::archive::{Archive, DockerImage, Part};
 use crate::resource::registry::manifest::{self, Config, DOCKER_MANIFEST, Index, Manifest};
 use crate::resource::registry::{Descriptor, Platform, Repository};
 use crate::runtime::embedded::{Embedded, Options};
+use crate::runtime::room::{Floor, Watermark};
 use crate::runtime::{ImageLayers, KnownLayer, SavedImage};
+use crate::server::containment::watermark;
 
 /// Saved images of a server: they answer for their repository and tag before any registry is asked.
 #[derive(Debug, Args)]
@@ -21,6 +23,16 @@ pub struct Image {
     /// The server's state directory
     #[arg(long, global = true, value_name = "DIR", env = "WHISTLESTOP_STATE_DIR", default_value = "whistlestop-state")]
     state_dir: PathBuf,
+    /// Free space on the disk below which no image is unpacked, as a size or a share
+    #[arg(
+        long,
+        global = true,
+        value_name = "SIZE|PERCENT",
+        env = "WHISTLESTOP_LOW_DISK_WATERMARK",
+        default_value = "1GB"
+    )]
+    #[arg(value_parser = watermark)]
+    low_disk_watermark: Watermark,
     #[command(subcommand)]
     command: Command,
 }
@@ -58,7 +70,8 @@ pub fn run(image: Image) -> anyhow::Result<()> {
         let made = std::fs::create_dir_all(&image.state_dir);
         made.with_context(|| format!("cannot make {}", image.state_dir.display()))?;
     }
-    let store = open(&image.state_dir)?;
+    let floor = Floor { place: image.state_dir.clone(), watermark: image.low_disk_watermark };
+    let store = open(&image.state_dir, image.low_disk_watermark)?;
     super::runtime()?.block_on(async {
         match image.command {
             Command::Preload { name, files } => {
@@ -89,7 +102,7 @@ pub fn run(image: Image) -> anyhow::Result<()> {
     })
 }
 
-fn open(state_dir: &Path) -> anyhow::Result<Embedded> {
+fn open(state_dir: &Path, watermark: Watermark) -> anyhow::Result<Embedded> {
     let metadata = std::fs::metadata(state_dir);
     let owner = metadata.with_context(|| format!("there is no installation in {}", state_dir.display()))?.uid();
     if owner != nix::unistd::geteuid().as_raw() {
@@ -102,6 +115,7 @@ fn open(state_dir: &Path) -> anyhow::Result<Embedded> {
         masked: Vec::new(),
         isolation: Default::default(),
         most_image_bytes: u64::MAX,
+        watermark,
     };
     Ok(Embedded::beside(std::path::absolute(state_dir)?.join("worker"), options)?)
 }
@@ -125,6 +139,7 @@ async fn preload(store: &Embedded, file: &Path, name: Option<&str>) -> anyhow::R
     for image in found {
         // Written down before, so that the server's collector leaves the layers alone.
         store.save(&SavedImage { whole: false, ..image.saved.clone() }).await?;
+        let intake = store.intake(&image.saved.name, &image.saved.layers);
         let mut fresh = 0;
         for (layer, part) in image.saved.layers.iter().zip(&image.layers) {
             let origin = format!("{}@{layer}", image.saved.name);
@@ -133,7 +148,7 @@ async fn preload(store: &Embedded, file: &Path, name: Option<&str>) -> anyhow::R
             if store.find(layer).await?.is_some() {
                 store.admit(layer, known).await?;
             } else {
-                store.add(layer, Box::pin(part.open_async()?), known).await?;
+                store.add(layer, Box::pin(part.open_async()?), known, &intake).await?;
                 fresh += 1;
             }
         }

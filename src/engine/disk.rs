@@ -3,7 +3,7 @@
 //! Below half of it the step that has written most is ended, so that the disk does not end all of them.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use super::{Pass, Shared, each_wake};
 use crate::base::shutdown::Shutdown;
 use crate::base::wake::Wake;
+use crate::runtime::room::{Room, Watermark};
 use crate::runtime::{ContainerHandle, Runtime, VolumeHandle};
 
 const PERIOD: Duration = Duration::from_secs(10);
@@ -20,22 +21,14 @@ const NEAR: Duration = Duration::from_secs(1);
 const BELOW: Duration = Duration::from_millis(200);
 /// So many times the watermark is near.
 const NOT_FAR: u64 = 8;
-/// A step that has written less than this share of what should be free is not to blame.
-const SHARE: u64 = 16;
 
 /// Where to look, and how much must be free there.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Watch {
     /// The state directory and whatever else builds write to.
     pub places: Vec<PathBuf>,
-    /// Bytes that must be free, by the size of the disk.
-    pub least: Arc<dyn Fn(u64) -> u64 + Send + Sync>,
-}
-
-impl std::fmt::Debug for Watch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watch").field("places", &self.places).finish_non_exhaustive()
-    }
+    /// What must be free there.
+    pub watermark: Watermark,
 }
 
 /// Runs the pass until the stop is asked for.
@@ -83,7 +76,7 @@ impl Relieved {
     /// reason to end another.
     fn was_not_enough(&self, room: &Room) -> bool {
         const PATIENCE: Duration = Duration::from_secs(15);
-        self.at.elapsed() > PATIENCE || room.free + room.least / SHARE < self.free
+        self.at.elapsed() > PATIENCE || room.free + room.step() < self.free
     }
 }
 
@@ -142,7 +135,7 @@ async fn relieve(shared: &Arc<Shared>, room: &Room) -> crate::store::Result<()> 
             }
         }
     }
-    let Some((written, container, runtime)) = most.filter(|(written, ..)| *written > room.least / SHARE) else {
+    let Some((written, container, runtime)) = most.filter(|(written, ..)| !room.is_innocent(*written)) else {
         return Ok(());
     };
     let words = format!(
@@ -160,29 +153,17 @@ async fn relieve(shared: &Arc<Shared>, room: &Room) -> crate::store::Result<()> 
     Ok(())
 }
 
-/// How much room there is in one place.
-struct Room {
-    place: PathBuf,
-    free: u64,
-    /// The watermark.
-    least: u64,
-}
-
 impl Watch {
     /// The place that is nearest to its watermark.
     fn scarcest(&self) -> Option<Room> {
-        let of = |place: &PathBuf| {
-            let (free, whole) = room(place)?;
-            Some(Room { place: place.clone(), free, least: (self.least)(whole) })
-        };
+        let of = |place: &PathBuf| Room::of(place, self.watermark);
         self.places.iter().filter_map(of).min_by_key(|room| room.free.saturating_sub(room.least))
     }
 
     /// The first place with too little room, in words. Once held, a quarter more must be free.
     pub fn full(&self, held: bool) -> Option<String> {
         self.places.iter().find_map(|place| {
-            let (free, whole) = room(place)?;
-            let least = (self.least)(whole);
+            let Room { free, least, .. } = Room::of(place, self.watermark)?;
             metrics::gauge!("whistlestop_disk_free_bytes", "path" => place.display().to_string()).set(free as f64);
             let wanted = if held { least + least / 4 } else { least };
             (free < wanted).then(|| {
@@ -198,21 +179,15 @@ impl Watch {
     }
 }
 
-/// Bytes that are free and bytes there are at all.
-pub fn room(place: &Path) -> Option<(u64, u64)> {
-    let stat = nix::sys::statvfs::statvfs(place).ok()?;
-    let block = stat.fragment_size();
-    Some((stat.blocks_available() * block, stat.blocks() * block))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::room::room;
 
     #[test]
     fn a_full_disk_is_named_with_what_to_do() {
         let place = std::env::temp_dir();
-        let watch = |least: u64| Watch { places: vec![place.clone()], least: Arc::new(move |_| least) };
+        let watch = |least: u64| Watch { places: vec![place.clone()], watermark: Watermark::Bytes(least) };
         assert_eq!(watch(0).full(false), None);
         let text = watch(u64::MAX / 2).full(false).unwrap();
         assert!(text.contains("Low disk space") && text.contains("--low-disk-watermark"), "{text}");

@@ -27,7 +27,9 @@ use crate::resource::native::registry_image::{GetParams, Kind, PATIENCE, Source,
 use crate::resource::registry::client::Notice;
 use crate::resource::registry::{Descriptor, Error, Registry, Repository};
 use crate::resource::{Request, Response};
-use crate::runtime::{self, EngineImage, EngineImages, ImageLayers, KnownLayer, RegistryAuth, Runtime, VolumeHandle};
+use crate::runtime::{
+    self, EngineImage, EngineImages, ImageLayers, Intake, KnownLayer, RegistryAuth, Runtime, VolumeHandle,
+};
 
 /// Layers fetched at once.
 const AT_ONCE: usize = 4;
@@ -253,11 +255,12 @@ impl Get<'_> {
             Stop::Error(format!("images cannot be unpacked by the runtime {} on this worker", natives.name()))
         })?;
         let wanted = description.layers()?;
-        let _held = layers.hold(&wanted.iter().map(|(_, unpacked)| unpacked.clone()).collect::<Vec<_>>());
+        let image = format!("{}@{}", place.repository, self.digest()?);
+        let intake = layers.intake(&image, &wanted.iter().map(|(_, unpacked)| unpacked.clone()).collect::<Vec<_>>());
         bars.begin(&wanted);
         let mut fetches = Vec::with_capacity(wanted.len());
         for (n, layer) in wanted.iter().enumerate() {
-            fetches.push(self.layer(layers, &registry, layer, bars.done(n)));
+            fetches.push(self.layer((layers, &intake), &registry, layer, bars.done(n)));
         }
         futures_util::stream::iter(fetches).buffer_unordered(AT_ONCE).try_collect::<()>().await?;
         self.compose(layers, &description, &*natives).await
@@ -266,7 +269,7 @@ impl Get<'_> {
     /// Makes sure that a layer is there, and that this team may have it.
     async fn layer(
         &self,
-        layers: &dyn ImageLayers,
+        (layers, intake): (&dyn ImageLayers, &Intake),
         registry: &Arc<Registry>,
         (packed, unpacked): &(Descriptor, String),
         done: Arc<AtomicU64>,
@@ -280,11 +283,12 @@ impl Get<'_> {
             // Another team's layer is ours if the same registry lets us have it.
             if ours || found.origins.contains(&origin) && registry.has_blob(&packed.digest).await? {
                 done.store(packed.size, Ordering::Relaxed);
+                intake.found(found.bytes)?;
                 return if ours { Ok(()) } else { Ok(layers.admit(unpacked, known).await?) };
             }
         }
         let content = registry.blob(packed, done);
-        Ok(layers.add(unpacked, content, known).await?)
+        Ok(layers.add(unpacked, content, known, intake).await?)
     }
 
     /// The volume, where containers run.

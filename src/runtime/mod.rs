@@ -17,6 +17,7 @@ pub mod fake;
 pub mod isolation;
 pub mod namespaces;
 pub mod network;
+pub mod room;
 pub mod stray;
 pub mod supervisor;
 
@@ -33,6 +34,7 @@ use tokio::sync::mpsc;
 
 pub use crate::base::stream::Stream;
 pub use isolation::{Isolation, Privilege, PrivilegedMode};
+pub use room::Intake;
 
 /// Names a volume: lower-case letters, digits and dashes, at most 36 characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -347,15 +349,16 @@ pub struct SavedImage {
 /// Whoever may name a layer's digest is not yet allowed to have its files: the caller compares [`KnownLayer`].
 #[async_trait]
 pub trait ImageLayers: Send + Sync {
-    /// Keeps layers from collection as long as the answer lives, whether they are there yet or not.
-    fn hold(&self, layers: &[String]) -> Box<dyn Send + Sync>;
+    /// Keeps the layers of an image from collection as long as the answer lives, whether they are there yet or not.
+    fn intake(&self, image: &str, layers: &[String]) -> Intake;
 
     /// What is known of a layer, if it is there.
     async fn find(&self, layer: &str) -> Result<Option<KnownLayer>>;
 
-    /// Unpacks a layer, compressed in whatever way, and adds what is known. Where it is there already the content is
-    /// only compared. Content of another digest is refused, and nothing of it stays.
-    async fn add(&self, layer: &str, content: TarStream, known: KnownLayer) -> Result<()>;
+    /// Unpacks a layer of an image, compressed in whatever way, and adds what is known. Where it is there already the
+    /// content is only compared. Content of another digest is refused, and so is what makes the image too large or the
+    /// disk too full; nothing of it stays then.
+    async fn add(&self, layer: &str, content: TarStream, known: KnownLayer, of: &Intake) -> Result<()>;
 
     /// Adds to what is known of a layer.
     async fn admit(&self, layer: &str, known: KnownLayer) -> Result<()>;

@@ -375,7 +375,6 @@ fn intervals(serve: &Serve) -> Intervals {
 }
 
 fn engine_settings(serve: &Serve, external_url: &str, base_types: BaseTypes) -> anyhow::Result<engine::Settings> {
-    let watermark = serve.containment.low_disk_watermark;
     Ok(engine::Settings {
         external_url: external_url.to_owned(),
         worker_name: serve.worker_name.clone(),
@@ -402,7 +401,7 @@ fn engine_settings(serve: &Serve, external_url: &str, base_types: BaseTypes) -> 
         retention: serve.containment.retention(),
         watch: engine::disk::Watch {
             places: vec![std::path::absolute(&serve.state_dir)?],
-            least: Arc::new(move |whole| watermark.of(whole)),
+            watermark: serve.containment.low_disk_watermark,
         },
         audit_retention: serve.auditing.audit_retention,
         starts: 2 * std::thread::available_parallelism().map_or(1, usize::from),

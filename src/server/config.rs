@@ -204,7 +204,7 @@ pub struct Serve {
     /// A registry that is asked before Docker Hub: a host, or an address with http:// or https://
     #[arg(long, value_name = "HOST")]
     pub registry_mirror: Option<String>,
-    /// What one layer of an image may unpack to, in GiB
+    /// What an image may unpack to, with all its layers, in GiB
     #[arg(long, value_name = "GIB", default_value_t = 64)]
     pub max_image_size: u64,
     /// Let tasks run on this host's own files, read-only (rootfs_uri: host:///)

@@ -14,6 +14,7 @@ use crate::runtime::Limits;
 use crate::runtime::docker;
 use crate::runtime::isolation::{Isolation, PrivilegedMode, usual_processes};
 use crate::runtime::network::{Doors, HostEntry, Mode, Policy, parse_net};
+use crate::runtime::room::Watermark;
 
 /// Which network steps get where Docker does not run them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -55,26 +56,8 @@ fn team_privileged(text: &str) -> Result<(String, Privileged), String> {
     Ok((team.to_owned(), Privileged::from_str(mode, true).map_err(|_| wrong())?))
 }
 
-/// A share of the disk, or so many bytes of it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Watermark {
-    /// Bytes.
-    Bytes(u64),
-    /// Percent of the whole.
-    Percent(f64),
-}
-
-impl Watermark {
-    /// Bytes of a disk of this size.
-    pub fn of(self, whole: u64) -> u64 {
-        match self {
-            Watermark::Bytes(bytes) => bytes,
-            Watermark::Percent(percent) => (whole as f64 * percent / 100.0) as u64,
-        }
-    }
-}
-
-fn watermark(text: &str) -> Result<Watermark, String> {
+/// A watermark as it is written: `500MB`, `5%`.
+pub fn watermark(text: &str) -> Result<Watermark, String> {
     if let Some(number) = text.strip_suffix('%') {
         let percent = number.trim().parse::<f64>().ok().filter(|p| (0.0..=100.0).contains(p));
         return percent.map(Watermark::Percent).ok_or_else(|| format!("'{text}' is no share of a disk, such as 5%"));
@@ -157,7 +140,7 @@ pub struct Containment {
     /// How long a container stays after somebody was in it with hijack
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration::parse)]
     pub gc_hijack_grace_period: Duration,
-    /// Free space on the disk below which no build starts, as a size or a share
+    /// Free space on the disk below which no build starts and no image is unpacked, as a size or a share
     #[arg(long, value_name = "SIZE|PERCENT", default_value = "1GB", value_parser = watermark)]
     pub low_disk_watermark: Watermark,
     /// Space for fetched versions, with their images, and task caches; the longest unused go first [default: no bound]

@@ -5,10 +5,10 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::Serve;
-use crate::engine::disk;
 use crate::runtime::docker::{Docker, EngineFacts};
 use crate::runtime::embedded::{Embedded, Found};
 use crate::runtime::network::Doors;
+use crate::runtime::room;
 
 /// How good a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -84,7 +84,7 @@ fn denied(serve: &Serve) -> Finding {
 
 fn disk_room(serve: &Serve) -> Finding {
     let place = serve.state_dir.ancestors().find(|p| p.exists()).unwrap_or(Path::new("."));
-    let Some((free, whole)) = disk::room(place) else {
+    let Some((free, whole)) = room::room(place) else {
         return Finding::less("disk", Level::Note, "cannot be looked at", "", "");
     };
     let least = serve.containment.low_disk_watermark.of(whole);

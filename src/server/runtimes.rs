@@ -67,12 +67,14 @@ impl Both {
             self_exe: std::env::current_exe().context("where this program's file is")?,
             masked: vec![state.clone()],
             most_image_bytes: serve.max_image_size.saturating_mul(1 << 30),
+            watermark: serve.containment.low_disk_watermark,
             isolation: serve.containment.isolation(doors),
         };
         let docker = Docker::connect(docker::Options {
             network: serve.containment.docker_network.clone(),
             leases: serve.containment.docker_leases,
             isolation: serve.containment.isolation(doors),
+            watermark: serve.containment.low_disk_watermark,
             ..docker::Options::new(installation)
         });
         let place = state.join("worker");

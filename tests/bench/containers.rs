@@ -12,6 +12,7 @@ use futures_util::StreamExt;
 use whistlestop::runtime::docker::{self, Docker};
 use whistlestop::runtime::embedded::{Embedded, Options};
 use whistlestop::runtime::network::{Mode, Policy};
+use whistlestop::runtime::room::Watermark;
 use whistlestop::runtime::{
     ContainerHandle, ContainerSpec, Image, Isolation, Limits, Origin, Output, Process, Runtime, VolumeHandle,
 };
@@ -78,6 +79,7 @@ async fn embedded(state: &Path, mode: Mode) -> Arc<Embedded> {
         self_exe: binary(),
         masked: Vec::new(),
         most_image_bytes: 1 << 30,
+        watermark: Watermark::NONE,
         isolation: Isolation { network, ..Isolation::default() },
     };
     let runtime = Arc::new(Embedded::new(state.to_path_buf(), options).unwrap());

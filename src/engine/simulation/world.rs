@@ -20,6 +20,7 @@ use crate::pipeline::Config;
 use crate::resource::base_type::BaseTypes;
 use crate::resource::registry::Registries;
 use crate::runtime::fake::Fake;
+use crate::runtime::room::Watermark;
 use crate::runtime::{self, Attached, ContainerHandle, ContainerSpec, Runtime};
 use crate::secrets::idtoken::Issuer;
 use crate::secrets::local::Local;
@@ -320,7 +321,7 @@ fn open(directory: &tempfile::TempDir, clock: &Arc<Manual>, runtime: &Arc<Fake>)
             webhook_interval: Duration::from_secs(60),
             type_check_interval: Duration::from_secs(60),
             retention: gc::Retention::default(),
-            watch: disk::Watch { places: Vec::new(), least: Arc::new(|_| 0) },
+            watch: disk::Watch { places: Vec::new(), watermark: Watermark::NONE },
             starts: 64,
             share_histories: false,
             keeping: retention::Keeping::default(),

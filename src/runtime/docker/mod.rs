@@ -45,6 +45,7 @@ use self::registry::Registry;
 use self::rootfs::Rootfs;
 use self::volume::Volumes;
 use super::extent;
+use super::room::Watermark;
 use super::{
     Attached, ContainerHandle, ContainerSpec, EngineImages, Error, Exec, Isolation, Listing, Origin, PrivilegedMode,
     Process, Result, Runtime, Stopped, TarStream, VolumeHandle,
@@ -71,6 +72,8 @@ pub struct Options {
     pub leases: usize,
     /// The operator's word on networks, rights and bounds.
     pub isolation: Isolation,
+    /// Below so much free space no image is pulled.
+    pub watermark: Watermark,
 }
 
 impl Options {
@@ -84,6 +87,7 @@ impl Options {
             starts: None,
             leases: LEASES,
             isolation: Isolation::default(),
+            watermark: Watermark::NONE,
         }
     }
 }
@@ -134,7 +138,7 @@ impl Docker {
             own_users: OnceCell::new(),
             turns: turn::Turns::default(),
         });
-        let registry = Arc::new(Registry::new(connection.clone(), naming, pulled));
+        let registry = Arc::new(Registry::new(connection.clone(), naming, pulled, options.watermark));
         Docker { connection, archive, volumes, rootfs, processes, registry, networks, leases, swept: Arc::default() }
     }
 

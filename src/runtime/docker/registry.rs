@@ -1,6 +1,7 @@
 //! The engine's own image store: digests from registries, pulls with progress, and images as files.
 
 use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,11 @@ use super::archive;
 use super::connection::Connection;
 use super::naming::Naming;
 use super::pulled::Pulled;
+use crate::runtime::room::{Floor, Watermark};
 use crate::runtime::{EngineImage, EngineImages, Error, RegistryAuth, Result, TarStream};
+
+/// So often the engine's disk is looked at while it pulls.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// The image store of one engine.
 #[derive(Debug)]
@@ -23,12 +28,19 @@ pub struct Registry {
     connection: Arc<Connection>,
     naming: Naming,
     pulled: Arc<Pulled>,
+    watermark: Watermark,
 }
 
 impl Registry {
-    /// Over this connection.
-    pub fn new(connection: Arc<Connection>, naming: Naming, pulled: Arc<Pulled>) -> Self {
-        Registry { connection, naming, pulled }
+    /// Over this connection. Pulls stop below the watermark of the engine's disk, if that is on this host.
+    pub fn new(connection: Arc<Connection>, naming: Naming, pulled: Arc<Pulled>, watermark: Watermark) -> Self {
+        Registry { connection, naming, pulled, watermark }
+    }
+
+    async fn floor(&self) -> Option<Floor> {
+        let client = self.connection.client().await.ok().filter(|_| self.connection.is_local())?;
+        let place = PathBuf::from(client.info().await.ok()?.docker_root_dir?);
+        place.exists().then_some(Floor { place, watermark: self.watermark })
     }
 }
 
@@ -62,8 +74,23 @@ impl EngineImages for Registry {
         let options = CreateImageOptions { from_image: Some(reference.to_string()), ..Default::default() };
         let mut answers = Box::pin(client.create_image(Some(with_tag(options)), None, credentials(reference, auth)));
         let mut told = HashMap::new();
-        while let Some(answer) = answers.next().await {
-            let what = format!("pull image {reference}");
+        let what = format!("pull image {reference}");
+        let floor = self.floor().await;
+        let before = floor.as_ref().and_then(Floor::free).unwrap_or_default();
+        let mut looks = tokio::time::interval(LOOK);
+        loop {
+            let answer = tokio::select! {
+                answer = answers.next() => answer,
+                _ = looks.tick() => {
+                    if let Some(floor) = &floor {
+                        // Whoever no longer listens ends the pull, and the engine removes what it has of it.
+                        let written = before.saturating_sub(floor.free().unwrap_or(before));
+                        floor.admit(format_args!("pulling the image {reference}"), written)?;
+                    }
+                    continue;
+                }
+            };
+            let Some(answer) = answer else { break };
             let info = answer.map_err(|e| refused(&self.connection, &what, &e))?;
             if let Some(line) = progress_line(&mut told, info) {
                 // Nobody listens any more: the pull goes on for the sake of the store.

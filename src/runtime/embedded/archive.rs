@@ -11,8 +11,8 @@ use std::process::Stdio;
 use bytes::{Bytes, BytesMut};
 use nix::sched::{CloneFlags, unshare};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 use tokio_util::io::StreamReader;
 
@@ -31,7 +31,8 @@ pub struct Job {
     pub path: String,
     /// Whether the archive is read from standard input, or else written to standard output.
     pub unpack: bool,
-    /// The archive is a layer of an image; what was unpacked is told on standard output.
+    /// The archive is a layer of an image. On standard output is told, a line each, how many bytes there are so far, and
+    /// in the end what was unpacked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer: Option<layer::Rules>,
 }
@@ -73,8 +74,9 @@ fn work(job: &Job) -> io::Result<()> {
     }
     let path = Path::new("/").join(job.path.trim_start_matches('/'));
     if let Some(rules) = job.layer {
-        let summary = layer::unpack(io::stdin().lock(), rules, rootless).map_err(|e| cause(&e))?;
-        return io::stdout().write_all(&serde_json::to_vec(&summary)?);
+        let tell = |bytes| writeln!(io::stdout(), "{bytes}");
+        let summary = layer::unpack(io::stdin().lock(), rules, rootless, tell).map_err(|e| cause(&e))?;
+        return writeln!(io::stdout(), "{}", serde_json::to_string(&summary)?);
     }
     if job.unpack { unpack(&path, rootless) } else { pack(&path) }
 }
@@ -197,25 +199,80 @@ async fn ended(mut child: Child) -> Result<()> {
 /// Unpacks `tar` as `job` says.
 pub async fn unpack_with(exe: &Path, job: &Job, tar: TarStream) -> Result<()> {
     let mut child = spawn(exe, job)?;
-    feed(&mut child, tar).await?;
+    let Some(stdin) = child.stdin.take() else { return Err(Error::Failed("no pipe to the child".into())) };
+    feed(stdin, tar).await?;
     ended(child).await
 }
 
-/// Unpacks a layer as `job` says, and tells what was in it.
-pub async fn unpack_layer(exe: &Path, job: &Job, tar: TarStream) -> Result<layer::Summary> {
-    let mut child = spawn(exe, job)?;
-    feed(&mut child, tar).await?;
-    let mut told = Vec::new();
-    if let Some(stdout) = &mut child.stdout {
-        stdout.read_to_end(&mut told).await.map_err(|e| Error::Failed(e.to_string()))?;
+/// A child that writes into what goes with `keep`: that stays until the child is dead, also where nobody waits any more.
+struct Writer<K: Send + 'static>(Option<(Child, K)>);
+
+impl<K: Send + 'static> Drop for Writer<K> {
+    fn drop(&mut self) {
+        if let Some((mut child, keep)) = self.0.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn(async move {
+                child.kill().await.ok();
+                drop(keep);
+            });
+        }
     }
-    ended(child).await?;
-    serde_json::from_slice(&told).map_err(|e| Error::Failed(format!("unpacking a layer told nothing: {e}")))
+}
+
+/// Unpacks a layer as `job` says, and tells what was in it. `grew` is told of more bytes as they are written; its error
+/// ends the child. `keep` outlives the child.
+pub async fn unpack_layer(
+    exe: &Path,
+    job: &Job,
+    tar: TarStream,
+    keep: impl Send + 'static,
+    grew: impl FnMut(u64) -> Result<()> + Send,
+) -> Result<layer::Summary> {
+    let mut child = spawn(exe, job)?;
+    let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+        return Err(Error::Failed("no pipe to the child".into()));
+    };
+    let mut writer = Writer(Some((child, keep)));
+    let told = tokio::try_join!(feed(stdin, tar), summary(stdout, grew));
+    let Some((mut child, _keep)) = writer.0.take() else { return Err(Error::Failed("no child".into())) };
+    match told {
+        Ok(((), told)) => {
+            ended(child).await?;
+            told.ok_or_else(|| Error::Failed("unpacking a layer told nothing".into()))
+        }
+        Err(error) => {
+            child.kill().await.ok();
+            Err(error)
+        }
+    }
+}
+
+/// Listens to a child that unpacks a layer.
+async fn summary(
+    stdout: ChildStdout,
+    mut grew: impl FnMut(u64) -> Result<()> + Send,
+) -> Result<Option<layer::Summary>> {
+    let mut lines = BufReader::new(stdout).lines();
+    let mut sofar = 0;
+    while let Some(line) = lines.next_line().await.map_err(|e| Error::Failed(e.to_string()))? {
+        let told = line.parse::<u64>().map_err(|_| serde_json::from_str::<layer::Summary>(&line));
+        let bytes = match &told {
+            Ok(bytes) => *bytes,
+            Err(Ok(summary)) => summary.bytes,
+            Err(Err(e)) => return Err(Error::Failed(format!("unpacking a layer told {line:?}: {e}"))),
+        };
+        grew(bytes.saturating_sub(sofar))?;
+        sofar = bytes;
+        if let Err(Ok(summary)) = told {
+            return Ok(Some(summary));
+        }
+    }
+    Ok(None)
 }
 
 /// Passes the archive on to the child.
-async fn feed(child: &mut Child, mut tar: TarStream) -> Result<()> {
-    let Some(mut stdin) = child.stdin.take() else { return Err(Error::Failed("no pipe to the child".into())) };
+async fn feed(mut stdin: ChildStdin, mut tar: TarStream) -> Result<()> {
     let mut buffer = BytesMut::with_capacity(128 << 10);
     loop {
         buffer.clear();

@@ -18,16 +18,20 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tar::{Archive, EntryType};
 
+use crate::base::packing::Unpacked;
+
 const GONE: &str = ".wh.";
 const OPAQUE: &str = ".wh..wh..opq";
 const BUFFER: usize = 128 << 10;
 /// What an entry costs beside its bytes, so that many empty files are bounded too.
 const ENTRY: u64 = 512;
+/// After so many bytes more it is told how many there are.
+const TOLD: u64 = 1 << 20;
 
 /// Bounds for one layer.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Rules {
-    /// Bytes it may unpack to.
+    /// Bytes that an image may unpack to. Whoever is told of the progress counts them; here they only bound the archive.
     pub most_bytes: u64,
     /// Only looks whether the archive is what it should be.
     pub discard: bool,
@@ -54,12 +58,22 @@ pub struct Summary {
     pub links: Vec<(PathBuf, PathBuf)>,
 }
 
-/// Reads the stream to its end, compressed or not, and unpacks it to the root directory of this process.
-pub fn unpack(input: impl Read, rules: Rules, rootless: bool) -> io::Result<Summary> {
+/// Reads the stream to its end, compressed or not, and unpacks it to the root directory of this process. `tell` is told
+/// of the bytes so far.
+pub fn unpack(
+    input: impl Read,
+    rules: Rules,
+    rootless: bool,
+    tell: impl FnMut(u64) -> io::Result<()> + 'static,
+) -> io::Result<Summary> {
     // A umask would take bits from the modes in the archive.
     nix::sys::stat::umask(Mode::empty());
-    let mut stream = Hashed { inner: decompressed(input)?, hash: Sha256::new(), left: rules.longest() };
-    let mut layer = Unpacking { rules, rootless, ..Unpacking::default() };
+    let mut stream = Hashed {
+        inner: Unpacked::new(BufReader::with_capacity(BUFFER, input))?,
+        hash: Sha256::new(),
+        left: rules.longest(),
+    };
+    let mut layer = Unpacking::new(rootless, Box::new(tell));
     if !rules.discard {
         let mut archive = Archive::new(BufReader::with_capacity(BUFFER, &mut stream));
         for entry in archive.entries()? {
@@ -71,19 +85,6 @@ pub fn unpack(input: impl Read, rules: Rules, rootless: bool) -> io::Result<Summ
     io::copy(&mut stream, &mut io::sink())?;
     let digest = format!("sha256:{}", hex::encode(stream.hash.finalize()));
     Ok(Summary { digest, bytes: layer.bytes, implied: layer.implied, links: layer.links })
-}
-
-/// Layers are not always labelled as what they are, so their first bytes decide.
-fn decompressed<'a>(input: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
-    let mut input = BufReader::with_capacity(BUFFER, input);
-    let mut magic = Vec::with_capacity(4);
-    (&mut input).take(4).read_to_end(&mut magic)?;
-    let whole = io::Cursor::new(magic.clone()).chain(input);
-    Ok(match magic.as_slice() {
-        [0x28, 0xb5, 0x2f, 0xfd] => Box::new(zstd::stream::read::Decoder::new(whole)?),
-        [0x1f, 0x8b, ..] => Box::new(flate2::read::MultiGzDecoder::new(whole)),
-        _ => Box::new(whole),
-    })
 }
 
 struct Hashed<R> {
@@ -108,9 +109,11 @@ impl<R: Read> Read for Hashed<R> {
 }
 
 struct Unpacking {
-    rules: Rules,
     rootless: bool,
     bytes: u64,
+    /// Told of them, and when last.
+    tell: Box<dyn FnMut(u64) -> io::Result<()>>,
+    told: u64,
     implied: BTreeSet<PathBuf>,
     links: Vec<(PathBuf, PathBuf)>,
     /// Directories are dated last: what is put into them changes their time.
@@ -120,12 +123,13 @@ struct Unpacking {
     buffer: Vec<u8>,
 }
 
-impl Default for Unpacking {
-    fn default() -> Self {
+impl Unpacking {
+    fn new(rootless: bool, tell: Box<dyn FnMut(u64) -> io::Result<()>>) -> Self {
         Unpacking {
-            rules: Rules { most_bytes: u64::MAX, discard: false },
-            rootless: false,
+            rootless,
             bytes: 0,
+            tell,
+            told: 0,
             implied: BTreeSet::new(),
             links: Vec::new(),
             dated: Vec::new(),
@@ -175,8 +179,7 @@ impl Unpacking {
             return Ok(());
         }
         let path = plain(&entry.path()?)?;
-        self.bytes = self.bytes.saturating_add(ENTRY);
-        self.bounded()?;
+        self.grow(ENTRY)?;
         if path.as_os_str().is_empty() {
             return self.attributes(entry, Path::new(""), true);
         }
@@ -203,12 +206,13 @@ impl Unpacking {
         }
     }
 
-    fn bounded(&self) -> io::Result<()> {
-        if self.bytes > self.rules.most_bytes {
-            let most = self.rules.most_bytes >> 20;
-            return Err(wrong(format!("the layer unpacks to more than {most} MiB (--max-image-size)")));
+    fn grow(&mut self, bytes: u64) -> io::Result<()> {
+        self.bytes = self.bytes.saturating_add(bytes);
+        if self.bytes - self.told < TOLD {
+            return Ok(());
         }
-        Ok(())
+        self.told = self.bytes;
+        (self.tell)(self.bytes)
     }
 
     /// Makes the directories above an entry that the archive has not described (yet).
@@ -281,8 +285,7 @@ impl Unpacking {
             if n == 0 {
                 break;
             }
-            self.bytes = self.bytes.saturating_add(n as u64);
-            self.bounded()?;
+            self.grow(n as u64)?;
             file.write_all(&self.buffer[..n]).map_err(at(path))?;
         }
         drop(file);

@@ -24,7 +24,8 @@ use super::tree::{Tree, place};
 use super::volume::remove_tree;
 use super::{Embedded, blocking, failed, rootfs};
 use crate::base::chance;
-use crate::runtime::{Error, ImageLayers, KnownLayer, Result, SavedImage, TarStream, VolumeHandle};
+use crate::runtime::room::Floor;
+use crate::runtime::{Error, ImageLayers, Intake, KnownLayer, Result, SavedImage, TarStream, VolumeHandle};
 
 const NOTE: &str = "layer.json";
 const ROOT: &str = "rootfs";
@@ -121,15 +122,19 @@ impl Embedded {
     }
 
     /// Unpacks a layer that is not there. Nothing of it stays if its digest is another.
-    async fn unpack(&self, digest: &str, hex: &str, content: TarStream, known: KnownLayer) -> Result<()> {
+    async fn unpack(&self, digest: &str, content: TarStream, known: KnownLayer, of: &Intake) -> Result<()> {
+        let hex = hex_of(digest)?;
         let draft = self.layers_dir().join(format!(".new-{hex}-{}", chance::hex::<4>()));
         let root = draft.join("files").join(ROOT);
         fs::create_dir_all(&root).map_err(failed("unpack layer", &digest))?;
-        let draft = Draft(draft);
+        let draft = Arc::new(Draft(draft));
         for directory in [root.parent().unwrap_or(&root), &root] {
             fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).ok();
         }
-        let summary = archive::unpack_layer(&self.options.self_exe, &self.layer_job(root, None), content).await?;
+        let floor = Floor { place: self.layers_dir(), watermark: self.options.watermark };
+        let (job, grew) = (self.layer_job(root, None), |bytes| of.grew(bytes, &floor));
+        let exe = &self.options.self_exe;
+        let summary = archive::unpack_layer(exe, &job, content, draft.clone(), grew).await?;
         is_same(digest, &summary)?;
         let known = KnownLayer { bytes: summary.bytes, ..known };
         let note = Note { known, implied: summary.implied, links: summary.links };
@@ -223,14 +228,14 @@ fn is_same(digest: &str, summary: &Summary) -> Result<()> {
 
 #[async_trait]
 impl ImageLayers for Embedded {
-    fn hold(&self, layers: &[String]) -> Box<dyn Send + Sync> {
+    fn intake(&self, image: &str, layers: &[String]) -> Intake {
         let layers: Vec<String> = layers.iter().filter_map(|l| hex_of(l).ok().map(str::to_owned)).collect();
         let mut held = self.holds.lock().unwrap_or_else(PoisonError::into_inner);
         for layer in &layers {
             *held.entry(layer.clone()).or_default() += 1;
         }
         drop(held);
-        Box::new(Held(self.holds.clone(), layers))
+        Intake::new(image, self.options.most_image_bytes, Box::new(Held(self.holds.clone(), layers)))
     }
 
     async fn find(&self, layer: &str) -> Result<Option<KnownLayer>> {
@@ -238,14 +243,15 @@ impl ImageLayers for Embedded {
         Ok(self.note(hex_of(layer)?).map(|note| note.known))
     }
 
-    async fn add(&self, layer: &str, content: TarStream, known: KnownLayer) -> Result<()> {
+    async fn add(&self, layer: &str, content: TarStream, known: KnownLayer, of: &Intake) -> Result<()> {
         self.volumes()?;
         let hex = hex_of(layer)?;
         let _turn = self.turn(format!("layer {hex}")).await;
-        let Some(note) = self.note(hex) else { return self.unpack(layer, hex, content, known).await };
+        let Some(note) = self.note(hex) else { return self.unpack(layer, content, known, of).await };
+        of.found(note.known.bytes)?;
         // It is there, but who brings it must have had it.
         let job = self.layer_job(self.staging(), Some(note.known.bytes));
-        let summary = archive::unpack_layer(&self.options.self_exe, &job, content).await?;
+        let summary = archive::unpack_layer(&self.options.self_exe, &job, content, (), |_| Ok(())).await?;
         is_same(layer, &summary)?;
         self.merge_note(hex, known)
     }

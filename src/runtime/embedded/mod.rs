@@ -49,6 +49,7 @@ use super::capability;
 use super::descriptors;
 use super::extent;
 use super::network::{Leases, short};
+use super::room::Watermark;
 use super::supervisor::frame::Frame;
 use super::supervisor::link::{self, Frames};
 use super::{
@@ -97,8 +98,10 @@ pub struct Options {
     pub masked: Vec<PathBuf>,
     /// The operator's word on networks, rights and bounds.
     pub isolation: Isolation,
-    /// What a layer of an image may unpack to.
+    /// What an image may unpack to, with all its layers.
     pub most_image_bytes: u64,
+    /// Below so much free space no image is unpacked.
+    pub watermark: Watermark,
 }
 
 /// The runtime that needs nothing but the kernel.

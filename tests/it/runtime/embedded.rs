@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use whistlestop::runtime::embedded::{Embedded, NATIVE_EXE, Options};
+use whistlestop::runtime::room::Watermark;
 use whistlestop::runtime::{
     Attached, ContainerHandle, ContainerSpec, Error, Exit, Image, Isolation, Limits, Mount, Origin, Output, Process,
     Runtime, VolumeHandle, WindowSize,
@@ -32,6 +33,7 @@ fn open_with(state: PathBuf, isolation: Isolation) -> Arc<Embedded> {
         masked: Vec::new(),
         isolation,
         most_image_bytes: 1 << 30,
+        watermark: Watermark::NONE,
     };
     Arc::new(Embedded::new(state, options).unwrap())
 }
@@ -243,6 +245,7 @@ async fn the_host_needs_the_operators_word() {
         masked: Vec::new(),
         isolation: Default::default(),
         most_image_bytes: 1 << 30,
+        watermark: Watermark::NONE,
     };
     let runtime = Embedded::new(state.path().to_path_buf(), options).unwrap();
     let handle = ContainerHandle("refused".into());
@@ -276,6 +279,7 @@ async fn a_native_child_changes_only_what_it_was_given_of_the_host() {
         masked: vec![state.clone()],
         isolation: Default::default(),
         most_image_bytes: 1 << 30,
+        watermark: Watermark::NONE,
     };
     let runtime = Embedded::new(state.clone(), options).unwrap();
     let handle = ContainerHandle("native".into());

@@ -8,9 +8,10 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 use tar::{EntryType, Header};
 use whistlestop::runtime::embedded::{Embedded, Options};
+use whistlestop::runtime::room::{Watermark, room};
 use whistlestop::runtime::{
-    ContainerHandle, ContainerSpec, Error, Image, ImageLayers, KnownLayer, Limits, Mount, Origin, Output, Process,
-    Runtime, SavedImage, VolumeHandle,
+    ContainerHandle, ContainerSpec, Error, Image, ImageLayers, Intake, KnownLayer, Limits, Mount, Origin, Output,
+    Process, Runtime, SavedImage, VolumeHandle,
 };
 
 /// One entry of an archive; a link's content is its target.
@@ -66,6 +67,10 @@ impl Lab {
     }
 
     fn with(most_image_bytes: u64) -> Lab {
+        Lab::of(most_image_bytes, Watermark::NONE)
+    }
+
+    fn of(most_image_bytes: u64, watermark: Watermark) -> Lab {
         let state = tempfile::tempdir().unwrap();
         let options = Options {
             allow_host_rootfs: false,
@@ -74,6 +79,7 @@ impl Lab {
             masked: Vec::new(),
             isolation: Default::default(),
             most_image_bytes,
+            watermark,
         };
         let runtime = Embedded::new(state.path().join("state"), options).unwrap();
         Lab { state, runtime }
@@ -81,8 +87,14 @@ impl Lab {
 
     async fn try_add(&self, archive: &[u8]) -> Result<String, Error> {
         let name = digest(archive);
-        self.runtime.add(&name, Box::pin(Cursor::new(archive.to_vec())), KnownLayer::default()).await?;
+        self.bring(&name, archive.to_vec()).await?;
         Ok(name)
+    }
+
+    /// The only layer of an image.
+    async fn bring(&self, name: &str, archive: Vec<u8>) -> Result<(), Error> {
+        let intake = self.runtime.intake("of one layer", &[]);
+        self.runtime.add(name, Box::pin(Cursor::new(archive)), KnownLayer::default(), &intake).await
     }
 
     async fn add(&self, entries: &[(&str, EntryType, u32, &[u8])]) -> String {
@@ -367,22 +379,53 @@ pub fn attribute(path: &Path, name: &str) -> Option<Vec<u8>> {
 async fn what_is_not_what_it_should_be_is_refused_and_nothing_stays() {
     let lab = Lab::with(1 << 20);
     let good = layer(&[("a", FILE, 0o644, b"a")]);
-    let other = lab.runtime.add(&digest(b"other"), Box::pin(Cursor::new(good.clone())), KnownLayer::default()).await;
+    let other = lab.bring(&digest(b"other"), good.clone()).await;
     assert!(matches!(&other, Err(Error::Invalid(text)) if text.contains("damaged")), "{other:?}");
     let big = vec![0u8; 2 << 20];
     let bomb = layer(&[("big", FILE, 0o644, &big)]);
-    let refused = lab.runtime.add(&digest(&bomb), Box::pin(Cursor::new(gzip(&bomb))), KnownLayer::default()).await;
-    assert!(matches!(&refused, Err(Error::Failed(text)) if text.contains("--max-image-size")), "{refused:?}");
+    let refused = lab.bring(&digest(&bomb), gzip(&bomb)).await;
+    assert!(matches!(&refused, Err(Error::Invalid(text)) if text.contains("--max-image-size")), "{refused:?}");
     let cut = &gzip(&good)[..20];
-    let refused = lab.runtime.add(&digest(&good), Box::pin(Cursor::new(cut.to_vec())), KnownLayer::default()).await;
+    let refused = lab.bring(&digest(&good), cut.to_vec()).await;
     assert!(refused.is_err());
-    assert!(lab.runtime.add("sha256:../x", Box::pin(Cursor::new(Vec::new())), KnownLayer::default()).await.is_err());
+    assert!(lab.bring("sha256:../x", Vec::new()).await.is_err());
     assert_eq!(lab.layers(), 0);
     // Compressed in any way it is the same layer.
     for packed in [gzip(&good), zstd::encode_all(good.as_slice(), 1).unwrap(), good.clone()] {
-        lab.runtime.add(&digest(&good), Box::pin(Cursor::new(packed)), KnownLayer::default()).await.unwrap();
+        lab.bring(&digest(&good), packed).await.unwrap();
     }
     assert_eq!(lab.layers(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_layers_of_an_image_are_bounded_together() {
+    let lab = Lab::with(3 << 20);
+    let big = |fill: u8| layer(&[("big", FILE, 0o644, &vec![fill; 2 << 20])]);
+    let (first, second) = (big(1), big(2));
+    let intake = lab.runtime.intake("one/image:1", &[digest(&first)]);
+    let add = async |archive: &[u8], intake: &Intake| {
+        let content = Box::pin(Cursor::new(gzip(archive)));
+        lab.runtime.add(&digest(archive), content, KnownLayer::default(), intake).await
+    };
+    add(&first, &intake).await.unwrap();
+    let refused = add(&second, &intake).await.unwrap_err().to_string();
+    assert!(refused.contains("one/image:1") && refused.contains("--max-image-size"), "{refused}");
+    assert_eq!(lab.layers(), 1, "of the second nothing stays");
+    // Another image may have it, and one that has the first already counts it too.
+    let other = lab.runtime.intake("other:1", &[]);
+    add(&second, &other).await.unwrap();
+    assert!(add(&first, &other).await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_stops_before_the_disk_is_full_and_nothing_stays() {
+    let (free, _) = room(&std::env::temp_dir()).unwrap();
+    let lab = Lab::of(1 << 30, Watermark::Bytes(free * 4));
+    let archive = layer(&[("big", FILE, 0o644, &vec![1; 8 << 20])]);
+    let refused = lab.try_add(&archive).await;
+    let Err(Error::DiskFull(text)) = &refused else { panic!("{refused:?}") };
+    assert!(text.contains("the image of one layer") && text.contains("--low-disk-watermark"), "{text}");
+    assert_eq!(lab.layers(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -410,8 +453,9 @@ async fn layers_are_shared_known_and_collected() {
         bytes: 0,
     };
     let base = layer(&[("a", FILE, 0o644, b"a")]);
+    let intake = lab.runtime.intake("r:1", &[]);
     let add = async |team: &str| {
-        lab.runtime.add(&digest(&base), Box::pin(Cursor::new(base.clone())), known(team)).await.unwrap();
+        lab.runtime.add(&digest(&base), Box::pin(Cursor::new(base.clone())), known(team), &intake).await.unwrap();
     };
     add("1").await;
     add("2").await;
@@ -420,9 +464,9 @@ async fn layers_are_shared_known_and_collected() {
     // To have it already is no reason not to look at what is brought.
     // What follows such a layer's own bytes is read no further than they could go.
     let endless = Box::pin(tokio::io::AsyncReadExt::chain(Cursor::new(base.clone()), tokio::io::repeat(0)));
-    let wrong = lab.runtime.add(&digest(&base), endless, known("3")).await;
+    let wrong = lab.runtime.add(&digest(&base), endless, known("3"), &intake).await;
     assert!(wrong.unwrap_err().to_string().contains("goes on beyond"));
-    let wrong = lab.runtime.add(&digest(&base), Box::pin(Cursor::new(b"x".to_vec())), known("3")).await;
+    let wrong = lab.bring(&digest(&base), b"x".to_vec()).await;
     assert!(wrong.is_err());
 
     let second = lab.add(&[("b", FILE, 0o644, b"b")]).await;
@@ -430,7 +474,7 @@ async fn layers_are_shared_known_and_collected() {
     let saved = lab.add(&[("d", FILE, 0o644, b"d")]).await;
     let image = SavedImage { name: "r:1".into(), layers: vec![saved.clone()], whole: true, ..SavedImage::default() };
     lab.runtime.save(&image).await.unwrap();
-    let hold = lab.runtime.hold(std::slice::from_ref(&held));
+    let hold = lab.runtime.intake("r:2", std::slice::from_ref(&held));
     let one = lab.compose("one", &[&digest(&base), &second]).await;
     let two = lab.compose("two", &[&digest(&base)]).await;
     assert_eq!(lab.layers(), 4);

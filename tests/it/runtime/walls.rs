@@ -13,6 +13,7 @@ use std::time::Duration;
 use nix::sched::{CloneFlags, setns, unshare};
 use whistlestop::runtime::embedded::{Embedded, Options};
 use whistlestop::runtime::network::{Doors, Mode, Policy, firewall, link};
+use whistlestop::runtime::room::Watermark;
 use whistlestop::runtime::{
     ContainerHandle, ContainerSpec, Image, Isolation, Limits, Output, PrivilegedMode, Process, Runtime,
 };
@@ -69,6 +70,7 @@ fn open_isolated(state: &Path, isolation: Isolation) -> Arc<Embedded> {
         self_exe: env!("CARGO_BIN_EXE_whistlestop").into(),
         masked: Vec::new(),
         most_image_bytes: 1 << 30,
+        watermark: Watermark::NONE,
         isolation,
     };
     Arc::new(Embedded::new(state.join("state"), options).unwrap())
