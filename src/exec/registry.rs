@@ -330,7 +330,7 @@ impl Get<'_> {
         Ok(CachedFetch { volume, response: Response { version: self.version.clone(), metadata }, image: None })
     }
 
-    /// The image in the engine's own store. `None` where the engine cannot get at it as this source says.
+    /// The image in the engine's own store. `None` where the engine cannot get at it as this source says, or at all.
     async fn in_engine(
         &self,
         engine: &dyn EngineImages,
@@ -363,7 +363,15 @@ impl Get<'_> {
         loop {
             tokio::select! {
                 Some(line) = lines.recv() => notice(&line),
-                image = &mut pulling => return Ok(Some(image?)),
+                image = &mut pulling => return match image {
+                    // What the engine cannot do (zstd in old ones, authorities and proxies that it does not know) may go
+                    // here. A refusal and a full disk are the same for both.
+                    Err(runtime::Error::Failed(text)) if self.scope.world.natives().images().image_layers().is_some() => {
+                        notice(&format!("{text}: the image is fetched and unpacked by this server instead"));
+                        Ok(None)
+                    }
+                    image => Ok(Some(image?)),
+                },
             }
         }
     }

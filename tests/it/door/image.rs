@@ -146,6 +146,21 @@ pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// Pushes an image without an engine: layers as tar archives, the lowest first, and how it runs. Its digest.
 pub async fn push(registry: &str, name: &str, tag: &str, layers: &[Vec<u8>], run: serde_json::Value) -> String {
     use std::io::Write;
+    let gzip = |layer: &Vec<u8>| {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(layer).unwrap();
+        (layer.clone(), "gzip", encoder.finish().unwrap())
+    };
+    push_packed(registry, (name, tag), &layers.iter().map(gzip).collect::<Vec<_>>(), run).await
+}
+
+/// As [`push`], of layers that are compressed already; each with the name of how.
+pub async fn push_packed(
+    registry: &str,
+    (name, tag): (&str, &str),
+    layers: &[(Vec<u8>, &str, Vec<u8>)],
+    run: serde_json::Value,
+) -> String {
     let http = reqwest::Client::new();
     let blob = async |bytes: Vec<u8>| {
         let start = http.post(format!("http://{registry}/v2/{name}/blobs/uploads/")).send().await.unwrap();
@@ -154,15 +169,15 @@ pub async fn push(registry: &str, name: &str, tag: &str, layers: &[Vec<u8>], run
         let (size, name) = (bytes.len(), digest(&bytes));
         let sent = http.put(place).body(bytes).send().await.unwrap();
         assert!(sent.status().is_success(), "{}", sent.text().await.unwrap());
-        serde_json::json!({"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "size": size, "digest": name})
+        serde_json::json!({"mediaType": "", "size": size, "digest": name})
     };
     let mut entries = Vec::new();
-    for layer in layers {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-        encoder.write_all(layer).unwrap();
-        entries.push(blob(encoder.finish().unwrap()).await);
+    for (_, how, packed) in layers {
+        let mut entry = blob(packed.clone()).await;
+        entry["mediaType"] = format!("application/vnd.oci.image.layer.v1.tar+{how}").into();
+        entries.push(entry);
     }
-    let unpacked: Vec<String> = layers.iter().map(|layer| digest(layer)).collect();
+    let unpacked: Vec<String> = layers.iter().map(|(layer, ..)| digest(layer)).collect();
     let config = serde_json::json!({
         "architecture": "amd64", "os": "linux", "config": run, "rootfs": {"type": "layers", "diff_ids": unpacked},
     });

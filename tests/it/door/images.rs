@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::image::{INDEX, Registry, archive, busybox, digest, push, push_index};
+use super::image::{INDEX, Registry, archive, busybox, digest, push, push_index, push_packed};
 use super::world::{Runtime, World, ended, run};
 
 const NEVER: [&str; 2] = ["--resource-checking-interval", "1h"];
@@ -539,6 +539,27 @@ async fn an_index_may_list_an_index() {
     let (status, log) = once(&world, &config).await;
     assert_eq!(status, "succeeded", "{log}");
     assert!(log.contains("it runs"), "{log}");
+}
+
+/// One layer that old engines can unpack, and one that they cannot.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_engine_cannot_pull_is_unpacked_here() {
+    let registry = Registry::empty("").await;
+    let zstd = |layer: Vec<u8>| (layer.clone(), "zstd", zstd::encode_all(layer.as_slice(), 1).unwrap());
+    // Newer engines know zstd; none knows a layer that lies about it, which nothing but its first bytes tells.
+    let (layer, _, packed) = zstd(second());
+    push_packed(&registry.address, ("app", "1"), &[zstd(base()), (layer, "gzip", packed)], runs()).await;
+    let world = World::new(Runtime::Docker, &NEVER).await;
+    let config = format!(
+        "jobs:\n- name: j\n  plan:\n  - task: t\n    config:\n      platform: linux\n      image_resource: \
+         {{type: registry-image, source: {{repository: {}/app, tag: '1'}}}}\n      run: {{path: cat, args: \
+         [/etc/greeting]}}\n",
+        registry.address
+    );
+    let (status, log) = once(&world, &config).await;
+    let of_engine = log.contains("unpacked by this server instead");
+    assert!(status == "succeeded" && log.contains("hello from layer two"), "{log}");
+    println!("the engine {}", if of_engine { "could not pull it" } else { "pulled it itself" });
 }
 
 #[tokio::test(flavor = "multi_thread")]
