@@ -1,6 +1,9 @@
 //! `whistlestop image`: images from files, for servers without a way to a registry.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +12,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::said;
+use crate::base::packing::Unpacked;
 use crate::resource::registry::archive::{Archive, DockerImage, Part};
 use crate::resource::registry::manifest::{self, Config, DOCKER_MANIFEST, Index, Manifest};
 use crate::resource::registry::{Descriptor, Platform, Repository};
@@ -39,7 +43,8 @@ pub struct Image {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Load images that `docker save` wrote, or OCI layouts (tar files or directories); the server may run meanwhile
+    /// Load images that `docker save` wrote, or OCI layouts: tar files, also compressed with gzip or zstd, or directories;
+    /// the server may run meanwhile
     Preload {
         /// The name, where the file has none or another
         #[arg(long, value_name = "REPOSITORY:TAG")]
@@ -79,7 +84,7 @@ pub fn run(image: Image) -> anyhow::Result<()> {
                     bail!("--name names one image: give one file with it");
                 }
                 for file in files {
-                    preload(&store, &file, name.as_deref())
+                    preload(&store, &file, name.as_deref(), &floor)
                         .await
                         .with_context(|| format!("cannot load {}", file.display()))?;
                 }
@@ -130,8 +135,33 @@ fn full_name(name: &str) -> anyhow::Result<String> {
     Ok(format!("{repository}:{tag}"))
 }
 
-async fn preload(store: &Embedded, file: &Path, name: Option<&str>) -> anyhow::Result<()> {
-    let archive = Archive::open(file)?;
+/// A compressed file unpacked, since an archive is read where its index points to. It has no name, and goes with the
+/// last who has it open.
+fn unpacked(file: &Path, floor: &Floor) -> anyhow::Result<Option<File>> {
+    if file.is_dir() {
+        return Ok(None);
+    }
+    let mut unpacked = Unpacked::new(BufReader::new(File::open(file)?))?;
+    if unpacked.head().is_some() {
+        return Ok(None);
+    }
+    let mut plain = tempfile::tempfile_in(&floor.place)?;
+    let mut written = 0;
+    loop {
+        floor.admit(format_args!("unpacking {}", file.display()), written)?;
+        match std::io::copy(&mut (&mut unpacked).take(16 << 20), &mut plain)? {
+            0 => return Ok(Some(plain)),
+            some => written += some,
+        }
+    }
+}
+
+async fn preload(store: &Embedded, file: &Path, name: Option<&str>, floor: &Floor) -> anyhow::Result<()> {
+    let plain = unpacked(file, floor)?;
+    let archive = match &plain {
+        Some(plain) => Archive::named(file, &PathBuf::from(format!("/proc/self/fd/{}", plain.as_raw_fd())))?,
+        None => Archive::open(file)?,
+    };
     let found = match archive.docker_images()? {
         Some(images) if !file.is_dir() => docker(&archive, &images, name)?,
         _ => layout(&archive, name)?,

@@ -426,6 +426,9 @@ async fn a_workshop_needs_no_network(runtime: Runtime) {
         command.args(["image", "--state-dir"]).arg(world.directory.path().join("state")).args(args);
         command
     };
+    // As `docker save | gzip` leaves it.
+    run(world.directory.path(), "gzip", &["image.tar"]).await;
+    let file = file.with_extension("tar.gz");
     let loaded = ended(image(&["preload", file.to_str().unwrap()])).await;
     assert_eq!(loaded.code, 0, "{}", loaded.stderr);
     assert!(loaded.stdout.contains("no.such.host.invalid/workshop:1.0@sha256:"), "{}", loaded.stdout);
