@@ -35,6 +35,8 @@ use crate::runtime::{
 const AT_ONCE: usize = 4;
 /// How often bars are drawn anew.
 const REDRAW: Duration = Duration::from_millis(500);
+/// So long a registry is asked for newer tags than those that are saved: without a network nobody should wait.
+const BESIDE_SAVED: Duration = Duration::from_secs(5);
 /// Any team may have it.
 const EVERYBODY: &str = "*";
 
@@ -75,12 +77,14 @@ pub async fn check(
     scope: &Scope,
 ) -> Result<Result<Vec<Version>, String>, Stop> {
     let source = Source::read(kind, &request.source)?;
-    if let Some(layers) = scope.world.natives().images().image_layers() {
-        let found = saved::versions(kind, &source, &layers.all_saved().await?)?;
-        if !found.is_empty() {
-            return Ok(Ok(found));
-        }
+    let saved = match scope.world.natives().images().image_layers() {
+        Some(layers) => saved::versions(kind, &source, &layers.all_saved().await?)?,
+        None => Vec::new(),
+    };
+    if !saved.is_empty() && !source.tag.0.is_empty() {
+        return Ok(Ok(saved));
     }
+    let wait = if saved.is_empty() { left } else { left.min(BESIDE_SAVED) };
     let (notice, mut told) = lines();
     let registries = scope.world.registries().clone();
     let answer = {
@@ -88,7 +92,10 @@ pub async fn check(
         tokio::select! {
             answer = asked => answer,
             why = scope.stop.asked() => return Err(why),
-            () = tokio::time::sleep(left) => return Err(Stop::TimedOut),
+            () = tokio::time::sleep(wait) => match saved.is_empty() {
+                true => return Err(Stop::TimedOut),
+                false => Err(Error::Unusable(format!("there is no answer within {} s", wait.as_secs()))),
+            },
         }
     };
     drop(notice);
@@ -102,7 +109,13 @@ pub async fn check(
             // As with Concourse: nothing new, which is no failure of the check.
             Ok(versions)
         }
-        Ok(versions) => Ok(versions),
+        Ok(versions) if saved.is_empty() => Ok(versions),
+        Ok(versions) => Ok(saved::merged(&source, request.version.as_ref(), &saved, versions)?),
+        Err(error) if !saved.is_empty() => {
+            let text = format!("checking origin {} failed: {error}", source.repository);
+            log.say(&format!("{text}; this server's saved images answer\n")).await?;
+            Ok(saved)
+        }
         Err(error) => {
             let text = format!("checking origin {} failed: {error}", source.repository);
             log.say(&format!("{text}\n")).await?;

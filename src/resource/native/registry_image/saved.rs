@@ -1,9 +1,11 @@
-//! Images that the operator has loaded from files: they answer before any registry does.
+//! Images that the operator has loaded from files: they answer for their tags and digests before any registry does. A
+//! source that wants whichever tag is newest hears of the registry's others too, where that answers.
 
 use std::collections::HashMap;
 
 use super::check::{Tags, version};
 use super::image::Description;
+use super::semver::compare;
 use super::source::{Kind, Source};
 use crate::base::version::Version;
 use crate::resource::registry::{Error, Repository, Result, manifest};
@@ -42,6 +44,33 @@ pub fn versions(kind: Kind, source: &Source, saved: &[SavedImage]) -> Result<Vec
     let known: Vec<_> =
         tags.into_iter().filter(|(tag, _)| tag == wanted.bare() || wanted.read(tag).is_some()).collect();
     Ok(wanted.versions(&known))
+}
+
+/// What the registry has found beside what is saved, in order: of a tag that both have the saved image counts.
+pub fn merged(source: &Source, from: Option<&Version>, saved: &[Version], found: Vec<Version>) -> Result<Vec<Version>> {
+    let pair = |version: &Version| {
+        let member = |name: &str| version.0.get(name).cloned().unwrap_or_default();
+        (member("tag"), member("digest"))
+    };
+    let saved: Vec<_> = saved.iter().map(pair).collect();
+    let mut found: Vec<_> = found.iter().map(pair).collect();
+    for (tag, digest) in &mut found {
+        if let Some((_, known)) = saved.iter().find(|(name, _)| name == tag) {
+            digest.clone_from(known);
+        }
+    }
+    let more: Vec<_> = saved.into_iter().filter(|(tag, _)| found.iter().all(|(name, _)| name != tag)).collect();
+    if !source.tag_regex.is_empty() {
+        return Ok(more.iter().chain(&found).map(|(tag, digest)| version(Kind::Registry, tag, digest)).collect());
+    }
+    let wanted = Tags::of(source).map_err(Error::Invalid)?;
+    let cursor = from.and_then(|version| wanted.read(&pair(version).0));
+    let is_news = |tag: &str| match (&cursor, wanted.read(tag)) {
+        (Some(cursor), Some(version)) => compare(cursor, &version).is_le(),
+        _ => true,
+    };
+    found.extend(more.into_iter().filter(|(tag, _)| is_news(tag)));
+    Ok(wanted.versions(&found))
 }
 
 /// The saved image of a repository with this digest.
@@ -94,5 +123,23 @@ mod tests {
         assert!(tags(json!({"repository": "alpine"})).is_empty());
         assert_eq!(find("docker.io/busybox", "b", &saved).unwrap().name, saved[1].name);
         assert!(find("alpine", "b", &saved).is_none());
+    }
+
+    #[test]
+    fn newer_tags_of_the_registry_are_not_hidden() {
+        let source = |value: serde_json::Value| Source::read(Kind::Registry, value.as_object().unwrap()).unwrap();
+        let versions = |all: &[(&str, &str)]| -> Vec<Version> {
+            all.iter().map(|(tag, digest)| version(Kind::Registry, tag, digest)).collect()
+        };
+        let saved = versions(&[("1.35.0", "a"), ("1.36.1", "b"), ("latest", "b")]);
+        let found = versions(&[("1.36.0", "r"), ("1.36.1", "other"), ("1.37.0", "s")]);
+        let newest = source(json!({"repository": "busybox"}));
+        let from = version(Kind::Registry, "1.36.0", "r");
+        let expected = versions(&[("1.36.0", "r"), ("1.36.1", "b"), ("1.37.0", "s")]);
+        assert_eq!(merged(&newest, Some(&from), &saved, found.clone()).unwrap(), expected);
+        assert_eq!(merged(&newest, None, &saved, found.clone()).unwrap().len(), 4);
+        let regex = source(json!({"repository": "busybox", "tag_regex": "^1"}));
+        let tags: Vec<_> = merged(&regex, None, &saved[..2], found).unwrap();
+        assert_eq!(tags, versions(&[("1.35.0", "a"), ("1.36.0", "r"), ("1.36.1", "b"), ("1.37.0", "s")]));
     }
 }
