@@ -14,12 +14,37 @@ use serde_json::{Value, json};
 
 use crate::base::duration;
 use crate::front::{Answer, App, Call, Failure, Permit};
-use crate::runtime::{ContainerHandle, Exec, Exit, Input, Output, Process, Stream, WindowSize};
+use crate::runtime::{ContainerHandle, Error, Exec, Exit, Input, Output, Process, Stream, WindowSize};
 
 /// How often a container's time is renewed while somebody is in it.
 const RENEWED: Duration = Duration::from_secs(60);
-/// What the client sends is not a process, or not a message.
-const UNSUPPORTED: u16 = 1003;
+/// How long the client has to say goodbye. Who leaves before may take the last words with him.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// How a session ends.
+enum End {
+    /// The process has ended and its status was told, or the client has left.
+    Done,
+    /// The words for the user.
+    Failed(String),
+    /// What the client sends is not a process, or not a message.
+    Malformed(&'static str),
+    /// The server ends.
+    Away,
+}
+
+impl End {
+    /// The code of the closing frame and its reason (RFC 6455, section 7.4.1).
+    fn frame(&self) -> CloseFrame {
+        let (code, reason) = match self {
+            End::Done => (1000, ""),
+            End::Away => (1001, "the server ends"),
+            End::Malformed(what) => (1003, *what),
+            End::Failed(_) => (1011, "the container cannot be used: the message before says why"),
+        };
+        CloseFrame { code, reason: reason.into() }
+    }
+}
 
 /// The first message of the client.
 #[derive(Deserialize)]
@@ -69,56 +94,69 @@ pub async fn enter(permit: Permit, mut call: Call) -> Answer {
     let (app, container) = (call.app, ContainerHandle(container.handle));
     let lost = permit.lost(&app);
     let session = |mut socket: WebSocket| async move {
-        tokio::select! {
-            () = session(app, container, &mut socket) => {}
+        let end = tokio::select! {
+            end = session(app, container, &mut socket) => end,
             // The process's input goes with the session, which hangs up.
             () = lost => {
-                let text = "you may no longer be in this container: your sign-in has ended, or your role has changed\n";
-                send(&mut socket, json!({ "error": text })).await.unwrap_or(());
+                let text = "you may no longer be in this container: your sign-in has ended, or your role has changed";
+                End::Failed(text.to_owned())
             }
-        }
+        };
+        close(&mut socket, &end).await;
     };
     Ok(upgrade.on_upgrade(session).into_response())
 }
 
-async fn session(app: App, container: ContainerHandle, socket: &mut WebSocket) {
+/// Says why, if there is something to say, and closes as the protocol wants it.
+async fn close(socket: &mut WebSocket, end: &End) {
+    if let End::Failed(why) = end {
+        send(socket, json!({ "error": format!("{why}\n") })).await.unwrap_or(());
+    }
+    if socket.send(Message::Close(Some(end.frame()))).await.is_ok() {
+        let goodbye = async { while let Some(Ok(_)) = socket.recv().await {} };
+        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+    }
+}
+
+async fn session(app: App, container: ContainerHandle, socket: &mut WebSocket) -> End {
     let process = match first(socket).await {
-        Some(spec) => spec,
-        None => return,
+        Ok(spec) => spec,
+        Err(end) => return end,
     };
     keep(&app, &container).await;
     let exec = match app.runtime.exec(&container, &process).await {
         // Steps of built-in types run there, and there it is known why nobody enters them.
-        Err(crate::runtime::Error::NotFound(_)) => app.natives.exec(&container, &process).await,
+        Err(Error::NotFound(here)) => match app.natives.exec(&container, &process).await {
+            Err(Error::NotFound(_)) => Err(Error::NotFound(here)),
+            other => other,
+        },
         other => other,
     };
     match exec {
         Ok(exec) => {
             // With a path it is that file that is missing, and there is no other shell to try.
             let searched = !process.path.contains('/');
-            carry(&app, &container, exec, searched, socket).await;
+            let end = carry(&app, &container, exec, searched, socket).await;
             keep(&app, &container).await;
+            end
         }
-        Err(e) => send(socket, json!({ "error": format!("{e}\n") })).await.unwrap_or(()),
+        Err(e) => End::Failed(e.to_string()),
     }
 }
 
-/// The process that the client wants; else the socket is closed.
-async fn first(socket: &mut WebSocket) -> Option<Process> {
+/// The process that the client wants.
+async fn first(socket: &mut WebSocket) -> Result<Process, End> {
     let message = loop {
-        match socket.recv().await?.ok()? {
-            Message::Ping(_) | Message::Pong(_) => {}
-            other => break other,
+        match socket.recv().await {
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
+            Some(Ok(other)) => break other,
+            Some(Err(_)) | None => return Err(End::Done),
         }
     };
     let spec = message.to_text().ok().and_then(|t| serde_json::from_str::<Spec>(t).ok());
-    let Some(spec) = spec else {
-        let close = CloseFrame { code: UNSUPPORTED, reason: "malformed process spec".into() };
-        let _ = socket.send(Message::Close(Some(close))).await;
-        return None;
-    };
+    let spec = spec.ok_or(End::Malformed("malformed process spec"))?;
     let usual = WindowSize { columns: 80, rows: 24 };
-    Some(Process {
+    Ok(Process {
         path: spec.path,
         args: spec.args.unwrap_or_default(),
         env: spec.env.unwrap_or_default(),
@@ -131,7 +169,7 @@ async fn first(socket: &mut WebSocket) -> Option<Process> {
 }
 
 /// Carries both directions until the process or the client ends. Leaving drops the process's input, which hangs up.
-async fn carry(app: &App, container: &ContainerHandle, exec: Exec, searched: bool, socket: &mut WebSocket) {
+async fn carry(app: &App, container: &ContainerHandle, exec: Exec, searched: bool, socket: &mut WebSocket) -> End {
     let Exec { input, mut output } = exec;
     let mut input = Some(input);
     let mut renew = tokio::time::interval(RENEWED);
@@ -140,30 +178,27 @@ async fn carry(app: &App, container: &ContainerHandle, exec: Exec, searched: boo
     loop {
         tokio::select! {
             told = output.recv() => {
-                let Some(told) = told else { return };
+                let Some(told) = told else { return End::Done };
+                if let Output::Lost(why) = told {
+                    return End::Failed(why);
+                }
                 let last = !matches!(told, Output::Data { .. });
                 if send(socket, message(told, searched)).await.is_err() || last {
-                    return;
+                    return End::Done;
                 }
             }
             said = socket.recv() => {
-                let Some(Ok(said)) = said else { return };
+                let Some(Ok(said)) = said else { return End::Done };
                 let Message::Text(text) = said else { continue };
                 typed = tokio::time::Instant::now();
-                let Ok(said) = serde_json::from_str::<Said>(&text) else {
-                    let close = CloseFrame { code: UNSUPPORTED, reason: "malformed message".into() };
-                    let _ = socket.send(Message::Close(Some(close))).await;
-                    return;
-                };
+                let Ok(said) = serde_json::from_str::<Said>(&text) else { return End::Malformed("malformed message") };
                 pass_on(said, &mut input).await;
             }
             () = tokio::time::sleep_until(typed + patience), if !patience.is_zero() => {
-                let why = format!("idle timeout ({}) reached", duration::format(patience));
-                let _ = send(socket, json!({ "error": format!("{why}\n") })).await;
-                return;
+                return End::Failed(format!("idle timeout ({}) reached", duration::format(patience)));
             }
             _ = renew.tick() => keep(app, container).await,
-            () = app.shutdown.asked() => return,
+            () = app.shutdown.asked() => return End::Away,
         }
     }
 }

@@ -512,7 +512,10 @@ impl Processes {
     async fn explain(&self, handle: &ContainerHandle, name: &str, error: Error) -> Error {
         match self.find(name).await {
             Ok(Found::Nothing | Found::Unused) => absent(handle),
-            Ok(Found::Dead(reason)) => Error::NotFound(reason),
+            Ok(Found::Dead(reason)) => Error::Failed(format!(
+                "this step's container does not run any more, so nobody can enter it: {reason}; run the build again to \
+                 have one that stays"
+            )),
             _ => error,
         }
     }
@@ -620,7 +623,10 @@ fn gone(found: Result<Found>) -> String {
 }
 
 fn absent(handle: &ContainerHandle) -> Error {
-    Error::NotFound(format!("container '{handle}' is not on the Docker engine, or never ran"))
+    Error::NotFound(format!(
+        "container '{handle}' is not on the Docker engine: it never ran, or somebody has removed it; run the build again to \
+         have one"
+    ))
 }
 
 fn is_conflict(error: &bollard::errors::Error) -> bool {

@@ -478,7 +478,8 @@ impl Runtime for Embedded {
         if directory.on_the_hosts_files() && !self.options.allow_host_rootfs {
             return Err(Error::Invalid(
                 "this step ran in the server's own program, on the server's own files: there is no container of an image \
-                 to enter (an operator can allow it with --allow-host-rootfs)"
+                 to enter. To look at what it fetched, hijack a task that has it as an input; an operator can allow this \
+                 with --allow-host-rootfs"
                     .into(),
             ));
         }

@@ -63,6 +63,9 @@ async fn whoever_loses_their_role_is_put_out_of_the_container() {
     own(&world, "alpha", "bob").await;
     let told = tokio::time::timeout(PATIENCE, socket.next()).await.expect("it ends").unwrap().unwrap();
     assert!(told.to_text().unwrap().contains("you may no longer be in this container"), "{told}");
+    let closed = tokio::time::timeout(PATIENCE, socket.next()).await.expect("it is closed");
+    let Some(Ok(Message::Close(Some(frame)))) = closed else { panic!("{closed:?}") };
+    assert_eq!(u16::from(frame.code), 1011);
 }
 
 #[tokio::test]

@@ -18,6 +18,8 @@ async fn what_goes_away_is_told_and_what_had_ended_is_still_known() {
     world.engine.kill_container(&name, None::<bollard::query_parameters::KillContainerOptions>).await.unwrap();
     let Some(Output::Lost(text)) = read(attached).await.end else { panic!("not lost") };
     assert!(text.contains("the Docker engine ended the container (status 137"), "{text}");
+    let Err(Error::Failed(text)) = world.docker.exec(&handle, &process(&["sh"])).await else { panic!("entered") };
+    assert!(text.contains("does not run any more") && text.contains("status 137") && text.contains("again"), "{text}");
     let again = read(world.docker.attach(&handle, 0).await.unwrap()).await;
     assert_eq!(again.stdout, "ready\n");
     assert!(matches!(again.end, Some(Output::Lost(_))));
