@@ -23,10 +23,10 @@ use crate::pipeline::Object;
 use crate::plan::{Plan, TypeImage};
 use crate::resource::native::registry_image::image::{Description, basics, names};
 use crate::resource::native::registry_image::source::Place;
-use crate::resource::native::registry_image::{GetParams, Kind, PATIENCE, Source, check, saved};
+use crate::resource::native::registry_image::{GetParams, Kind, PATIENCE, RegistryImage, Source, check, ecr, saved};
 use crate::resource::registry::client::Notice;
 use crate::resource::registry::{Descriptor, Error, Registry, Repository};
-use crate::resource::{Request, Response};
+use crate::resource::{Native, Request, Response};
 use crate::runtime::{
     self, EngineImage, EngineImages, ImageLayers, Intake, KnownLayer, RegistryAuth, Runtime, VolumeHandle,
 };
@@ -59,6 +59,15 @@ pub fn serves(kind: Kind, params: Option<&Object>) -> bool {
         // Told by whoever does it.
         Err(_) => kind == Kind::Registry,
     }
+}
+
+/// What a child is asked: with what only the server knows of registries.
+pub async fn lent(native: &dyn Native, request: &Request, scope: &Scope) -> Result<Request, Stop> {
+    let mut request = request.clone();
+    if native.name() == RegistryImage.name() {
+        request.source = ecr::lent(&request.source, scope.world.registries()).await?;
+    }
+    Ok(request)
 }
 
 /// Lines for the log from wherever they come.
@@ -358,7 +367,7 @@ impl Get<'_> {
         }
         let source = &self.source;
         let loopback = place.repository.host.starts_with("127.") || place.repository.host.starts_with("localhost");
-        let plain = source.ca_certs.is_empty()
+        let plain = place.access.ca_certs.is_empty()
             && (loopback || !place.access.insecure)
             && place.scheme.as_deref().is_none_or(|scheme| scheme == "https" || loopback)
             && (place.repository.is_default() || place.repository.host.contains(['.', ':']) || loopback)

@@ -108,14 +108,15 @@ impl Scripts {
                 let settings = child::Settings {
                     allow_local: scope.world.allow_local(),
                     mirror,
-                    registries: scope.world.registries().clone(),
+                    outgoing: scope.world.registries().outgoing.clone(),
                 };
+                let request = super::registry::lent(*native, &call.request, scope).await?;
                 let process = Process {
                     path: scope.world.natives().program(),
                     args: child::arguments(native.name(), call.script, dir, &settings),
                     env: with_inherited(&call.env, |name| std::env::var(name).ok()),
                     dir: dir.to_owned(),
-                    stdin: call.request.payload(call.script),
+                    stdin: request.payload(call.script),
                     ..Process::default()
                 };
                 (image, false, process)

@@ -49,8 +49,8 @@ pub struct Settings {
     pub allow_local: bool,
     /// See [`Env::mirror`].
     pub mirror: Mirror,
-    /// Where requests to registries may go.
-    pub registries: Registries,
+    /// Where requests may not go.
+    pub outgoing: Outgoing,
 }
 
 /// The arguments that make [`dispatch`] run `script` of the native type `name` in `directory`.
@@ -62,8 +62,7 @@ pub fn arguments(name: &str, script: Script, directory: &str, settings: &Setting
         Mirror::HostRootfs => Some("--mirror=host".to_owned()),
         Mirror::Container => Some("--mirror=container".to_owned()),
     });
-    args.extend(settings.registries.mirror.iter().map(|mirror| format!("--registry-mirror={mirror}")));
-    let denied = settings.registries.outgoing.denied().iter().map(ToString::to_string).collect::<Vec<_>>();
+    let denied = settings.outgoing.denied().iter().map(ToString::to_string).collect::<Vec<_>>();
     args.push(format!("--deny-networks={}", denied.join(",")));
     args.extend([name.to_owned(), script.name().to_owned(), directory.to_owned()]);
     args
@@ -147,11 +146,8 @@ fn parse(args: &[OsString]) -> Result<Call, String> {
             Some("--allow-local-git") => settings.allow_local = true,
             Some("--mirror=host") => settings.mirror = Mirror::HostRootfs,
             Some("--mirror=container") => settings.mirror = Mirror::Container,
-            Some(text) if text.starts_with("--registry-mirror=") => {
-                settings.registries.mirror = Some(text["--registry-mirror=".len()..].into());
-            }
             Some(text) if text.starts_with("--deny-networks=") => {
-                settings.registries.outgoing = networks(&text["--deny-networks=".len()..])?;
+                settings.outgoing = networks(&text["--deny-networks=".len()..])?;
             }
             _ => rest.push(arg),
         }
@@ -203,7 +199,7 @@ fn run(call: &Call) -> Result<(), String> {
         build: &build,
         now: System.now(),
         privileged,
-        registries: call.settings.registries.clone(),
+        registries: Registries { outgoing: call.settings.outgoing.clone(), ..Registries::default() },
         mirror: call.settings.mirror,
     };
     let answer = answer(native, call, &request, &mut env).map_err(|failure| failure.to_string())?;
@@ -276,17 +272,8 @@ mod tests {
             Settings::default(),
             Settings { allow_local: true, mirror: Mirror::HostRootfs, ..Settings::default() },
             Settings { mirror: Mirror::Container, ..Settings::default() },
-            Settings {
-                registries: Registries {
-                    mirror: Some("http://127.0.0.1:5".into()),
-                    outgoing: Outgoing::new(vec!["10.0.0.0/8".parse().unwrap()]),
-                },
-                ..Settings::default()
-            },
-            Settings {
-                registries: Registries { outgoing: Outgoing::new(Vec::new()), ..Registries::default() },
-                ..Settings::default()
-            },
+            Settings { outgoing: Outgoing::new(vec!["10.0.0.0/8".parse().unwrap()]), ..Settings::default() },
+            Settings { outgoing: Outgoing::new(Vec::new()), ..Settings::default() },
         ] {
             for script in [Script::Check, Script::In, Script::Out] {
                 let args: Vec<OsString> =

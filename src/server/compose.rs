@@ -30,7 +30,6 @@ use crate::pipeline::Object;
 use crate::resource::base_type::BaseTypes;
 use crate::resource::bundle::{self, Bundle};
 use crate::resource::native;
-use crate::resource::registry::Registries;
 use crate::runtime::network::Doors;
 use crate::schedule::due::Intervals;
 use crate::schedule::retention::LogLimits;
@@ -381,7 +380,7 @@ fn engine_settings(serve: &Serve, external_url: &str, base_types: BaseTypes) -> 
         worker_tags: serve.tag.clone(),
         allow_local_git: serve.allow_local_git,
         allow_host_rootfs: serve.allow_host_rootfs,
-        registries: Registries { outgoing: outgoing(serve), mirror: serve.registry_mirror.as_deref().map(Into::into) },
+        registries: serve.registries.registries(outgoing(serve))?,
         proxies: serve.containment.proxies().variables(),
         base_types,
         cache_dir: std::path::absolute(serve.state_dir.join("cache"))?,

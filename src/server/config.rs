@@ -201,12 +201,6 @@ pub struct Serve {
     /// A YAML file of what the sources of built-in and base resource types hold beneath what resources say: type → source
     #[arg(long, value_name = "FILE")]
     pub base_resource_type_defaults: Option<PathBuf>,
-    /// A registry that is asked before Docker Hub: a host, or an address with http:// or https://
-    #[arg(long, value_name = "HOST")]
-    pub registry_mirror: Option<String>,
-    /// What an image may unpack to, with all its layers, in GiB
-    #[arg(long, value_name = "GIB", default_value_t = 64)]
-    pub max_image_size: u64,
     /// Let tasks run on this host's own files, read-only (rootfs_uri: host:///)
     #[arg(long)]
     pub allow_host_rootfs: bool,
@@ -231,6 +225,9 @@ pub struct Serve {
     /// Walls around steps, and what is kept of them
     #[command(flatten)]
     pub containment: Containment,
+    /// Where images come from
+    #[command(flatten)]
+    pub registries: super::registries::RegistryFlags,
     /// What is written to the log for whom
     #[command(flatten)]
     pub auditing: Auditing,

@@ -15,6 +15,7 @@ mod natives;
 mod nearest;
 pub mod network;
 pub mod program;
+pub mod registries;
 pub mod runtimes;
 pub mod secrets;
 pub mod sign_in;

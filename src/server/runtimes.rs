@@ -66,7 +66,7 @@ impl Both {
             allow_local: serve.allow_local_git,
             self_exe: std::env::current_exe().context("where this program's file is")?,
             masked: vec![state.clone()],
-            most_image_bytes: serve.max_image_size.saturating_mul(1 << 30),
+            most_image_bytes: serve.registries.max_image_size.saturating_mul(1 << 30),
             watermark: serve.containment.low_disk_watermark,
             isolation: serve.containment.isolation(doors),
         };

@@ -10,7 +10,10 @@ pub mod reference;
 
 use std::sync::Arc;
 
+use serde::Deserialize;
+
 use crate::base::outgoing::Outgoing;
+use crate::base::secret::Secret;
 
 pub use client::{Access, Registry};
 pub use manifest::{Config, Descriptor, Index, Manifest, Platform};
@@ -21,8 +24,24 @@ pub use reference::Repository;
 pub struct Registries {
     /// Where requests may not go.
     pub outgoing: Outgoing,
-    /// A registry that is asked before Docker Hub where a source names none: `host`, or with its scheme.
-    pub mirror: Option<Arc<str>>,
+    /// A registry that is asked before Docker Hub where a source names none.
+    pub mirror: Option<Arc<Mirror>>,
+    /// Whether sources without keys of their own use the server's identity for Amazon's registry.
+    pub ecr_as_server: bool,
+}
+
+/// A registry that stands for Docker Hub.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Mirror {
+    /// Where: `host`, or with its scheme.
+    pub host: String,
+    /// Who.
+    pub username: String,
+    /// And how to prove it.
+    pub password: Secret<String>,
+    /// Authorities of its own, PEM.
+    pub ca_certs: Vec<String>,
 }
 
 /// Why a registry did not do what it should.

@@ -26,7 +26,7 @@ use super::{Answer, Found, Listed, Path, Source, SourceError, Writer};
 use crate::base::chance;
 use crate::base::outgoing::Outgoing;
 use crate::base::secret::Secret;
-pub use role::Role;
+pub use role::{Role, own};
 
 /// What one GetParameters may name.
 const AT_ONCE: usize = 10;

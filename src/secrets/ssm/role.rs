@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use aws_config::sts::AssumeRoleProvider;
-use aws_sdk_ssm::config::ProvideCredentials;
+use aws_sdk_ssm::config::{Credentials, ProvideCredentials};
 use tokio::sync::Mutex;
 
 use super::Settings;
@@ -76,22 +76,47 @@ impl Role {
             Some(own) => builder.build_from_provider(own).await,
             None => builder.build().await,
         };
-        let issued = provider.provide_credentials().await.map_err(|e| {
-            let mut why = format!("cannot assume {}: {e}", self.arn);
-            let mut cause = std::error::Error::source(&e);
-            while let Some(next) = cause {
-                why = format!("{why}: {next}");
-                cause = next.source();
-            }
-            down(why)
-        })?;
+        let issued = provider.provide_credentials().await;
+        let issued = issued.map_err(|e| down(format!("cannot assume {}: {}", self.arn, causes(&e))))?;
+        Ok(Issued::of(&issued, self.clock.now()))
+    }
+}
+
+impl Issued {
+    fn of(issued: &Credentials, now: Time) -> Issued {
         let expires = issued.expiry().and_then(|e| e.duration_since(UNIX_EPOCH).ok());
-        let expires = expires.map_or(self.clock.now().plus(Duration::from_secs(3600)), |d| Time(0).plus(d));
-        Ok(Issued {
+        Issued {
             key_id: issued.access_key_id().to_owned(),
             secret_key: Secret::new(issued.secret_access_key().to_owned()),
             session_token: Secret::new(issued.session_token().unwrap_or_default().to_owned()),
-            expires,
-        })
+            expires: expires.map_or(now.plus(Duration::from_secs(3600)), |d| Time(0).plus(d)),
+        }
     }
+}
+
+/// The whole chain: the topmost only says that something failed.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut why = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        why = format!("{why}: {next}");
+        cause = next.source();
+    }
+    why
+}
+
+/// The server's own credentials, as the AWS tools find them: environment, profile, web identity, container, instance.
+/// They are asked for anew when they are about to end.
+pub async fn own(region: &str, clock: &dyn Clock) -> Result<Issued, String> {
+    static OWN: Mutex<Option<Issued>> = Mutex::const_new(None);
+    let mut own = OWN.lock().await;
+    let now = clock.now();
+    if let Some(kept) = own.as_ref().filter(|kept| now.plus(RENEWED_BEFORE) < kept.expires) {
+        return Ok(kept.clone());
+    }
+    let config = Settings { region: region.to_owned(), ..Settings::default() }.load().await?;
+    let provider = config.credentials_provider().ok_or("this server has no credentials for AWS")?;
+    let found = provider.provide_credentials().await;
+    let found = found.map_err(|e| format!("this server has no credentials for AWS: {}", causes(&e)))?;
+    Ok(own.insert(Issued::of(&found, now)).clone())
 }

@@ -15,7 +15,7 @@ use whistlestop::base::outgoing::Outgoing;
 use whistlestop::base::version::Version;
 use whistlestop::resource::native::registry_image::{Kind, Source, check, silent};
 use whistlestop::resource::registry::client::Opening;
-use whistlestop::resource::registry::{Access, Descriptor, Error, Registries, Registry, Repository};
+use whistlestop::resource::registry::{Access, Descriptor, Error, Mirror, Registries, Registry, Repository};
 
 type Answer = Response<Body>;
 
@@ -307,7 +307,8 @@ async fn checks_find_what_the_original_finds() {
 #[tokio::test]
 async fn a_mirror_is_asked_first_and_may_fail() {
     let (mirror, asked) = tagged(&[("latest", "m")]).await;
-    let registries = Registries { mirror: Some(format!("http://{mirror}").into()), ..Registries::default() };
+    let mirror = Mirror { host: format!("http://{mirror}"), ..Mirror::default() };
+    let registries = Registries { mirror: Some(mirror.into()), ..Registries::default() };
     let source = json!({"repository": "team/app", "tag": "latest"});
     let source = Source::read(Kind::Registry, source.as_object().unwrap()).unwrap();
     let found = check::check(Kind::Registry, &source, None, &registries, &silent()).await.unwrap();

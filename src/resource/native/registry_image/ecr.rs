@@ -1,18 +1,21 @@
 //! Credentials for Amazon's registry: one signed question, after taking the roles that the source names.
 //!
-//! Only the keys of the source count, never those of the server or of its machine: they are not the tenant's.
+//! The keys of the source count. Those of the server or of its machine are not the tenant's: they are used only where the
+//! operator allows it, for all tenants alike.
 
 use base64::Engine;
 use reqwest::Method;
 use reqwest::Url;
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
-use super::source::{Aws, Source};
+use super::source::{Aws, Kind, Source};
 use crate::base::clock::{Clock, System};
 use crate::base::outgoing::{self, Client};
 use crate::base::secret::Secret;
 use crate::resource::registry::client::Notice;
 use crate::resource::registry::{Error, Registries, Result};
+use crate::secrets::ssm;
 
 /// No answer of AWS is longer.
 const LONGEST: usize = 1 << 20;
@@ -39,7 +42,10 @@ impl Source {
         let account = &self.aws.aws_account_id.0;
         let host = match account.as_str() {
             "" => host,
-            account => format!("{account}.dkr.ecr.{}.amazonaws.com", self.aws.aws_region),
+            account => {
+                let region = &self.aws.aws_region;
+                format!("{account}.dkr.ecr.{region}.{}", domain(region))
+            }
         };
         source.repository = format!("{host}/{}", self.repository);
         Ok(source)
@@ -50,18 +56,8 @@ async fn sign_in(aws: &Aws, registries: &Registries, notice: &Notice) -> Result<
     if !aws.aws_role_arn.is_empty() && !aws.aws_role_arns.is_empty() {
         return Err(Error::Invalid("`aws_role_arn` cannot be set at the same time as `aws_role_arns`".to_owned()));
     }
-    if aws.aws_access_key_id.is_empty() || aws.aws_secret_access_key.expose().is_empty() {
-        return Err(Error::Invalid(
-            "set source.aws_access_key_id and source.aws_secret_access_key: the server's own role is not for pipelines"
-                .to_owned(),
-        ));
-    }
     let http = registries.outgoing.client(|b| b).map_err(|e| Error::Invalid(e.to_string()))?;
-    let mut keys = Keys {
-        id: aws.aws_access_key_id.clone(),
-        secret: aws.aws_secret_access_key.clone(),
-        session: aws.aws_session_token.clone(),
-    };
+    let mut keys = keys(aws, registries).await?;
     let roles = std::iter::once(&aws.aws_role_arn).filter(|arn| !arn.is_empty()).chain(&aws.aws_role_arns);
     for role in roles {
         notice(&format!("assuming role {role}"));
@@ -70,8 +66,66 @@ async fn sign_in(aws: &Aws, registries: &Registries, notice: &Notice) -> Result<
     token(&http, &aws.aws_region, &keys).await
 }
 
+/// The keys of the source, or the server's own.
+async fn keys(aws: &Aws, registries: &Registries) -> Result<Keys> {
+    let (id, secret) = (aws.aws_access_key_id.clone(), aws.aws_secret_access_key.clone());
+    if !id.is_empty() && !secret.expose().is_empty() {
+        return Ok(Keys { id, secret, session: aws.aws_session_token.clone() });
+    }
+    if !registries.ecr_as_server {
+        return Err(Error::Invalid(
+            "set source.aws_access_key_id and source.aws_secret_access_key: the server's own AWS credentials are for \
+             pipelines only where its operator says so (--allow-ecr-as-server)"
+                .to_owned(),
+        ));
+    }
+    let own = ssm::own(&aws.aws_region, &System).await.map_err(Error::Unusable)?;
+    Ok(Keys { id: own.key_id, secret: own.secret_key, session: own.session_token })
+}
+
+/// A source with what a child cannot find out itself: the operator's mirror, and keys of the server that it may use.
+pub async fn lent(source: &Map<String, Value>, registries: &Registries) -> Result<Map<String, Value>> {
+    let (read, mut lent) = (Source::read(Kind::Registry, source)?, source.clone());
+    if let Some(mirror) = read.mirror(registries) {
+        let member = json!({
+            "host": mirror.host,
+            "username": mirror.username,
+            "password": mirror.password.expose(),
+            "ca_certs": mirror.ca_certs,
+        });
+        lent.insert("registry_mirror".to_owned(), member);
+    }
+    if !read.aws.aws_region.is_empty() {
+        let keys = keys(&read.aws, registries).await?;
+        for (name, value) in [
+            ("aws_access_key_id", keys.id),
+            ("aws_secret_access_key", keys.secret.expose().clone()),
+            ("aws_session_token", keys.session.expose().clone()),
+        ] {
+            lent.insert(name.to_owned(), value.into());
+        }
+    }
+    Ok(lent)
+}
+
+/// Account and region of a registry of Amazon's.
+pub(super) fn registry(host: &str) -> Option<(&str, &str)> {
+    let (account, rest) = host.split_once(".dkr.ecr")?;
+    let rest = rest.strip_prefix("-fips").unwrap_or(rest).strip_prefix('.')?;
+    let (region, rest) = rest.split_once('.')?;
+    (rest == domain(region)).then_some((account, region))
+}
+
+/// Under which name Amazon's services of a region are.
+fn domain(region: &str) -> &'static str {
+    match region.split_once('-').map(|(partition, _)| partition) {
+        Some("cn") => "amazonaws.com.cn",
+        _ => "amazonaws.com",
+    }
+}
+
 fn endpoint(service: &str, region: &str) -> Result<Url> {
-    let usual = format!("https://{service}.{region}.amazonaws.com/");
+    let usual = format!("https://{service}.{region}.{}/", domain(region));
     // As the tools of AWS have it, for machines without a way out and for tests.
     let text = std::env::var("AWS_ENDPOINT_URL").unwrap_or(usual);
     Url::parse(&text).map_err(|e| Error::Invalid(format!("{text:?} is no address of AWS: {e}")))
@@ -188,6 +242,7 @@ async fn token(http: &Client, region: &str, keys: &Keys) -> Result<(Secret<Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resource::registry::Mirror;
 
     #[test]
     fn requests_are_signed_as_aws_wants_it() {
@@ -202,6 +257,32 @@ mod tests {
         let expected = "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b";
         assert!(signed.ends_with(&format!("Signature={expected}")), "{signed}");
         assert!(signed.contains("AKIDEXAMPLE/20150830/us-east-1/service/aws4_request, SignedHeaders=host;x-amz-date,"));
+    }
+
+    #[test]
+    fn registries_of_amazon_are_known_in_each_partition() {
+        let found = |host: &str| registry(host).map(|(account, region)| format!("{account} {region}"));
+        assert_eq!(found("1.dkr.ecr.eu-west-1.amazonaws.com").as_deref(), Some("1 eu-west-1"));
+        assert_eq!(found("1.dkr.ecr.cn-north-1.amazonaws.com.cn").as_deref(), Some("1 cn-north-1"));
+        assert_eq!(found("1.dkr.ecr-fips.us-gov-west-1.amazonaws.com").as_deref(), Some("1 us-gov-west-1"));
+        for other in ["1.dkr.ecr.eu-west-1.amazonaws.com.evil.example", "ecr.example", "1.dkr.ecr.x.amazonaws.com.cn"] {
+            assert_eq!(found(other), None, "{other}");
+        }
+        assert_eq!(endpoint("sts", "cn-north-1").unwrap().as_str(), "https://sts.cn-north-1.amazonaws.com.cn/");
+    }
+
+    #[tokio::test]
+    async fn a_child_is_told_of_the_mirror_and_never_of_the_servers_keys_unasked() {
+        let mirror = Mirror { host: "m".into(), password: Secret::new("p".into()), ..Mirror::default() };
+        let registries = Registries { mirror: Some(mirror.into()), ..Registries::default() };
+        let lent = async |source: Value| super::lent(source.as_object().unwrap(), &registries).await;
+        let given = lent(json!({"repository": "a"})).await.unwrap();
+        assert_eq!(given["registry_mirror"]["password"], "p");
+        Source::read(Kind::Registry, &given).unwrap();
+        let own = lent(json!({"repository": "a", "registry_mirror": {"host": "own"}})).await.unwrap();
+        assert_eq!(own["registry_mirror"]["host"], "own");
+        let refused = lent(json!({"repository": "a", "aws_region": "eu-west-1"})).await.unwrap_err();
+        assert!(refused.to_string().contains("--allow-ecr-as-server"), "{refused}");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! a child of our own are the other formats, and putting.
 
 pub mod check;
-mod ecr;
+pub mod ecr;
 pub mod get;
 pub mod image;
 pub mod put;

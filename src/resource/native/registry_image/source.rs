@@ -6,10 +6,11 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::ecr;
 use crate::base::network;
 use crate::base::secret::Secret;
 use crate::resource::registry::client::{Notice, Opening};
-use crate::resource::registry::{Access, Error, Platform, Registries, Registry, Repository, Result};
+use crate::resource::registry::{Access, Error, Mirror, Platform, Registries, Registry, Repository, Result};
 
 /// Which of the two types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,18 +116,6 @@ pub struct Aws {
     pub aws_account_id: Tag,
 }
 
-/// A registry that stands for Docker Hub.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Mirror {
-    /// Where.
-    pub host: String,
-    /// Who.
-    pub username: String,
-    /// And how to prove it.
-    pub password: Secret<String>,
-}
-
 /// A platform as it is asked for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -209,12 +198,14 @@ impl Source {
         if docker.insecure_registries.iter().any(|named| named == &host || is_within(&host, named)) {
             (read.insecure, read.unverified) = (true, true);
         }
-        if !docker.aws_access_key_id.is_empty() && host.contains(".dkr.ecr.") {
+        // As the original, which asks for credentials whenever the host is Amazon's and none are given.
+        if read.username.is_empty()
+            && let Some((account, region)) = ecr::registry(&host)
+        {
             read.aws.aws_access_key_id = docker.aws_access_key_id;
             read.aws.aws_secret_access_key = docker.aws_secret_access_key;
             read.aws.aws_session_token = docker.aws_session_token;
-            read.aws.aws_region = host.split('.').nth(3).unwrap_or_default().to_owned();
-            read.aws.aws_account_id = Tag(host.split('.').next().unwrap_or_default().to_owned());
+            (read.aws.aws_region, read.aws.aws_account_id) = (region.to_owned(), Tag(account.to_owned()));
             read.repository = read.repository.split_once('/').map(|(_, name)| name.to_owned()).unwrap_or_default();
         }
         Ok(read)
@@ -230,6 +221,12 @@ impl Source {
             os: or(&wanted.os, here.os),
             variant: String::new(),
         }
+    }
+
+    /// The mirror of this source: its own, or the operator's.
+    pub fn mirror<'a>(&'a self, registries: &'a Registries) -> Option<&'a Mirror> {
+        let own = self.registry_mirror.as_ref().filter(|m| !m.host.is_empty());
+        own.or(registries.mirror.as_deref())
     }
 
     fn access(&self, username: &str, password: &Secret<String>) -> Access {
@@ -254,17 +251,15 @@ impl Source {
         if !repository.is_default() {
             return Ok(vec![origin]);
         }
-        let own = self.registry_mirror.as_ref().filter(|m| !m.host.is_empty());
-        let mirror = match (own, &registries.mirror) {
-            (Some(mirror), _) => Some((mirror.host.clone(), self.access(&mirror.username, &mirror.password))),
-            (None, Some(host)) => Some((host.to_string(), self.access("", &Secret::default()))),
-            (None, None) => None,
-        };
-        let mirror = mirror.map(|(host, access)| Place {
-            repository: repository.at(&host),
-            scheme: host.split_once("://").map(|(scheme, _)| scheme.to_owned()),
-            access,
-            is_mirror: true,
+        let mirror = self.mirror(registries).map(|mirror| {
+            let mut access = self.access(&mirror.username, &mirror.password);
+            access.ca_certs.extend(mirror.ca_certs.iter().cloned());
+            Place {
+                repository: repository.at(&mirror.host),
+                scheme: mirror.host.split_once("://").map(|(scheme, _)| scheme.to_owned()),
+                access,
+                is_mirror: true,
+            }
         });
         Ok(mirror.into_iter().chain([origin]).collect())
     }
@@ -389,7 +384,8 @@ mod tests {
     fn a_mirror_stands_before_docker_hub_only() {
         let own =
             json!({"repository": "a", "registry_mirror": {"host": "m.example", "username": "u", "password": "p"}});
-        let registries = Registries { mirror: Some("http://127.0.0.1:5".into()), ..Registries::default() };
+        let flag = Mirror { host: "http://127.0.0.1:5".into(), ca_certs: vec!["PEM".into()], ..Mirror::default() };
+        let registries = Registries { mirror: Some(flag.into()), ..Registries::default() };
         let places = |value| {
             let places = read(Kind::Registry, value).unwrap().places(&registries).unwrap();
             places.into_iter().map(|p| (p.repository.to_string(), p.scheme, p.is_mirror)).collect::<Vec<_>>()
@@ -399,6 +395,10 @@ mod tests {
         let at_flag = ("127.0.0.1:5/library/a".to_owned(), Some("http".to_owned()), true);
         assert_eq!(places(json!({"repository": "a"})), [at_flag, hub]);
         assert_eq!(places(json!({"repository": "ghcr.io/a"})), [("ghcr.io/a".to_owned(), None, false)]);
+        let source = read(Kind::Registry, json!({"repository": "a"})).unwrap();
+        let trusted: Vec<_> =
+            source.places(&registries).unwrap().into_iter().map(|p| p.access.ca_certs.len()).collect();
+        assert_eq!(trusted, [1, 0], "its authority is trusted for the mirror only");
     }
 
     #[test]
@@ -410,5 +410,8 @@ mod tests {
         let read = read(Kind::Docker, source).unwrap();
         assert!(read.insecure && read.unverified);
         assert_eq!(read.ca_certs, ["PEM"]);
+        let ecr = json!({"repository": "123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn/team/app"});
+        let read = self::read(Kind::Docker, ecr).unwrap();
+        assert_eq!((read.aws.aws_region.as_str(), read.repository.as_str()), ("cn-north-1", "team/app"));
     }
 }

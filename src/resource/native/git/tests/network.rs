@@ -49,7 +49,7 @@ fn check(world: &World, denied: &[&str], source: Value) -> Result<Vec<Version>, 
     let (answer, _) = world.with(|env| {
         env.cache = None;
         env.allow_local = false;
-        env.registries = Registries { outgoing: Outgoing::new(denied), mirror: None };
+        env.registries = Registries { outgoing: Outgoing::new(denied), ..Registries::default() };
         Git.check(&request, env)
     });
     answer.map_err(|failure| failure.to_string())
@@ -126,7 +126,7 @@ fn a_submodule_of_a_submodule_leads_to_no_denied_host_and_is_fetched_otherwise()
         fs::create_dir(&dir).unwrap();
         let request = Request { source: world.source(&json!({})), params: None, version: Some(version(commit)) };
         let registries =
-            Registries { outgoing: Outgoing::new(vec![network::read("127.0.0.9").unwrap()]), mirror: None };
+            Registries { outgoing: Outgoing::new(vec![network::read("127.0.0.9").unwrap()]), ..Registries::default() };
         let (answer, log) = world.with(|env| {
             env.registries = registries;
             Git.get(&request, &dir, env)
