@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use super::blueprint::{Blueprint, Bounds};
+use crate::runtime::Privilege;
 use crate::runtime::supervisor::memory::MemoryEvents;
 
 /// Lists, in the container's directory, the cgroups to be removed with it.
@@ -32,7 +33,12 @@ pub struct Groups {
 /// Makes the container's cgroups; empty where nothing is bounded or the host does not let us.
 pub fn make(dir: &Path, blueprint: &Blueprint) -> Groups {
     let bounds = &blueprint.bounds;
-    let made = groups(Path::new(MOUNT), &blueprint.hostname, bounds);
+    let mut made = groups(Path::new(MOUNT), &blueprint.hostname, bounds);
+    if blueprint.privilege == Privilege::All && !is_unified(Path::new(MOUNT)) {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let hierarchies = hierarchies(&mounts);
+        made = all_groups(Path::new(MOUNT), &hierarchies, &Path::new(&bounds.parent).join(&blueprint.hostname), made);
+    }
     if made.is_empty() {
         if bounds.limits != crate::runtime::Limits::default() {
             eprintln!("cgroups cannot be written to, so the limits of this container have no effect");
@@ -44,8 +50,10 @@ pub fn make(dir: &Path, blueprint: &Blueprint) -> Groups {
     let unified = is_unified(Path::new(MOUNT));
     // A process of one thread may join a group of the first version as a thread: with `cgroup.procs` the kernel waits
     // until no process anywhere forks or ends, which takes some ten milliseconds.
-    let file = if unified { "cgroup.procs" } else { "tasks" };
-    let open = |group: &PathBuf| File::options().write(true).open(group.join(file)).ok();
+    let open = |group: &PathBuf| {
+        let open = |file| File::options().write(true).open(group.join(file));
+        open("tasks").or_else(|_| open("cgroup.procs")).ok()
+    };
     let cradle = made.first().filter(|_| unified).and_then(|(group, _)| File::open(group).ok());
     Groups {
         cradle: cradle.map(OwnedFd::from),
@@ -75,10 +83,68 @@ pub fn remove_group(group: &Path) -> io::Result<()> {
 
 /// Every group below `parent`, of whichever version.
 pub fn below(parent: &str) -> Vec<PathBuf> {
-    let mut places = vec![Path::new(MOUNT).join(parent)];
-    places.extend(["memory", "cpu", "pids"].iter().map(|controller| Path::new(MOUNT).join(controller).join(parent)));
-    let children = |place: &PathBuf| fs::read_dir(place).into_iter().flatten().flatten().map(|e| e.path());
-    places.iter().flat_map(children).filter(|path| path.is_dir()).collect()
+    let entries = |place: &Path| -> Vec<PathBuf> {
+        let all = fs::read_dir(place).into_iter().flatten().flatten();
+        all.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path()).collect()
+    };
+    let mut places = vec![PathBuf::from(MOUNT)];
+    places.extend(entries(Path::new(MOUNT)));
+    places.iter().flat_map(|place| entries(&place.join(parent))).collect()
+}
+
+/// Hierarchies of the first version, and the second's beside them, by their names below [`MOUNT`].
+fn hierarchies(mountinfo: &str) -> Vec<PathBuf> {
+    let below = |line: &str| {
+        let (mount, kind) = line.split_once(" - ")?;
+        let point = Path::new(mount.split(' ').nth(4)?).strip_prefix(MOUNT).ok()?.to_owned();
+        let is_cgroup = ["cgroup", "cgroup2"].contains(&kind.split(' ').next()?);
+        (is_cgroup && !point.as_os_str().is_empty()).then_some(point)
+    };
+    mountinfo.lines().filter_map(below).collect()
+}
+
+/// A group in each hierarchy, `made` among them: engines that run in a step make groups of their own, and they shall be
+/// within the step's.
+fn all_groups(
+    root: &Path,
+    hierarchies: &[PathBuf],
+    name: &Path,
+    made: Vec<(PathBuf, PathBuf)>,
+) -> Vec<(PathBuf, PathBuf)> {
+    // A controller's name may be a link to the hierarchy of several.
+    let real = |seen: &Path| fs::canonicalize(root.join(seen)).unwrap_or_else(|_| root.join(seen));
+    let bounded: Vec<PathBuf> = made.iter().map(|(_, seen)| real(seen)).collect();
+    let mut all: Vec<(PathBuf, PathBuf)> = made
+        .into_iter()
+        .zip(&bounded)
+        .map(|((group, seen), real)| {
+            let seen = real.strip_prefix(root).map_or(seen, Path::to_owned);
+            (group, seen)
+        })
+        .collect();
+    for hierarchy in hierarchies.iter().filter(|hierarchy| !bounded.contains(&real(hierarchy))) {
+        let group = root.join(hierarchy).join(name);
+        if fs::create_dir_all(&group).is_ok() {
+            inherit(&root.join(hierarchy), name);
+            all.push((group, hierarchy.clone()));
+        }
+    }
+    all
+}
+
+/// Groups of processors and memory nodes begin empty, and take no process before they have some.
+fn inherit(hierarchy: &Path, name: &Path) {
+    let mut above = hierarchy.to_owned();
+    for part in name {
+        let group = above.join(part);
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            let read = |group: &Path| fs::read_to_string(group.join(file)).unwrap_or_default();
+            if read(&group).trim().is_empty() && !read(&above).is_empty() {
+                fs::write(group.join(file), read(&above)).ok();
+            }
+        }
+        above = group;
+    }
 }
 
 fn is_unified(root: &Path) -> bool {
@@ -184,5 +250,32 @@ mod tests {
         assert_eq!(written(root.path(), "whistlestop-x/c1/memory.swap.max"), "0");
         assert_eq!(written(root.path(), "whistlestop-x/c1/cpu.weight"), "20");
         assert_eq!(written(root.path(), "whistlestop-x/c1/pids.max"), "100");
+    }
+
+    #[test]
+    fn a_privileged_container_has_a_group_in_each_hierarchy() {
+        let mounts = "22 21 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n\
+                      23 22 0:29 / /sys/fs/cgroup/cpu,cpuacct rw shared:1 - cgroup cgroup rw,cpu\n\
+                      24 22 0:30 / /sys/fs/cgroup/cpuset rw - cgroup cgroup rw,cpuset\n\
+                      25 22 0:31 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n\
+                      26 22 0:32 / /mnt/cgroup rw - cgroup cgroup rw,memory\n";
+        let found = hierarchies(mounts);
+        assert_eq!(found, ["cpu,cpuacct", "cpuset", "unified"].map(PathBuf::from));
+        assert!(hierarchies("22 21 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n").is_empty());
+        let root = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(root.path()).unwrap();
+        for name in &found {
+            fs::create_dir(root.join(name)).unwrap();
+        }
+        fs::write(root.join("cpuset/cpuset.cpus"), "0-1\n").unwrap();
+        std::os::unix::fs::symlink("cpu,cpuacct", root.join("cpu")).unwrap();
+        let mut bounds = bounds();
+        bounds.limits.memory = None;
+        bounds.processes = None;
+        let all = all_groups(&root, &found, Path::new("whistlestop-x/c1"), groups(&root, "c1", &bounds));
+        let seen: Vec<&str> = all.iter().map(|(_, seen)| seen.to_str().unwrap()).collect();
+        assert_eq!(seen, ["cpu,cpuacct", "cpuset", "unified"]);
+        assert!(all.iter().all(|(group, _)| group.is_dir()), "{all:?}");
+        assert_eq!(written(&root, "cpuset/whistlestop-x/c1/cpuset.cpus"), "0-1\n");
     }
 }

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 use seccompiler::BpfProgram;
 
 use crate::runtime::Privilege;
@@ -60,6 +60,8 @@ impl Confine for Confinement {
                 group.write_all(b"0")?;
             }
         }
+        // What it sees of cgroups begins with its own. Kernels without it show the path of that.
+        unshare(CloneFlags::CLONE_NEWCGROUP).ok();
         set_oom_score("0");
         if let Some(namespace) = &self.user_namespace {
             // Beyond what the caller has itself only while it still has all its rights.

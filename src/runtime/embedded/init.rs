@@ -95,8 +95,6 @@ fn make(dir: &Path, listener: &UnixListener) -> io::Result<Side> {
         Network::Leased(_) => setns(network?.as_fd(), CloneFlags::CLONE_NEWNET)?,
     }
     unshare(namespaces).map_err(|e| explain(&e.into()))?;
-    // Kernels without it show a step the path of its own cgroup.
-    unshare(CloneFlags::CLONE_NEWCGROUP).ok();
     let (mut wait, mut tell) = UnixStream::pair()?;
     // SAFETY: this process has one thread.
     match unsafe { nix::unistd::fork() }? {

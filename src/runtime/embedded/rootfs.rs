@@ -354,12 +354,12 @@ fn network_files(tree: &Tree, blueprint: &Blueprint) -> io::Result<()> {
     tree.write(&etc("hostname"), 0o644, format!("{}\n", blueprint.hostname).as_bytes())
 }
 
-/// The container's own cgroups, for programs that ask how much they may use; nobody can write there.
+/// The container's own cgroups, for programs that ask how much they may use; who is privileged can make more in them.
 fn bounds(tree: &Tree, groups: &Groups, privilege: Privilege) -> io::Result<()> {
     let at = Path::new(cgroup::MOUNT);
+    let all = privilege == Privilege::All;
     let Ok(top) = tree.find(at) else { return Ok(()) };
-    if privilege == Privilege::All {
-        // Engines that run in a step make groups of their own.
+    if all && groups.seen.is_empty() {
         return bind(at, &top, true);
     }
     if groups.seen.iter().any(|(_, seen)| !seen.as_os_str().is_empty()) {
@@ -369,7 +369,15 @@ fn bounds(tree: &Tree, groups: &Groups, privilege: Privilege) -> io::Result<()> 
         let path = at.join(seen);
         let target = if seen.as_os_str().is_empty() { tree.find(&path)? } else { tree.directory(&path)? };
         bind(group, &target, false)?;
-        make_read_only(tree, &path)?;
+        if !all {
+            make_read_only(tree, &path)?;
+        }
+    }
+    // Names of controllers that share a hierarchy.
+    for entry in fs::read_dir(at).into_iter().flatten().flatten().filter(|_| all) {
+        if let Ok(link) = fs::read_link(entry.path()) {
+            tree.link(&entry.path(), &link.to_string_lossy())?;
+        }
     }
     Ok(())
 }
