@@ -11,7 +11,8 @@ use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{ClientBuilder, Method, NoProxy, Proxy, RequestBuilder, Url, redirect};
 
-use super::{network, trust};
+use super::network;
+use super::trust::{Trust, TrustError};
 
 const MOST_REDIRECTS: usize = 10;
 
@@ -165,14 +166,18 @@ impl Outgoing {
         Outgoing::new(Vec::new())
     }
 
-    /// A client that keeps the rules; `adapt` may add to how it is built, such as certificates.
-    pub fn client(&self, adapt: impl FnOnce(ClientBuilder) -> ClientBuilder) -> reqwest::Result<Client> {
-        self.build(adapt, self.redirects())
+    /// A client that keeps the rules and believes these; `adapt` may add to how it is built, such as time limits.
+    pub fn client(
+        &self,
+        trust: &Trust,
+        adapt: impl FnOnce(ClientBuilder) -> ClientBuilder,
+    ) -> Result<Client, TrustError> {
+        self.build(adapt(trust.client()?), self.redirects())
     }
 
     /// A client that keeps the rules and follows no redirect.
-    pub fn straight_client(&self, adapt: impl FnOnce(ClientBuilder) -> ClientBuilder) -> reqwest::Result<Client> {
-        self.build(adapt, redirect::Policy::none())
+    pub fn straight_client(&self, adapt: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Result<Client, TrustError> {
+        self.build(adapt(Trust::default().client()?), redirect::Policy::none())
     }
 
     fn redirects(&self) -> redirect::Policy {
@@ -188,12 +193,8 @@ impl Outgoing {
         })
     }
 
-    fn build(
-        &self,
-        adapt: impl FnOnce(ClientBuilder) -> ClientBuilder,
-        policy: redirect::Policy,
-    ) -> reqwest::Result<Client> {
-        let builder = self.proxies.add_to(adapt(trust::client()))?;
+    fn build(&self, builder: ClientBuilder, policy: redirect::Policy) -> Result<Client, TrustError> {
+        let builder = self.proxies.add_to(builder)?;
         let builder = builder.redirect(policy).dns_resolver(Arc::new(self.clone()));
         Ok(Client { http: builder.build()?, rules: self.clone() })
     }
@@ -343,7 +344,7 @@ mod tests {
     async fn a_name_and_a_redirect_that_lead_there_are_refused() {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let rules = Outgoing::new(["127.0.0.0/8", "::1"].map(|text| network::read(text).unwrap()).to_vec());
-        let client = rules.client(|b| b).unwrap();
+        let client = rules.client(&Trust::default(), |b| b).unwrap();
         let url = Url::parse("http://localhost:9/").unwrap();
         let error = client.request(Method::GET, url).unwrap().send().await.unwrap_err();
         assert!(format!("{error:?}").contains("Denied"), "{error:?}");
@@ -356,7 +357,7 @@ mod tests {
             let answer = "HTTP/1.1 302 Found\r\nlocation: http://169.254.169.254/latest\r\ncontent-length: 0\r\n\r\n";
             stream.write_all(answer.as_bytes()).await.unwrap();
         });
-        let client = Outgoing::default().client(|b| b).unwrap();
+        let client = Outgoing::default().client(&Trust::default(), |b| b).unwrap();
         let url = Url::parse(&format!("http://{address}/")).unwrap();
         let error = client.request(Method::GET, url).unwrap().send().await.unwrap_err();
         assert!(format!("{error:?}").contains("Denied"), "{error:?}");

@@ -239,11 +239,12 @@ fn claims(user: User, orgs: &[Org], teams: &[Team]) -> Claims {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::trust::OF_HOST;
 
     fn github(host: Option<&str>) -> Result<GitHub, HostError> {
         let secret = Secret::new("s".to_owned());
         let settings = GitHubSettings { client_id: "id".into(), client_secret: secret, host: host.map(str::to_owned) };
-        GitHub::new(settings, Outgoing::new(&[], false).unwrap())
+        GitHub::new(settings, Outgoing::new(&[], false, OF_HOST).unwrap())
     }
 
     #[test]

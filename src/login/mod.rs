@@ -22,7 +22,7 @@ pub use github::{GitHub, GitHubSettings, HostError};
 pub use hasher::Busy;
 pub use local::{LocalUser, LocalUsers, UserError, check_name};
 pub use openid::{OpenId, OpenIdSettings, SettingsError};
-pub use outgoing::{Outgoing, OutgoingError, TrustError};
+pub use outgoing::{Outgoing, OutgoingError, UnusableError};
 pub use password::{hash as hash_password, verify as verify_password};
 pub use team_user::team_user;
 

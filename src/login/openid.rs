@@ -313,6 +313,7 @@ fn groups(claim: Option<&Value>) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use crate::base::trust::OF_HOST;
     use serde_json::json;
 
     use super::*;
@@ -333,7 +334,7 @@ mod tests {
             domain: None,
         };
         change(&mut settings);
-        OpenId::new(settings, Outgoing::new(&[], false).unwrap(), Arc::new(Manual::new(Time(0))))
+        OpenId::new(settings, Outgoing::new(&[], false, OF_HOST).unwrap(), Arc::new(Manual::new(Time(0))))
     }
 
     fn known_as(provider: &OpenId, told: &Value) -> Vec<String> {

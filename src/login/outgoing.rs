@@ -1,11 +1,11 @@
 //! The one way out to identity providers: with timeouts, a limit on what is read, and no redirects.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use openidconnect::{HttpRequest, HttpResponse, http};
 
-use crate::base::trust;
+use crate::base::trust::{self, Remedies, Trust, TrustError};
 
 /// For a connection.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -17,6 +17,9 @@ const LONGEST: usize = 2 * 1024 * 1024;
 /// Why a provider could not be asked.
 #[derive(Debug, thiserror::Error)]
 pub enum OutgoingError {
+    /// The provider is not to be believed; why, and what to do.
+    #[error("{0}")]
+    Distrusted(String),
     /// The request failed on its way.
     #[error("{}", chain(.0))]
     Failed(#[from] reqwest::Error),
@@ -30,7 +33,7 @@ pub enum OutgoingError {
 
 /// Why no client can be made.
 #[derive(Debug, thiserror::Error)]
-pub enum TrustError {
+pub enum UnusableError {
     /// A file cannot be read.
     #[error("cannot read the certificate {}: {source}", path.display())]
     Unreadable {
@@ -40,16 +43,16 @@ pub enum TrustError {
         source: std::io::Error,
     },
     /// A file holds something else.
-    #[error("{} holds no PEM certificate: {source}", path.display())]
+    #[error("{} cannot be used: {source}", path.display())]
     Malformed {
         /// Which.
         path: PathBuf,
         /// Why.
-        source: reqwest::Error,
+        source: TrustError,
     },
-    /// TLS cannot be set up.
-    #[error("cannot set up TLS: {}{}", chain(.0), trust::remedy(.0))]
-    Tls(#[source] reqwest::Error),
+    /// No client can be made.
+    #[error(transparent)]
+    Tls(#[from] TrustError),
 }
 
 /// Causes and all, since reqwest says only where it was going.
@@ -65,27 +68,34 @@ fn chain(error: &reqwest::Error) -> String {
 
 /// See the module's doc.
 #[derive(Debug, Clone)]
-pub struct Outgoing(reqwest::Client);
+pub struct Outgoing {
+    http: reqwest::Client,
+    remedies: Remedies,
+}
 
 impl Outgoing {
-    /// Trusting the system's authorities and these; `unchecked` trusts anybody.
-    pub fn new(authorities: &[PathBuf], unchecked: bool) -> Result<Outgoing, TrustError> {
-        let mut client = trust::client()
+    /// Trusting the system's authorities and these; `unchecked` trusts anybody. `remedies` are what changes that.
+    pub fn new(authorities: &[PathBuf], unchecked: bool, remedies: Remedies) -> Result<Outgoing, UnusableError> {
+        let trust = authorities.iter().try_fold(Trust::default().unchecked(unchecked), |trust, path| {
+            let pem = std::fs::read(path).map_err(|source| UnusableError::Unreadable { path: path.clone(), source })?;
+            trust.and(&pem).map_err(|source| UnusableError::Malformed { path: path.clone(), source })
+        })?;
+        let client = trust
+            .client()?
             .connect_timeout(CONNECT)
             .timeout(WHOLE)
             .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("whistlestop/", env!("CARGO_PKG_VERSION")))
-            .tls_danger_accept_invalid_certs(unchecked);
-        let certificates: Vec<_> = authorities.iter().map(|p| certificates(p)).collect::<Result<_, _>>()?;
-        if !certificates.is_empty() {
-            client = client.tls_certs_merge(certificates.into_iter().flatten());
-        }
-        client.build().map(Outgoing).map_err(TrustError::Tls)
+            .user_agent(concat!("whistlestop/", env!("CARGO_PKG_VERSION")));
+        Ok(Outgoing { http: client.build().map_err(TrustError::Client)?, remedies })
     }
 
     /// Sends a request and reads the whole answer.
     pub async fn call(&self, request: HttpRequest) -> Result<HttpResponse, OutgoingError> {
-        let mut response = self.0.execute(request.try_into()?).await?;
+        let failed = |error| match trust::fault(&error, &self.remedies) {
+            Some(why) => OutgoingError::Distrusted(why),
+            None => OutgoingError::Failed(error),
+        };
+        let mut response = self.http.execute(request.try_into()?).await.map_err(failed)?;
         let mut answer = http::Response::builder().status(response.status());
         for (name, value) in response.headers() {
             answer = answer.header(name, value);
@@ -99,10 +109,4 @@ impl Outgoing {
         }
         Ok(answer.body(body)?)
     }
-}
-
-fn certificates(path: &Path) -> Result<Vec<reqwest::Certificate>, TrustError> {
-    let pem = std::fs::read(path).map_err(|source| TrustError::Unreadable { path: path.to_owned(), source })?;
-    reqwest::Certificate::from_pem_bundle(&pem)
-        .map_err(|source| TrustError::Malformed { path: path.to_owned(), source })
 }

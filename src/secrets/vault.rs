@@ -15,6 +15,7 @@ use super::{Answer, Found, Path, Source, SourceError, Template, TemplateError};
 use crate::base::clock::{Clock, Time};
 use crate::base::outgoing::{self, Outgoing};
 use crate::base::secret::Secret;
+use crate::base::trust::{self, Remedies, Trust};
 
 /// Where values stand below the prefix, unless set otherwise.
 pub const TEMPLATES: [&str; 2] = ["/{{.Team}}/{{.Pipeline}}/{{.Secret}}", "/{{.Team}}/{{.Secret}}"];
@@ -134,17 +135,14 @@ impl Vault {
 
     async fn client(&self) -> Result<&outgoing::Client, SourceError> {
         let make = || async {
-            let pem = self.settings.ca_cert.as_deref().unwrap_or_default();
-            let authorities = reqwest::Certificate::from_pem_bundle(pem.as_bytes());
-            let authorities = authorities.map_err(|e| self.refused(format!("ca_cert: {e}")))?;
-            let adapt = |mut builder: reqwest::ClientBuilder| {
-                builder = builder.timeout(Duration::from_secs(60)).connect_timeout(Duration::from_secs(10));
-                for authority in authorities {
-                    builder = builder.add_root_certificate(authority);
-                }
-                builder.danger_accept_invalid_certs(self.settings.insecure)
+            let mut trust = Trust::default().unchecked(self.settings.insecure);
+            if let Some(pem) = self.settings.ca_cert.as_deref().filter(|pem| !pem.trim().is_empty()) {
+                trust = trust.and(pem.as_bytes()).map_err(|e| self.refused(format!("ca_cert: {e}")))?;
+            }
+            let adapt = |builder: reqwest::ClientBuilder| {
+                builder.timeout(Duration::from_secs(60)).connect_timeout(Duration::from_secs(10))
             };
-            self.settings.rules.client(adapt).map_err(|e| self.refused(e))
+            self.settings.rules.client(&trust, adapt).map_err(|e| self.refused(e))
         };
         self.client.get_or_try_init(make).await
     }
@@ -287,8 +285,17 @@ impl Vault {
     }
 }
 
+/// How it is made to be believed.
+const REMEDIES: Remedies = Remedies {
+    authority: "ca_cert (--vault-ca-cert)",
+    unchecked: Some("insecure_skip_verify (--vault-insecure-skip-verify)"),
+};
+
 /// The innermost reason of a failed request: the outer ones repeat the address.
 fn cause(error: &reqwest::Error) -> String {
+    if let Some(fault) = trust::fault(error, &REMEDIES) {
+        return fault;
+    }
     let mut cause: &dyn std::error::Error = error;
     while let Some(next) = cause.source() {
         cause = next;

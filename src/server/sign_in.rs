@@ -8,6 +8,7 @@ use clap::Args;
 
 use crate::base::clock::Clock;
 use crate::base::secret::Secret;
+use crate::base::trust::{OF_HOST, Remedies};
 use crate::login::{Connector, GitHub, GitHubSettings, OpenId, OpenIdSettings, Outgoing};
 
 /// Google's issuer.
@@ -81,18 +82,20 @@ impl SignInFlags {
         let mut connectors = Vec::new();
         if let Some((id, secret)) = pair("github", &self.github_client_id, &self.github_client_secret)? {
             let authority: Vec<PathBuf> = self.github_ca_cert.iter().cloned().collect();
-            let outgoing = Outgoing::new(&authority, false).context("--github-ca-cert")?;
+            let remedies = Remedies { authority: "--github-ca-cert", unchecked: None };
+            let outgoing = Outgoing::new(&authority, false, remedies).context("--github-ca-cert")?;
             let settings = GitHubSettings { client_id: id, client_secret: secret, host: self.github_host.clone() };
             connectors.push(Connector::GitHub(GitHub::new(settings, outgoing)?));
         }
         if let Some((id, secret)) = pair("google", &self.google_client_id, &self.google_client_secret)? {
-            let provider = OpenId::new(self.google(id, secret), Outgoing::new(&[], false)?, clock.clone())?;
+            let provider = OpenId::new(self.google(id, secret), Outgoing::new(&[], false, OF_HOST)?, clock.clone())?;
             connectors.push(Connector::OpenId(Box::new(provider)));
         }
         if let Some((id, secret)) = pair("oidc", &self.oidc_client_id, &self.oidc_client_secret)? {
             let issuer = self.oidc_issuer.clone().context("--oidc-client-id needs --oidc-issuer")?;
-            let outgoing =
-                Outgoing::new(&self.oidc_ca_cert, self.oidc_skip_ssl_validation).context("--oidc-ca-cert")?;
+            let remedies = Remedies { authority: "--oidc-ca-cert", unchecked: Some("--oidc-skip-ssl-validation") };
+            let outgoing = Outgoing::new(&self.oidc_ca_cert, self.oidc_skip_ssl_validation, remedies);
+            let outgoing = outgoing.context("--oidc-ca-cert")?;
             let provider = OpenId::new(self.oidc(issuer, id, secret), outgoing, clock.clone());
             let provider = provider.context("--oidc-issuer or --oidc-user-name-key")?;
             connectors.push(Connector::OpenId(Box::new(provider)));

@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::reference::PipelineRef;
 use super::target::{Target, Token};
 use crate::base::clock::{Clock, Time};
-use crate::base::trust;
+use crate::base::trust::{self, Remedies, Trust, TrustError};
 use crate::cli::said;
 
 /// What went wrong between us and the server; the text is fly's.
@@ -102,30 +102,25 @@ impl Client {
     pub fn new(target: &Target, verbose: Option<Arc<dyn Clock>>) -> Result<Self, ApiError> {
         let base = Url::parse(&target.api).ok().filter(|u| u.has_host() && u.scheme().starts_with("http"));
         let base = base.ok_or_else(|| ApiError::Address(target.api.clone()))?;
-        let settings = |e: reqwest::Error| ApiError::Settings(format!("{}{}", innermost(&e), trust::remedy(&e)));
-        let mut http = trust::client()
-            .http1_only()
+        let settings = |e: TrustError| ApiError::Settings(e.to_string());
+        let mut trust = Trust::default().http1().unchecked(target.insecure);
+        if !target.ca_cert.is_empty() {
+            trust = trust.and(target.ca_cert.as_bytes()).map_err(|e| {
+                ApiError::Settings(format!("CA Cert not valid: {e}; log in with --ca-cert FILE of the right one"))
+            })?;
+        }
+        let mut http = with_identity(trust, target)?
+            .client()
+            .map_err(settings)?
             .connect_timeout(std::time::Duration::from_secs(10))
-            .redirect(reqwest::redirect::Policy::limited(10))
-            .danger_accept_invalid_certs(target.insecure);
+            .redirect(reqwest::redirect::Policy::limited(10));
         if is_near(&base) || ["NO_PROXY", "no_proxy"].iter().any(|n| std::env::var(n).is_ok_and(|v| names_all(&v))) {
             http = http.no_proxy();
         }
-        if !target.ca_cert.is_empty() {
-            let certificates = reqwest::Certificate::from_pem_bundle(target.ca_cert.as_bytes()).map_err(settings)?;
-            if certificates.is_empty() {
-                return Err(ApiError::Settings("CA Cert not valid".to_owned()));
-            }
-            for certificate in certificates {
-                http = http.add_root_certificate(certificate);
-            }
-        }
-        if let Some(identity) = client_certificate(target)? {
-            http = http.identity(identity);
-        }
         // One that is empty is sent too: who has logged out is nobody, and not everybody.
         let token = target.token.clone();
-        Ok(Client { base, http: http.build().map_err(settings)?, token, verbose })
+        let http = http.build().map_err(|e| settings(e.into()))?;
+        Ok(Client { base, http, token, verbose })
     }
 
     /// The server's address as the target names it, without a slash at its end.
@@ -372,18 +367,20 @@ fn names_all(list: &str) -> bool {
     list.split(',').any(|entry| entry.trim() == "*")
 }
 
-fn client_certificate(target: &Target) -> Result<Option<reqwest::Identity>, ApiError> {
+/// How the target's server is made to be believed.
+const REMEDIES: Remedies = Remedies { authority: "--ca-cert FILE at `login`", unchecked: Some("-k") };
+
+/// Shows the target's client certificate, if it has one.
+fn with_identity(trust: Trust, target: &Target) -> Result<Trust, ApiError> {
     let fail = |text: &str| Err(ApiError::Settings(text.to_owned()));
     match (target.client_cert_path.as_str(), target.client_key_path.as_str()) {
-        ("", "") => Ok(None),
+        ("", "") => Ok(trust),
         ("", _) => fail("A client key may not be declared without defining a client certificate"),
         (_, "") => fail("A client certificate may not be declared without defining a client key"),
         (certificate, key) => {
             let read = |path: &str| std::fs::read(path).map_err(|e| ApiError::Settings(format!("open {path}: {e}")));
-            let mut pem = read(certificate)?;
-            pem.push(b'\n');
-            pem.extend(read(key)?);
-            reqwest::Identity::from_pem(&pem).map(Some).map_err(|e| ApiError::Settings(innermost(&e)))
+            let (shown, kept) = (read(certificate)?, read(key)?);
+            trust.identity(&shown, &kept).map_err(|e| ApiError::Settings(format!("{certificate} and {key}: {e}")))
         }
     }
 }
@@ -397,7 +394,7 @@ fn network(method: String, url: Url, error: &reqwest::Error) -> ApiError {
     let refused = |e: &std::io::Error| e.kind() == std::io::ErrorKind::ConnectionRefused;
     let cause = match source(error).downcast_ref::<std::io::Error>().is_some_and(refused) {
         true => format!("dial tcp {}: connect: connection refused", dialled(&url)),
-        false => innermost(error),
+        false => trust::fault(error, &REMEDIES).unwrap_or_else(|| innermost(error)),
     };
     ApiError::Network { method, url: Box::new(url), cause }
 }

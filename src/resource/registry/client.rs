@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use reqwest::header::{
     ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, LINK, LOCATION, RANGE, RETRY_AFTER,
 };
-use reqwest::{Certificate, Method, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
@@ -16,7 +16,7 @@ use super::manifest::{self, ACCEPTED, Descriptor};
 use super::{Error, Repository, Result};
 use crate::base::outgoing::{Client, Outgoing};
 use crate::base::secret::Secret;
-use crate::base::trust;
+use crate::base::trust::{self, Remedies, Trust};
 
 const CONNECT: Duration = Duration::from_secs(15);
 /// A transfer that is silent for so long is begun again where it stopped.
@@ -512,37 +512,29 @@ impl Registry {
 
     fn unreachable(&self, error: &reqwest::Error) -> Error {
         let host = error.url().and_then(Url::host_str).map_or_else(|| self.repository.host.clone(), str::to_owned);
-        let mut reason = reason(error);
-        if reason.contains("invalid peer certificate") {
-            reason.push_str("; name who signed the registry's certificate in source.ca_certs");
-        }
+        let reason = trust::fault(error, &REMEDIES).unwrap_or_else(|| reason(error));
         Error::Unreachable { host, reason }
     }
 }
 
+/// How a registry is made to be believed.
+const REMEDIES: Remedies = Remedies { authority: "source.ca_certs", unchecked: None };
+
 fn client(outgoing: &Outgoing, access: &Access) -> Result<Client> {
-    let mut certificates = Vec::new();
+    let mut trust = Trust::default().unchecked(access.unverified);
     for pem in &access.ca_certs {
-        let read = Certificate::from_pem_bundle(pem.as_bytes()).unwrap_or_default();
-        if read.is_empty() {
-            let told =
-                "source.ca_certs has an entry that is no certificate: each is PEM, from BEGIN to END CERTIFICATE";
-            return Err(Error::Invalid(told.to_owned()));
-        }
-        certificates.extend(read);
+        trust = trust.and(pem.as_bytes()).map_err(|e| {
+            let form = "each is PEM, from BEGIN to END CERTIFICATE";
+            Error::Invalid(format!("source.ca_certs has an entry that is no certificate ({e}): {form}"))
+        })?;
     }
-    let built = outgoing.client(|builder| {
-        let builder = builder
+    let built = outgoing.client(&trust, |builder| {
+        builder
             .user_agent(concat!("whistlestop/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT)
             .read_timeout(SILENCE)
-            .tls_danger_accept_invalid_certs(access.unverified);
-        if certificates.is_empty() { builder } else { builder.tls_certs_merge(certificates) }
     });
-    built.map_err(|e| {
-        let what = if access.ca_certs.is_empty() { "TLS cannot be set up" } else { "source.ca_certs cannot be used" };
-        Error::Invalid(format!("{what}: {}{}", reason(&e), trust::remedy(&e)))
-    })
+    built.map_err(|e| Error::Invalid(e.to_string()))
 }
 
 fn is_transient(status: StatusCode) -> bool {

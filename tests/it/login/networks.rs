@@ -11,11 +11,16 @@ use crate::world::World;
 
 /// A certificate and key that nobody else has, of this name.
 fn certificate(directory: &Path, name: &str) -> (PathBuf, PathBuf) {
+    certificate_with(directory, name, "CA:FALSE")
+}
+
+/// One that may be an authority too, as `openssl req -x509` makes it when nothing is said.
+fn certificate_with(directory: &Path, name: &str, constraints: &str) -> (PathBuf, PathBuf) {
     let (certificate, key) = (directory.join("tls.crt"), directory.join("tls.key"));
     let config = directory.join("openssl.cnf");
     let text = format!(
         "[req]\ndistinguished_name=dn\nx509_extensions=own\nprompt=no\n[dn]\nCN={name}\n\
-         [own]\nsubjectAltName=IP:127.0.0.1\nbasicConstraints=critical,CA:FALSE\n"
+         [own]\nsubjectAltName=IP:127.0.0.1\nbasicConstraints=critical,{constraints}\n"
     );
     std::fs::write(&config, text).unwrap();
     let done = Command::new("openssl")
@@ -82,6 +87,30 @@ async fn https_is_served_plain_http_leads_there_and_a_new_certificate_is_taken()
     // Half of a change: what works stays.
     std::fs::write(&key, "nonsense").unwrap();
     assert_eq!(trusting(&file).get(format!("{url}/api/v1/info")).send().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn the_client_believes_a_certificate_that_is_its_own_authority_and_says_what_to_do_otherwise() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, key) = certificate_with(directory.path(), "own", "CA:TRUE");
+    let (file, key) = (file.to_str().unwrap(), key.to_str().unwrap());
+    let world = World::with(&["--tls-bind-port", "0", "--tls-cert", file, "--tls-key", key]).await;
+    let url = world.app().settings.external_url.clone();
+    let elsewhere = url.replace("127.0.0.1", "localhost");
+    let login = async |url: &str, more: &[&str]| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_whistlestop"));
+        command.args(["fly", "-t", "ci", "login", "-c", url, "-u", "admin", "-p", "admin"]).args(more);
+        let output = command.env("HOME", directory.path()).output().await.unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(login(&url, &["--ca-cert", file]).await, (Some(0), String::new()));
+    assert_eq!(login(&url, &["-k"]).await, (Some(0), String::new()));
+    let (code, told) = login(&url, &[]).await;
+    assert!(code == Some(1) && told.contains("signed by unknown authority") && told.contains("--ca-cert"), "{told}");
+    let (code, told) = login(&elsewhere, &["--ca-cert", file]).await;
+    assert!(code == Some(1) && told.contains("certificate is valid for 127.0.0.1, not localhost"), "{told}");
+    let (code, told) = login(&world.url("").replace("http:", "https:"), &["--ca-cert", file]).await;
+    assert!(code == Some(1) && told.contains("server gave HTTP response to HTTPS client"), "{told}");
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use super::source::{Aws, Kind, Source};
 use crate::base::clock::{Clock, System};
 use crate::base::outgoing::{self, Client};
 use crate::base::secret::Secret;
+use crate::base::trust::Trust;
 use crate::resource::registry::client::Notice;
 use crate::resource::registry::{Error, Registries, Result};
 use crate::secrets::ssm;
@@ -56,7 +57,7 @@ async fn sign_in(aws: &Aws, registries: &Registries, notice: &Notice) -> Result<
     if !aws.aws_role_arn.is_empty() && !aws.aws_role_arns.is_empty() {
         return Err(Error::Invalid("`aws_role_arn` cannot be set at the same time as `aws_role_arns`".to_owned()));
     }
-    let http = registries.outgoing.client(|b| b).map_err(|e| Error::Invalid(e.to_string()))?;
+    let http = registries.outgoing.client(&Trust::default(), |b| b).map_err(|e| Error::Invalid(e.to_string()))?;
     let mut keys = keys(aws, registries).await?;
     let roles = std::iter::once(&aws.aws_role_arn).filter(|arn| !arn.is_empty()).chain(&aws.aws_role_arns);
     for role in roles {
