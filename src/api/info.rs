@@ -1,9 +1,9 @@
 //! What this server is.
 
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
-use crate::base::WORKER_VERSION;
+use crate::base::{CONCOURSE_VERSION, REAL_VERSION, WORKER_VERSION};
 use crate::front::{Answer, Call, Permit, json};
 
 #[derive(Serialize)]
@@ -28,7 +28,7 @@ struct Features {
 /// `GetInfo`: the client compares versions with it before anything else.
 pub async fn info(_: Permit, call: Call) -> Answer {
     let settings = &call.app.settings;
-    json(
+    let mut answer = json(
         StatusCode::OK,
         &Info {
             version: &settings.concourse_version,
@@ -42,7 +42,10 @@ pub async fn info(_: Permit, call: Call) -> Answer {
             external_url: &settings.external_url,
             cluster_name: &settings.cluster_name,
         },
-    )
+    )?;
+    // Our own client goes by what the server is, and not by whom it speaks as.
+    answer.headers_mut().insert(REAL_VERSION, HeaderValue::from_static(CONCOURSE_VERSION));
+    Ok(answer)
 }
 
 /// `GetInfoCreds`: which credential manager is configured, how, and whether it answers. No secrets.

@@ -21,5 +21,7 @@ pub mod wake;
 
 /// The Concourse this server speaks as; the client compares major and minor.
 pub const CONCOURSE_VERSION: &str = "8.2.5";
+/// The header in which the server says that version where it was told to speak as another.
+pub const REAL_VERSION: &str = "x-whistlestop-concourse-version";
 /// The version of Concourse's worker interface.
 pub const WORKER_VERSION: &str = "2.5";

@@ -15,6 +15,7 @@ async fn every_answer_carries_the_headers_of_concourse() {
         ("referrer-policy", "same-origin"),
         ("content-type", "application/json"),
         ("x-concourse-version", "8.2.5"),
+        ("x-whistlestop-concourse-version", "8.2.5"),
         ("x-content-type-options", "nosniff"),
         ("x-download-options", "noopen"),
         ("x-frame-options", "deny"),
