@@ -46,7 +46,8 @@ enum Command {
     Format(format::Format),
     /// Print the JSON Schema of pipelines or tasks, for editors
     Schema(schema::Schema),
-    /// The client: every command of fly (also when this program is called fly)
+    /// The client: every command of fly (also when this program is called fly), and sessions, end-session,
+    /// service-accounts, create-service-account, remove-service-account and audit
     Fly(Rest),
     /// Secrets of your team: add, rm, ls, get, explain, uses, and what to do when one leaked
     Secrets(Rest),

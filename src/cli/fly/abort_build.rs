@@ -29,7 +29,7 @@ impl AbortBuild {
             Some(job) => team.job_build(job, &self.build).await?,
             None => session.client.get(&["builds", &self.build]).fetch().await.found()?,
         };
-        let build = build.ok_or_else(|| Failure::said("build does not exist"))?;
+        let build = build.ok_or_else(|| Failure::said("build does not exist").see("builds"))?;
         session.client.put(&["builds", &build.id.to_string(), "abort"]).done().await?;
         fly.say("build successfully aborted")
     }

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::client::{ApiError, Call, Found};
 use super::failure::{Failure, Outcome};
+use super::number::integer;
 use super::reference::{JobRef, PipelineRef};
 use super::shapes::{Build, TeamInfo};
 use super::table::{Cell, Table};
@@ -21,8 +22,8 @@ pub struct Builds {
     #[arg(short, long)]
     all_teams: bool,
     /// Number of builds you want to limit the return to
-    #[arg(short, long, default_value_t = 50)]
-    count: usize,
+    #[arg(short, long, default_value_t = 50, value_parser = integer)]
+    count: i64,
     /// Show builds for the currently targeted team
     #[arg(long)]
     current_team: bool,
@@ -65,8 +66,11 @@ impl Builds {
         }
         let builds: Vec<Build> = serde_json::from_value(Value::Array(raw)).map_err(ApiError::from)?;
         let now = fly.clock.now().unix();
+        if self.count < 0 {
+            return fly.refuse_count(self.count);
+        }
         let mut table = Table::new(["id", "name", "status", "start", "end", "duration", "team", "created by"]);
-        for build in builds.into_iter().take(self.count) {
+        for build in builds.into_iter().take(usize::try_from(self.count).unwrap_or(0)) {
             table.push(row(build, now));
         }
         fly.table(&table)
@@ -90,7 +94,7 @@ impl Builds {
             return refuse("Cannot specify both --all-teams and --team");
         }
         let timestamps = since.is_some() || until.is_some();
-        Ok(Page { from: since, to: until, limit: i64::try_from(self.count).ok(), timestamps })
+        Ok(Page { from: since, to: until, limit: Some(self.count), timestamps })
     }
 
     async fn teams<'a>(&self, session: &'a Session) -> Result<Vec<Team<'a>>, Failure> {
@@ -114,7 +118,7 @@ impl Builds {
         let builds = list(page.on(call)).await;
         match what {
             None => Ok(builds?),
-            Some(what) => builds.found()?.ok_or_else(|| Failure::bare(what)),
+            Some(what) => builds.found()?.ok_or_else(|| Failure::bare(what).see("pipelines")),
         }
     }
 }

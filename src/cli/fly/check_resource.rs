@@ -71,7 +71,10 @@ impl How {
             }
             other => other?,
         };
-        let missing = || Failure::said(format!("pipeline '{}' or {kind} '{}' not found\n", of.pipeline, of.name));
+        let missing = || {
+            let place = format!("pipeline '{}' or {kind} '{}' not found\n", of.pipeline, of.name);
+            Failure::said(place).see(format!("get-pipeline -p {}", of.pipeline))
+        };
         let build = build.ok_or_else(missing)?;
         fly.console.say(format!("checking {} in build {}", fly.console.bold(&of.to_string()), build.id))?;
         if self.background {

@@ -126,7 +126,9 @@ impl Versions {
         let team = session.team(self.team.as_deref()).await?;
         let call = |method, last| team.on_pipeline(method, &of.pipeline, &[path, &of.name, last]);
         let shared: Option<Value> = call(Method::GET, "shared").fetch().await.found()?;
-        let shared = shared.ok_or_else(|| Failure::said(format!("{what} '{}' is not found", of.name)))?;
+        let shared = shared.ok_or_else(|| {
+            Failure::said(format!("{what} '{}' is not found", of.name)).see(format!("get-pipeline -p {}", of.pipeline))
+        })?;
         if !self.non_interactive {
             fly.say("!!! this will clear the version histories for the following resources:")?;
             places(fly, &shared["resources"])?;

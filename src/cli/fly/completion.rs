@@ -3,6 +3,7 @@
 //! The shell's part is fly's own: it runs the client again with `GO_FLAGS_COMPLETION` set and the words so far.
 
 use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
 
 use clap::{Arg, ArgAction, Command};
 
@@ -11,6 +12,8 @@ use super::failure::Outcome;
 use super::reference::PipelineRef;
 use super::shapes::Pipeline;
 use super::target::Targets;
+use super::usage::texts::{self, Line};
+use super::usage::words::{self, takes_value};
 use super::{Fly, Session};
 
 /// Set by the shell's part.
@@ -55,29 +58,38 @@ impl Completion {
     }
 }
 
-/// One line a command and flag.
+/// One line a command and flag, in fly's order.
 fn fish(root: &Command) -> String {
-    let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
-    let flag = |arg: &Arg, command: Option<&str>| {
-        let seen = command.map(|c| format!(" -n \"__fish_seen_subcommand_from {c}\"")).unwrap_or_default();
-        let help = arg.get_help().map(|h| format!(" -d \"{}\"", quoted(&h.to_string()))).unwrap_or_default();
-        let long = arg.get_long().map(|l| format!(" -l \"{l}\"")).unwrap_or_default();
-        let short = arg.get_short().map(|s| format!(" -s \"{s}\"")).unwrap_or_default();
-        format!("complete -c fly{seen}{help}{long}{short}\n")
+    let flag = |arg: Option<&Arg>, text: &str, seen: &str| {
+        let described = if text.is_empty() { String::new() } else { format!(" -d \"{text}\"") };
+        let long = arg.and_then(Arg::get_long).map(|l| format!(" -l \"{l}\"")).unwrap_or_default();
+        let short = arg.and_then(Arg::get_short).map(|s| format!(" -s \"{s}\"")).unwrap_or_default();
+        format!("complete -c fly{seen}{described}{long}{short}\n")
     };
-    let flags = |command: &Command, name: Option<&str>| -> String {
-        let own = command.get_arguments().filter(|a| a.get_long().is_some() && !a.is_global_set() | name.is_none());
-        own.map(|a| flag(a, name)).collect()
-    };
-    let mut text = flags(root, None);
-    for command in root.get_subcommands() {
-        let name = command.get_name();
-        let aliases: Vec<&str> = command.get_all_aliases().collect();
-        let alias = if aliases.is_empty() { String::new() } else { format!(" (alias: {})", aliases.join(", ")) };
-        let about = command.get_about().map(ToString::to_string).unwrap_or_default();
-        let about = quoted(&about);
-        text.push_str(&format!("complete -c fly -n __fish_use_subcommand -a \"{name}\" -d \"{about}{alias}\"\n"));
-        text.push_str(&flags(command, Some(name)));
+    let (mut text, mut seen, mut command) = (String::new(), String::new(), root);
+    // Of a group there is one line, which says nothing; so there is of all words that stand alone.
+    let (mut grouped, mut alone) = (false, false);
+    for line in texts::lines() {
+        let long = |of: &'_ Command, name: &str| of.get_arguments().find(|a| a.get_long() == Some(name)).cloned();
+        let repeated = std::mem::replace(&mut alone, matches!(line, Line::Word(..)));
+        match line {
+            Line::Everywhere(name, told) => text.push_str(&flag(long(root, name).as_ref(), told, "")),
+            Line::Command(name, told) => {
+                command = root.find_subcommand(name).unwrap_or(root);
+                let alias = command.get_all_aliases().next().map(|a| format!(" (alias: {a})")).unwrap_or_default();
+                text.push_str(&format!(
+                    "complete -c fly -n __fish_use_subcommand -a \"{name}\" -d \"{told}{alias}\"\n"
+                ));
+                (seen, grouped) = (format!(" -n \"__fish_seen_subcommand_from {name}\""), false);
+            }
+            Line::Flag(name, _, told) if !grouped => text.push_str(&flag(long(command, name).as_ref(), told, &seen)),
+            Line::Word(..) if !repeated => text.push_str(&flag(None, "", &seen)),
+            Line::Group(_) if !grouped => {
+                grouped = true;
+                text.push_str(&flag(None, "", &seen));
+            }
+            Line::Flag(..) | Line::Word(..) | Line::Group(_) => {}
+        }
     }
     text
 }
@@ -87,8 +99,38 @@ fn fish(root: &Command) -> String {
 enum Wanted<'w> {
     /// One of these.
     Words(Vec<String>),
-    /// A value of this flag that begins so; the part before it stays.
-    Value { flag: String, kept: String, begun: &'w str },
+    /// A value of this kind that begins so; the part before it stays.
+    Value { kind: Kind, kept: String, begun: &'w str },
+}
+
+/// Values that can be completed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Target,
+    File,
+    Pipeline,
+    Job,
+    Team,
+    Worker,
+    Nothing,
+}
+
+impl Kind {
+    fn of(command: &Command, flag: &Arg) -> Kind {
+        match (command.get_name(), flag.get_long().unwrap_or_default()) {
+            (_, "target") => Kind::Target,
+            ("set-team", "config") => Kind::File,
+            ("login" | "edit-target", "team-name") | ("builds", "team") => Kind::Nothing,
+            ("set-pipeline" | "order-pipelines" | "order-instanced-pipelines", "pipeline") => Kind::Nothing,
+            ("rename-team", "old-name") => Kind::Team,
+            (_, "config" | "ca-cert" | "client-cert" | "client-key" | "load-vars-from") => Kind::File,
+            (_, "pipeline") => Kind::Pipeline,
+            (_, "job" | "inputs-from") => Kind::Job,
+            (_, "team" | "team-name") => Kind::Team,
+            (_, "worker") => Kind::Worker,
+            _ => Kind::Nothing,
+        }
+    }
 }
 
 /// Prints what the last word may become, one a line. Where the server does not answer there is nothing to print.
@@ -96,8 +138,8 @@ pub async fn complete(fly: &Fly, words: &[String]) -> Outcome {
     let root = super::usage::command();
     let mut found = match wanted(&root, words) {
         Wanted::Words(words) => words,
-        Wanted::Value { flag, kept, begun } => {
-            let values = values(fly, &flag, begun).await;
+        Wanted::Value { kind, kept, begun } => {
+            let values = values(fly, kind, begun).await;
             values.into_iter().map(|v| format!("{kept}{v}")).collect()
         }
     };
@@ -108,95 +150,162 @@ pub async fn complete(fly: &Fly, words: &[String]) -> Outcome {
     Ok(0)
 }
 
+/// What has been read of a line before its last word.
+struct Begun<'c> {
+    root: &'c Command,
+    command: &'c Command,
+    /// Words that the command may still have, and whether the last of them may be many.
+    words: Vec<bool>,
+}
+
 /// Reads the words as the client would.
 fn wanted<'w>(root: &Command, words: &'w [String]) -> Wanted<'w> {
     let (last, before) = words.split_last().map_or(("", &[][..]), |(l, b)| (l.as_str(), b));
-    let mut command = root;
-    let mut waiting: Option<&Arg> = None;
-    for word in before {
-        if waiting.take().is_some() {
-            continue;
+    let mut begun = Begun { root, command: root, words: Vec::new() };
+    let mut before = before.iter();
+    while let Some(word) = before.next() {
+        if word == "--" {
+            let given = before.len();
+            begun.words = begun.words.split_off(given.min(begun.words.len()));
+            break;
         }
-        match word.strip_prefix('-').filter(|w| !w.is_empty()) {
-            Some(_) if word.contains('=') => {}
-            Some(_) => waiting = find(root, command, word).filter(|a| takes_value(a)),
-            None => command = command.find_subcommand(word).unwrap_or(command),
+        if !words::is_flag(word.as_bytes()) {
+            begun.alone(word);
+        } else if let Some(flag) = begun.waiting(word)
+            && before.next().is_none()
+        {
+            return Wanted::Value { kind: Kind::of(begun.command, flag), kept: String::new(), begun: last };
         }
     }
-    if let Some(flag) = waiting {
-        // The only flag of that name that stands for a team.
-        let team = command.get_name() == "rename-team" && flag.get_long() == Some("old-name");
-        let flag = if team { "team".to_owned() } else { long(flag) };
-        return Wanted::Value { flag, kept: String::new(), begun: last };
+    match last.strip_prefix('-') {
+        Some(rest) => begun.flag(last, rest),
+        None => {
+            // A word that stands alone may be anything.
+            let none = !begun.words.is_empty();
+            let shown = begun.command.get_subcommands().filter(|c| !none && !c.is_hide_set());
+            let names = shown.map(Command::get_name).filter(|n| n.starts_with(last));
+            Wanted::Words(names.map(str::to_owned).collect())
+        }
     }
-    if !last.starts_with('-') {
-        let help = std::ptr::eq(command, root).then_some("help");
-        let names = command.get_subcommands().map(Command::get_name).chain(help);
-        return Wanted::Words(names.filter(|n| n.starts_with(last)).map(str::to_owned).collect());
+}
+
+impl<'c> Begun<'c> {
+    fn alone(&mut self, word: &str) {
+        match self.words.first() {
+            Some(true) => {}
+            Some(false) => drop(self.words.remove(0)),
+            None => {
+                if let Some(command) = self.command.find_subcommand(word) {
+                    self.command = command;
+                    let words = command.get_positionals().filter(|arg| !arg.is_hide_set());
+                    self.words = words.map(|arg| matches!(arg.get_action(), ArgAction::Append)).collect();
+                }
+            }
+        }
     }
-    if let Some((name, begun)) = last.split_once('=') {
-        return match find(root, command, name) {
-            Some(flag) => Wanted::Value { flag: long(flag), kept: format!("{name}="), begun },
-            None => Wanted::Words(Vec::new()),
+
+    fn find(&self, is_meant: impl Fn(&Arg) -> bool) -> Option<&'c Arg> {
+        let own = self.command.get_arguments().find(|arg| is_meant(arg));
+        own.or_else(|| self.root.get_arguments().find(|arg| is_meant(arg)))
+    }
+
+    fn long(&self, name: &str) -> Option<&'c Arg> {
+        self.find(|arg| arg.get_long() == Some(name))
+    }
+
+    fn short(&self, letter: char) -> Option<&'c Arg> {
+        self.find(|arg| arg.get_short() == Some(letter))
+    }
+
+    /// The flag in a word whose value is the next word.
+    fn waiting(&self, word: &str) -> Option<&'c Arg> {
+        let found = match word.strip_prefix("--") {
+            Some(name) => self.long(name),
+            None => {
+                let letters = word.strip_prefix('-').unwrap_or_default();
+                let first = letters.chars().next()?;
+                let joined = letters.len() > first.len_utf8();
+                if joined
+                    && (letters[first.len_utf8()..].starts_with('=') || self.short(first).is_some_and(takes_value))
+                {
+                    return None;
+                }
+                letters.chars().map(|letter| self.short(letter)).try_fold(None, |_, arg| arg.map(Some))?
+            }
         };
+        found.filter(|arg| takes_value(arg))
     }
-    let begun = last.trim_start_matches('-');
-    let inherited = root.get_arguments().filter(|_| !std::ptr::eq(command, root));
-    let names = command.get_arguments().chain(inherited).filter_map(Arg::get_long).chain(["help"]);
-    let names: BTreeSet<String> = names.filter(|l| l.starts_with(begun)).map(|l| format!("--{l}")).collect();
-    Wanted::Words(names.into_iter().collect())
+
+    /// A flag that is still being typed, or its value behind it.
+    fn flag<'w>(&self, last: &'w str, rest: &'w str) -> Wanted<'w> {
+        let value = |flag: &Arg, kept: String, begun| Wanted::Value { kind: Kind::of(self.command, flag), kept, begun };
+        let Some(name) = rest.strip_prefix('-') else {
+            let Some(first) = rest.chars().next() else { return Wanted::Words(self.names("")) };
+            let behind = &rest[first.len_utf8()..];
+            return match (self.short(first).filter(|arg| takes_value(arg)), behind.strip_prefix('=')) {
+                (Some(flag), Some(begun)) => value(flag, format!("-{first}="), begun),
+                (Some(flag), None) => value(flag, format!("-{first}"), behind),
+                (None, _) => Wanted::Words(vec![last.to_owned()]),
+            };
+        };
+        match name.split_once('=') {
+            None => Wanted::Words(self.names(name)),
+            Some((name, begun)) => match self.long(name) {
+                Some(flag) => value(flag, format!("--{name}="), begun),
+                None => Wanted::Words(Vec::new()),
+            },
+        }
+    }
+
+    /// Flags that begin so.
+    fn names(&self, begun: &str) -> Vec<String> {
+        let shown = |command: &'c Command| command.get_arguments().filter(|arg| !arg.is_hide_set());
+        let names = shown(self.command).chain(shown(self.root)).filter_map(Arg::get_long).chain(["help"]);
+        let names: BTreeSet<String> = names.filter(|l| l.starts_with(begun)).map(|l| format!("--{l}")).collect();
+        names.into_iter().collect()
+    }
 }
 
-fn long(arg: &Arg) -> String {
-    arg.get_long().unwrap_or_default().to_owned()
-}
-
-fn takes_value(arg: &Arg) -> bool {
-    matches!(arg.get_action(), ArgAction::Set | ArgAction::Append)
-}
-
-/// The flag that a word names; of several short ones the last.
-fn find<'c>(root: &'c Command, command: &'c Command, word: &str) -> Option<&'c Arg> {
-    let is_meant = |a: &&Arg| match word.strip_prefix("--") {
-        Some(name) => a.get_long() == Some(name),
-        None => a.get_short() == word.chars().last(),
-    };
-    command.get_arguments().find(is_meant).or_else(|| root.get_arguments().find(is_meant))
-}
-
-/// Values of a flag that begin so.
-async fn values(fly: &Fly, flag: &str, begun: &str) -> Vec<String> {
-    let found = match flag {
-        "target" => Ok(Targets::load().map(|t| t.saved.into_keys().collect()).unwrap_or_default()),
-        "config" | "ca-cert" | "client-cert" | "client-key" | "load-vars-from" => Ok(files(begun)),
-        "pipeline" | "job" | "inputs-from" | "team" | "team-name" | "worker" => match fly.saved() {
-            Ok(session) => of_server(&session, flag, begun).await,
+/// Values of a kind that begin so.
+async fn values(fly: &Fly, kind: Kind, begun: &str) -> Vec<String> {
+    let found = match kind {
+        Kind::Nothing => return Vec::new(),
+        Kind::File => return files(begun),
+        Kind::Target => Ok(Targets::load().map(|t| t.saved.into_keys().collect()).unwrap_or_default()),
+        Kind::Pipeline | Kind::Job | Kind::Team | Kind::Worker => match fly.saved() {
+            Ok(session) => of_server(&session, kind, begun).await,
             Err(_) => return Vec::new(),
         },
-        _ => return Vec::new(),
     };
     found.unwrap_or_default().into_iter().filter(|v: &String| v.starts_with(begun)).collect()
 }
 
-async fn of_server(session: &Session, flag: &str, begun: &str) -> Result<Vec<String>, ApiError> {
+async fn of_server(session: &Session, kind: Kind, begun: &str) -> Result<Vec<String>, ApiError> {
     let names = |list: Vec<serde_json::Value>| {
         list.iter().filter_map(|v| v["name"].as_str()).map(str::to_owned).collect::<Vec<_>>()
     };
     let team = session.own_team();
-    match flag {
-        "team" | "team-name" => Ok(names(session.client.get(&["teams"]).fetch().await?)),
-        "worker" => Ok(names(session.client.get(&["workers"]).fetch().await?)),
-        "pipeline" => Ok(team.pipelines().await?.iter().map(|p| reference(p).to_string()).collect()),
-        _ => match begun.rsplit_once('/') {
-            None => Ok(team.pipelines().await?.iter().map(|p| format!("{}/", reference(p))).collect()),
-            Some((pipeline, _)) => {
-                let Ok(of) = pipeline.parse::<PipelineRef>() else { return Ok(Vec::new()) };
-                let jobs = team.on_pipeline(reqwest::Method::GET, &of, &["jobs"]).fetch().await?;
-                let instances = team.pipelines().await?.into_iter().filter(|p| p.instance_vars.is_some());
-                let instances = instances.map(|p| format!("{}/", reference(&p)));
-                Ok(names(jobs).into_iter().map(|job| format!("{of}/{job}")).chain(instances).collect())
-            }
-        },
+    match kind {
+        Kind::Team => Ok(names(session.client.get(&["teams"]).fetch().await?)),
+        Kind::Worker => Ok(names(session.client.get(&["workers"]).fetch().await?)),
+        Kind::Pipeline => Ok(team.pipelines().await?.iter().map(|p| reference(p).to_string()).collect()),
+        _ => {
+            let Some((name, rest)) = begun.split_once('/') else {
+                return Ok(team.pipelines().await?.iter().map(|p| format!("{}/", p.name)).collect());
+            };
+            let vars = rest.split('/').next().unwrap_or_default();
+            let instance = format!("{name}/{vars}").parse::<PipelineRef>();
+            let of = match (instance, rest.contains('/')) {
+                (Ok(instance), true) => instance,
+                (Ok(_), false) => {
+                    return Ok(team.pipelines().await?.iter().map(|p| format!("{}/", reference(p))).collect());
+                }
+                (Err(_), true) => return Ok(Vec::new()),
+                (Err(_), false) => PipelineRef { name: name.to_owned(), vars: None },
+            };
+            let jobs = team.on_pipeline(reqwest::Method::GET, &of, &["jobs"]).fetch().await?;
+            Ok(names(jobs).into_iter().map(|job| format!("{of}/{job}")).collect())
+        }
     }
 }
 
@@ -204,20 +313,14 @@ fn reference(pipeline: &Pipeline) -> PipelineRef {
     PipelineRef { name: pipeline.name.clone(), vars: pipeline.instance_vars.clone() }
 }
 
-/// Paths that begin so; a directory that is the only one goes on.
+/// Paths that begin so, in their shortest form.
 fn files(begun: &str) -> Vec<String> {
     let (directory, name) =
         begun.rsplit_once('/').map_or((".", begun), |(d, n)| (if d.is_empty() { "/" } else { d }, n));
-    let kept = &begun[..begun.len() - name.len()];
+    let kept: PathBuf = Path::new(directory).components().filter(|c| *c != Component::CurDir).collect();
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    let mut found: Vec<(String, bool)> = entries
-        .filter_map(|e| Some((e.file_name().into_string().ok()?, e.path().is_dir())))
-        .filter(|(n, _)| n.starts_with(name) && (!name.is_empty() || !n.starts_with('.')))
-        .collect();
-    if let [(only, true)] = found.as_mut_slice() {
-        only.push('/');
-    }
-    found.into_iter().map(|(n, _)| format!("{kept}{n}")).collect()
+    let names = entries.filter_map(|e| e.file_name().into_string().ok()).filter(|n| n.starts_with(name));
+    names.map(|n| kept.join(n).display().to_string()).collect()
 }
 
 #[cfg(test)]
@@ -232,31 +335,61 @@ mod tests {
     fn the_last_word_is_a_command_a_flag_or_a_value() {
         let root = super::super::usage::command();
         let names = |line: &str| match wanted(&root, &words(line)) {
-            Wanted::Words(words) => words,
-            Wanted::Value { flag, kept, begun } => vec![format!("{flag}:{kept}:{begun}")],
+            Wanted::Words(words) => words.join(" "),
+            Wanted::Value { kind, kept, begun } => format!("{kind:?}:{kept}:{begun}"),
         };
-        assert_eq!(names("pause-c"), ["pause-component"]);
-        assert_eq!(names("-t ci unpause-p"), ["unpause-pipeline"]);
-        assert_eq!(names("-t c"), ["target::c"]);
-        assert_eq!(names("pause-job --jo"), ["--job"]);
-        assert_eq!(names("-t ci pause-job -j k/"), ["job::k/"]);
-        assert_eq!(names("-t ci set-pipeline --config=a"), ["config:--config=:a"]);
-        assert!(names("jobs --").contains(&"--print-table-headers".to_owned()));
+        for (line, expected) in [
+            ("pause-c", "pause-component"),
+            ("-t ci unpause-p", "unpause-pipeline"),
+            ("-t c", "Target::c"),
+            ("-tc", "Target:-t:c"),
+            ("-t=c", "Target:-t=:c"),
+            ("pause-job --jo", "--job"),
+            ("-t ci pause-job -j k/", "Job::k/"),
+            ("tj -js", "Job:-j:s"),
+            ("tj -w", "-w"),
+            ("ps -aj", "-aj"),
+            ("-t ci set-pipeline --config=a", "File:--config=:a"),
+            ("set-pipeline -p ", "Nothing::"),
+            (
+                "ps -",
+                "--all --help --include-archived --json --print-table-headers --target --team --verbose --version",
+            ),
+            ("w --ti", "--timestamps"),
+            ("curl p", ""),
+            ("ps x", ""),
+            (
+                "-- p",
+                "paused-jobs paused-pipelines pause-component pause-job pause-pipeline pin-resource pipelines prune-worker",
+            ),
+            ("aud", ""),
+        ] {
+            let mut found: Vec<String> = names(line).split(' ').map(str::to_owned).collect();
+            let mut expected: Vec<&str> = expected.split(' ').collect();
+            found.sort();
+            expected.sort_unstable();
+            assert_eq!(found, expected, "{line}");
+        }
     }
 
     #[test]
     fn fish_is_told_every_command_and_flag() {
         let text = fish(&super::super::usage::command());
-        assert!(text.contains("complete -c fly -n __fish_use_subcommand -a \"pipelines\" -d \""));
-        assert!(text.contains("complete -c fly -n \"__fish_seen_subcommand_from jobs\" -d"));
-        assert!(text.contains("-l \"target\" -s \"t\""));
+        for line in [
+            "complete -c fly -n __fish_use_subcommand -a \"help\" -d \"Print this help message\"\ncomplete -c fly -d \"Concourse target name\" -l \"target\" -s \"t\"\n",
+            "-a \"hijack\" -d \"Execute a command in a container (alias: intercept)\"\n",
+            "complete -c fly -n \"__fish_seen_subcommand_from set-team\"\ncomplete -c fly -n __fish_use_subcommand -a \"rename-team\"",
+            "complete -c fly -n \"__fish_seen_subcommand_from completion\" -l \"shell\"\n",
+        ] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
     }
 
     #[test]
     fn files_are_completed() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("only")).unwrap();
-        let begun = format!("{}/on", dir.path().display());
-        assert_eq!(files(&begun), [format!("{}/only/", dir.path().display())]);
+        let begun = format!("{}/.//on", dir.path().display());
+        assert_eq!(files(&begun), [format!("{}/only", dir.path().display())]);
     }
 }

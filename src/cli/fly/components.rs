@@ -148,7 +148,7 @@ async fn change(fly: &Fly, verb: &str, all: bool, names: &[String]) -> Outcome {
     }
     for name in names {
         session.client.put(&["components", name, verb]).done().await.map_err(|e| match e {
-            ApiError::NotFound(_) => Failure::said(format!("component '{name}' not found")),
+            ApiError::NotFound(_) => Failure::said(format!("component '{name}' not found")).see("get-components"),
             e => refused(e),
         })?;
         fly.say(format!("{verb}d '{name}'"))?;

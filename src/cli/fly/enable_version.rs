@@ -73,6 +73,9 @@ pub async fn newest(
 ) -> Result<ResourceVersion, Failure> {
     let wanted = version(fields);
     let versions = team.versions(resource, &wanted).await?.unwrap_or_default();
-    let missing = || Failure::said(format!("could not find version matching {}", Value::Object(wanted)));
+    let missing = || {
+        Failure::said(format!("could not find version matching {}", Value::Object(wanted)))
+            .see(format!("resource-versions -r {resource}"))
+    };
     versions.into_iter().next().ok_or_else(missing)
 }

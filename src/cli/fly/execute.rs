@@ -98,9 +98,9 @@ impl Execute {
     pub async fn run(self, fly: &Fly) -> Outcome {
         let session = fly.session().await?;
         let team = session.team(self.team.as_deref()).await?;
-        if self.image.is_some() && self.inputs_from.is_none() {
-            let why = "must set --inputs-from when using --image so fly knows which job to look up the image";
-            return Err(Failure::said(why));
+        if let (Some(name), None) = (&self.image, &self.inputs_from) {
+            let passed = format!("warning: --image {name} is passed over: name the job that has it with --inputs-from");
+            fly.console.tell(passed)?;
         }
         let mut config = self.task()?;
         if let Some((name, _)) = self.output.iter().find(|(name, _)| !config.outputs.iter().any(|o| o.name == *name)) {
@@ -165,7 +165,7 @@ impl Execute {
             Some(job) => next_inputs(team, job).await?,
             None => (Vec::new(), Vec::new()),
         };
-        if let Some(name) = &self.image {
+        if let Some(name) = self.image.as_ref().filter(|name| !name.is_empty() && self.inputs_from.is_some()) {
             let input = next.iter().find(|i| i.name == *name);
             let input = input.ok_or_else(|| Failure::said(format!("image resource {name} not found")))?;
             let image =
@@ -280,7 +280,7 @@ fn ended<T>(transfer: &Transfer, outcome: Result<T, Failure>) -> Result<T, Failu
 
 async fn next_inputs(team: &Team<'_>, job: &JobRef) -> Result<(Vec<NextInput>, Vec<Value>), Failure> {
     let inputs = list(team.on_job(Method::GET, job, &["inputs"])).await.found()?;
-    let inputs = inputs.ok_or_else(|| Failure::said(format!("build inputs for {job} not found")))?;
+    let inputs = inputs.ok_or_else(|| Failure::said(format!("build inputs for {job} not found")).see("pipelines"))?;
     let types = list(team.on_pipeline(Method::GET, &job.pipeline, &["resource-types"])).await.found()?;
     let types = types.ok_or_else(|| Failure::said(format!("resource types of {} not found", job.pipeline)))?;
     Ok((inputs, types))

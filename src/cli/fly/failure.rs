@@ -15,6 +15,9 @@ pub enum Failure {
     /// Printed as it is.
     #[error("{0}")]
     Bare(String),
+    /// One of the others, and what to do next; `{fly}` in it is this client on this target, `{program}` the client alone.
+    #[error("{0}")]
+    Then(Box<Failure>, String),
     /// The server refused or could not be reached.
     #[error(transparent)]
     Api(#[from] ApiError),
@@ -57,9 +60,58 @@ impl Failure {
         Failure::Bare(text.into())
     }
 
+    /// Adds what to do next.
+    pub fn then(self, next: &str) -> Self {
+        Failure::Then(Box::new(self), next.to_owned())
+    }
+
+    /// Adds the command that shows what there is.
+    pub fn see(self, command: impl AsRef<str>) -> Self {
+        self.then(&format!("see what there is with `{{fly}} {}`", command.as_ref()))
+    }
+
     /// The lines for stderr.
     pub fn text(&self, console: Console, program: &str, target: &str) -> String {
+        let text = self.alone(console, program, target);
+        let Some(next) = self.next() else { return text };
+        let fly = if target.is_empty() { program.to_owned() } else { format!("{program} -t {target}") };
+        format!(
+            "{text}\nhint: {}",
+            next.replace("{fly}", &fly).replace("{program}", program).replace("{target}", target)
+        )
+    }
+
+    /// What to do about it, where the text does not say.
+    fn next(&self) -> Option<String> {
+        let next = match self {
+            Failure::Then(_, next) => next,
+            Failure::Api(ApiError::NotFound(_)) => {
+                "see what there is with `{fly} pipelines`; another team than the target's is named with --team"
+            }
+            Failure::Api(ApiError::Forbidden(_)) => {
+                "see your roles with `{fly} userinfo`; an owner of the team can give you another, and \
+                 `{fly} login -n TEAM` takes you to another team"
+            }
+            Failure::Api(ApiError::Unexpected { status, .. }) if status.0.is_server_error() => {
+                "the server failed; try again, and if it goes on have its operator look into its log"
+            }
+            Failure::Api(ApiError::Network { .. } | ApiError::Address(_)) => {
+                "see where targets lead with `{program} targets`, and change that with `{fly} edit-target -u URL`"
+            }
+            Failure::Api(ApiError::Syntax(_)) => {
+                "what answered is no Concourse; see where targets lead with `{program} targets`"
+            }
+            Failure::Target(TargetError::Unknown(_)) => {
+                "see those there are with `{program} targets`, or log in with `{fly} login -c (concourse url)`"
+            }
+            _ => return None,
+        };
+        Some(next.to_owned())
+    }
+
+    fn alone(&self, console: Console, program: &str, target: &str) -> String {
         match self {
+            Failure::Then(failure, _) => failure.alone(console, program, target),
             Failure::Api(ApiError::Unauthorized) => format!(
                 "not authorized. run the following to log in:\n\n    {}\n",
                 console.bold(&format!("{program} -t {target} login"))

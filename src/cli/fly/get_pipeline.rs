@@ -27,7 +27,7 @@ impl GetPipeline {
         let session = fly.session().await?;
         let team = session.team(self.team.as_deref()).await?;
         let found = team.config(&self.pipeline).await?;
-        let (config, _) = found.ok_or_else(|| Failure::said("pipeline not found"))?;
+        let (config, _) = found.ok_or_else(|| Failure::said("pipeline not found").see("pipelines"))?;
         fly.console.print(if self.json { escape_html(&config.to_string()) } else { to_yaml(&config) })?;
         Ok(0)
     }

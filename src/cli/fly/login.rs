@@ -58,11 +58,10 @@ pub struct Login {
 impl Login {
     /// Logs in.
     pub async fn run(self, fly: &Fly) -> Outcome {
-        let name = fly
-            .target
-            .as_deref()
-            .filter(|n| !n.is_empty())
-            .ok_or_else(|| Failure::said("name for the target must be specified (--target/-t)"))?;
+        let name = fly.target.as_deref().filter(|n| !n.is_empty()).ok_or_else(|| {
+            Failure::said("name for the target must be specified (--target/-t)")
+                .then("choose one for it, as `ci` in `{program} -t ci login -c (concourse url)`")
+        })?;
         let mut target = self.target(name)?;
         fly.console.say(format!("logging in to team '{}'\n", target.team))?;
         if !self.more.is_empty() {
@@ -237,6 +236,9 @@ async fn answer_browser(stream: TcpStream, origin: &str) -> std::io::Result<Opti
     Ok(token)
 }
 
+/// What to do where the team is not one's own.
+const ANOTHER: &str = "name a team that is yours with -n, or have an owner of this one add you with `set-team`";
+
 /// Refuses a team that whoever logged in is not in.
 async fn verify_team(client: &Client, name: &str) -> Result<(), Failure> {
     let answer = client.get(&["user"]).fetch::<Value>().await?;
@@ -245,13 +247,15 @@ async fn verify_team(client: &Client, name: &str) -> Result<(), Failure> {
         let teams: Vec<TeamInfo> = team::list(client.get(&["teams"])).await?;
         return match teams.iter().any(|t| t.name == name) {
             true => Ok(()),
-            false => Err(Failure::said(format!("team '{name}' does not exist"))),
+            false => Err(Failure::said(format!("team '{name}' does not exist")).then(ANOTHER)),
         };
     }
     match user.teams {
         None => Err(Failure::said("unable to verify role on team")),
         Some(teams) if teams.contains_key(name) => Ok(()),
-        Some(_) => Err(Failure::said(format!("you are not a member of '{name}' or the team does not exist"))),
+        Some(_) => {
+            Err(Failure::said(format!("you are not a member of '{name}' or the team does not exist")).then(ANOTHER))
+        }
     }
 }
 

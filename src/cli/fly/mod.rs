@@ -3,6 +3,7 @@
 mod client;
 mod console;
 mod failure;
+mod number;
 mod one_off;
 mod printed;
 mod progress;
@@ -71,21 +72,18 @@ use self::failure::{Failure, Outcome};
 use self::shapes::Info;
 use self::target::{Target, TargetError, Targets};
 use self::team::Team;
-use crate::base::{CONCOURSE_VERSION, REAL_VERSION};
 use crate::base::clock::{Clock, System};
+use crate::base::{CONCOURSE_VERSION, REAL_VERSION};
 use crate::cli::said;
 use crate::pipeline::Warning;
 
 /// The command line of `fly`.
 #[derive(Debug, clap::Parser)]
-#[command(name = "fly", about = "Drives a Concourse from the command line", infer_subcommands = false)]
+#[command(name = "fly", disable_help_subcommand = true, disable_help_flag = true)]
 struct Cli {
     /// Concourse target name
     #[arg(short, long, global = true, value_name = "TARGET")]
     target: Option<String>,
-    /// Print the version of fly and exit
-    #[arg(short = 'v', long)]
-    version: bool,
     /// Print API requests and responses
     #[arg(long, global = true)]
     verbose: bool,
@@ -115,6 +113,8 @@ macro_rules! commands {
 }
 
 commands! {
+    /// Print this help message
+    Help(Help),
     /// Authenticate with the target
     #[command(alias = "l")]
     Login(login::Login),
@@ -324,28 +324,33 @@ commands! {
     Completion(completion::Completion),
 }
 
+/// `help` takes nothing, and is answered before anything runs.
+#[derive(Debug, clap::Args)]
+struct Help {}
+
+impl Help {
+    async fn run(self, _: &Fly) -> Outcome {
+        Ok(0)
+    }
+}
+
 /// Runs the client with `args`, the name it was called under first, and tells the exit code.
 pub fn main(args: Vec<OsString>) -> i32 {
     let console = Console::of_process();
     if std::env::var_os(completion::ASKED).is_some_and(|v| !v.is_empty()) {
         return complete(&args, console);
     }
+    let program = args.first().map_or("fly".into(), |a| a.to_string_lossy()).into_owned();
     let shown = |result: std::io::Result<()>| i32::from(result.is_err());
     let (cli, target) = match usage::read(&args) {
         usage::Usage::Run(cli, target) => (*cli, target),
         usage::Usage::Show(text) => return shown(console.print(text)),
-        usage::Usage::Wrong(text) => {
-            said::complain(&format!("error: {text}"));
+        usage::Usage::Wrong(text, shown) => {
+            said::complain(&format!("error: {text}\nhint: see how it is done with `{program} {shown}`"));
             return 1;
         }
     };
-    if cli.version {
-        return shown(console.say(CONCOURSE_VERSION));
-    }
-    let Some(command) = cli.command else {
-        return shown(console.print(usage::command().render_help().to_string()));
-    };
-    let program = args.first().map_or("fly".into(), |a| a.to_string_lossy()).into_owned();
+    let Some(command) = cli.command else { return 1 };
     let fly = Fly {
         target,
         verbose: cli.verbose,
@@ -383,7 +388,7 @@ async fn run(command: Command, args: &[OsString], fly: &Fly) -> Outcome {
     login::Login::default().run(fly).await?;
     let again = match usage::read(args) {
         usage::Usage::Run(cli, _) => cli.command,
-        usage::Usage::Show(_) | usage::Usage::Wrong(_) => None,
+        usage::Usage::Show(_) | usage::Usage::Wrong(..) => None,
     };
     match again {
         Some(command) => command.run(fly).await,
@@ -473,6 +478,13 @@ impl Fly {
         Ok(())
     }
 
+    /// Fewer than none cannot be listed; fly breaks down there, with the exit code of that.
+    fn refuse_count(&self, count: i64) -> Outcome {
+        self.console
+            .tell(format!("error: --count {count} is less than none; leave it out, or give a number from 1 on"))?;
+        Ok(2)
+    }
+
     /// Prints a table.
     fn table(&self, table: &table::Table) -> Outcome {
         self.console.print(table.render(self.console.is_terminal(), self.headers))?;
@@ -557,8 +569,10 @@ impl Session {
         let found: Result<shapes::TeamInfo, _> = self.client.get(&["teams", name]).fetch().await;
         match found {
             Ok(_) => Ok(self.team_named(name)),
-            Err(ApiError::Forbidden(_)) => Err(Failure::said(format!("you do not have a role on team '{name}'"))),
-            Err(ApiError::NotFound(_)) => Err(Failure::said(format!("team '{name}' does not exist"))),
+            Err(ApiError::Forbidden(_)) => {
+                Err(Failure::said(format!("you do not have a role on team '{name}'")).see("userinfo"))
+            }
+            Err(ApiError::NotFound(_)) => Err(Failure::said(format!("team '{name}' does not exist")).see("teams")),
             Err(e) => Err(e.into()),
         }
     }

@@ -43,7 +43,9 @@ impl Order {
             self.pipeline
         };
         let call = team.call(Method::PUT, &["pipelines", "ordering"]).json(&json!(names));
-        send(&team, call).await.map_err(|e| Failure::bare(format!("failed to order pipelines: {e}")))?;
+        send(&team, call)
+            .await
+            .map_err(|e| Failure::bare(format!("failed to order pipelines: {e}")).see("pipelines"))?;
         fly.console.say("ordered pipelines ")?;
         names.iter().try_for_each(|name| fly.console.say(format!("  - {name} ")))?;
         Ok(0)
@@ -71,7 +73,9 @@ impl OrderInstanced {
         let team = session.team(self.team.as_deref()).await?;
         let vars: Vec<Value> = self.pipeline.iter().map(|v| Value::Object(v.0.clone())).collect();
         let call = team.call(Method::PUT, &["pipelines", &self.group, "ordering"]).json(&Value::Array(vars));
-        send(&team, call).await.map_err(|e| Failure::bare(format!("failed to order instanced pipelines: {e}")))?;
+        send(&team, call)
+            .await
+            .map_err(|e| Failure::bare(format!("failed to order instanced pipelines: {e}")).see("pipelines"))?;
         fly.console.say("ordered instanced pipelines ")?;
         self.pipeline.iter().try_for_each(|vars| fly.console.say(format!("  - {vars} ")))?;
         Ok(0)

@@ -62,5 +62,5 @@ async fn change(fly: &Fly, job: &JobRef, team: Option<&str>, verb: &str, done: &
         return fly.say(format!("{done} '{}'", job.name));
     }
     let place = if verb == "schedule" { String::new() } else { format!(" on team {}", team.name) };
-    Err(Failure::said(format!("{job} not found{place}\n")))
+    Err(Failure::said(format!("{job} not found{place}\n")).see(format!("jobs -p {}", job.pipeline)))
 }

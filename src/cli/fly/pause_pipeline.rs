@@ -127,5 +127,5 @@ impl One {
 
 /// What fly says of a pipeline that is not there.
 pub fn not_found(pipeline: &PipelineRef) -> Failure {
-    Failure::bare(format!("pipeline '{pipeline}' not found\n"))
+    Failure::bare(format!("pipeline '{pipeline}' not found\n")).see("pipelines")
 }

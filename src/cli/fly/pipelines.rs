@@ -34,9 +34,6 @@ pub struct Paused {
     /// Print command result as JSON
     #[arg(long)]
     json: bool,
-    /// Name of the team to which the pipelines belong, if different from the target default
-    #[arg(long)]
-    team: Option<String>,
 }
 
 impl List {
@@ -69,7 +66,7 @@ impl List {
 impl Paused {
     /// Lists those that stand still.
     pub async fn run(self, fly: &Fly) -> Outcome {
-        let pipelines = fetch(fly, self.all, self.team.as_deref()).await?;
+        let pipelines = fetch(fly, self.all, None).await?;
         let pipelines: Vec<_> = pipelines.into_iter().filter(|(_, p)| p.paused).collect();
         if self.json {
             return fly.json_of(printed::PIPELINE, &pipelines.into_iter().map(|(raw, _)| raw).collect());

@@ -50,12 +50,33 @@ pub fn hidden(question: &str) -> Result<String, PromptError> {
 fn line_on(input: &mut impl BufRead, output: &mut impl Write, question: &str) -> Result<String, PromptError> {
     write!(output, "{question}")?;
     output.flush()?;
-    let mut answer = String::new();
-    if input.read_line(&mut answer)? == 0 {
-        writeln!(output)?;
-        return Err(PromptError::Closed);
+    match typed_line(input)? {
+        Some(answer) => Ok(answer.trim().to_owned()),
+        None => {
+            writeln!(output)?;
+            Err(PromptError::Closed)
+        }
     }
-    Ok(answer.trim().to_owned())
+}
+
+/// The next line, which a return ends as well: whoever answers fly by a pipe sends what the key sends. `None` at the end.
+fn typed_line(input: &mut impl BufRead) -> io::Result<Option<String>> {
+    let mut line = Vec::new();
+    loop {
+        let ready = input.fill_buf()?;
+        if ready.is_empty() {
+            return Ok((!line.is_empty()).then(|| String::from_utf8_lossy(&line).into_owned()));
+        }
+        let end = ready.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+        line.extend(&ready[..end.unwrap_or(ready.len())]);
+        // A line feed behind the return belongs to it, where both have come.
+        let both = end.is_some_and(|at| ready[at..].starts_with(b"\r\n"));
+        let used = end.map_or(ready.len(), |at| at + 1 + usize::from(both));
+        input.consume(used);
+        if end.is_some() {
+            return Ok(Some(String::from_utf8_lossy(&line).into_owned()));
+        }
+    }
 }
 
 /// Lets one of `items` be chosen by its number; `None` when the person leaves without choosing.
@@ -110,6 +131,9 @@ mod tests {
             [("y\n", Some(true)), ("YES\n", Some(true)), ("\n", Some(false)), ("no\n", Some(false)), ("", None)]
         {
             assert_eq!(answer(typed).0, yes, "{typed:?}");
+        }
+        for typed in ["maybe\ry\r", "maybe\r\ny\r\n", "maybe\ry"] {
+            assert_eq!(answer(typed).0, Some(true), "{typed:?}");
         }
         assert_eq!(
             answer("eh\ny\n"),

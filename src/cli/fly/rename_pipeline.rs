@@ -33,7 +33,7 @@ impl RenamePipeline {
         let team = session.team(self.team.as_deref()).await?;
         let call = team.call(reqwest::Method::PUT, &["pipelines", &self.old_name, "rename"]);
         let Some(answer) = call.json(&json!({"name": self.new_name})).send().await?.success().found()? else {
-            return Err(Failure::bare(format!("pipeline '{}' not found\n", self.old_name)));
+            return Err(Failure::bare(format!("pipeline '{}' not found\n", self.old_name)).see("pipelines"));
         };
         let saved: SaveAnswer = serde_json::from_slice(&answer.body).unwrap_or_default();
         fly.show_warnings(&saved.warnings)?;

@@ -3,7 +3,8 @@
 use reqwest::Method;
 
 use super::Fly;
-use super::failure::Outcome;
+use super::client::ApiError;
+use super::failure::{Failure, Outcome};
 use super::reference::JobRef;
 use super::shapes::Build;
 use super::trigger_job::started;
@@ -27,7 +28,11 @@ impl RerunBuild {
     pub async fn run(self, fly: &Fly) -> Outcome {
         let session = fly.session().await?;
         let team = session.own_team();
-        let build: Build = team.on_job(Method::POST, &self.job, &["builds", &self.build]).fetch().await?;
+        let answer = team.on_job(Method::POST, &self.job, &["builds", &self.build]).fetch().await;
+        let build: Build = answer.map_err(|e| match e {
+            e @ ApiError::NotFound(_) => Failure::from(e).see(format!("builds -j {}", self.job)),
+            e => e.into(),
+        })?;
         started(fly, &session, &self.job, &build, self.watch).await
     }
 }

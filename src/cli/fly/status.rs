@@ -15,7 +15,7 @@ impl Status {
     pub async fn run(self, fly: &Fly) -> Outcome {
         let session = fly.saved()?;
         if session.target.token.as_ref().is_none_or(Token::is_empty) {
-            return Err(Failure::bare("logged out"));
+            return Err(Failure::bare("logged out").then("log in with `{fly} login`"));
         }
         match session.client.get(&["user"]).fetch::<Value>().await {
             Ok(_) => fly.say("logged in successfully"),

@@ -82,7 +82,9 @@ impl Get {
             Err(ApiError::Forbidden(_)) => {
                 return Err(Failure::said(format!("you do not have a role on team '{name}'")));
             }
-            Err(ApiError::NotFound(_)) => return Err(Failure::said(format!("team '{name}' does not exist"))),
+            Err(ApiError::NotFound(_)) => {
+                return Err(Failure::said(format!("team '{name}' does not exist")).see("teams"));
+            }
             Err(e) => return Err(e.into()),
         };
         if self.json {
@@ -110,7 +112,7 @@ impl Rename {
         let session = fly.session().await?;
         let call = session.client.put(&["teams", &self.old_name, "rename"]).json(&json!({"name": self.new_name}));
         let Some(answer) = call.send().await?.success().found()? else {
-            return Err(Failure::bare(format!("Team '{}' not found\n", self.old_name)));
+            return Err(Failure::bare(format!("Team '{}' not found\n", self.old_name)).see("teams"));
         };
         let saved: SaveAnswer = serde_json::from_slice(&answer.body).unwrap_or_default();
         fly.show_warnings(&saved.warnings)?;
@@ -146,6 +148,7 @@ impl Destroy {
                 fly.console.say(format!("\n{told}\n\n{why}"))?;
                 Ok(1)
             }
+            Err(error @ ApiError::NotFound(_)) => Err(Failure::from(error).see("teams")),
             done => {
                 done?;
                 fly.say(format!("\n`{name}` deleted"))

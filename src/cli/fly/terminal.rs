@@ -25,6 +25,16 @@ pub fn size() -> Option<(u16, u16)> {
     asked.ok().map(|_| (size.ws_col, size.ws_row))
 }
 
+/// How long a line of help is: what fly goes by is the terminal that is typed at.
+pub fn columns() -> usize {
+    const USUAL: usize = 80;
+    let stdin = std::io::stdin();
+    let mut size = nix::libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the descriptor is open for as long as `stdin` lives, and `size` is what this request fills.
+    let asked = unsafe { window_size(stdin.as_raw_fd(), &raw mut size) };
+    if asked.is_ok() && size.ws_col > 0 { size.ws_col.into() } else { USUAL }
+}
+
 /// Stdin without line editing, echo or signals, until it is dropped.
 pub struct Raw(Termios);
 

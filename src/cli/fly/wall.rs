@@ -37,8 +37,8 @@ pub struct Set {
     #[arg(short, long)]
     message: String,
     /// Time-to-live for the message, e.g. 1h
-    #[arg(long, value_parser = duration::parse)]
-    ttl: Option<Duration>,
+    #[arg(long, value_parser = duration::nanos)]
+    ttl: Option<i64>,
 }
 
 impl Set {
@@ -46,15 +46,21 @@ impl Set {
     pub async fn run(self, fly: &Fly) -> Outcome {
         let session = fly.session().await?;
         let mut wall = json!({"message": self.message});
-        let ttl = self.ttl.filter(|t| !t.is_zero());
+        let ttl = self.ttl.filter(|t| *t != 0);
         if let Some(ttl) = ttl {
-            wall["TTL"] = json!(u64::try_from(ttl.as_nanos()).unwrap_or(u64::MAX));
+            wall["TTL"] = json!(ttl);
         }
         session.client.put(&["wall"]).json(&wall).done().await.map_err(|e| wrap(e, "set"))?;
         fly.console.say("Wall message set successfully")?;
         match ttl {
             None => fly.say("No expiration set"),
-            Some(ttl) => fly.say(format!("Message will expire in {}", duration::exact(ttl))),
+            Some(ttl) => {
+                let sign = if ttl < 0 { "-" } else { "" };
+                fly.say(format!(
+                    "Message will expire in {sign}{}",
+                    duration::exact(Duration::from_nanos(ttl.unsigned_abs()))
+                ))
+            }
         }
     }
 }

@@ -62,11 +62,13 @@ fn number(text: &str) -> Result<i64, Failure> {
 pub async fn build_of(team: &Team<'_>, job: &JobRef, number: Option<&str>) -> Result<Build, Failure> {
     if let Some(number) = number {
         let build = team.job_build(job, number).await.map_err(|e| wrap(e, "failed to get build"))?;
-        return build.ok_or_else(|| Failure::said("build not found"));
+        return build.ok_or_else(|| Failure::said("build not found").see(format!("builds -j {job}")));
     }
     let found = team.job(job).await.map_err(|e| wrap(e, "failed to get job"))?;
-    let found = found.ok_or_else(|| Failure::said("job not found"))?;
-    found.next_build.or(found.finished_build).ok_or_else(|| Failure::said("job has no builds"))
+    let found = found.ok_or_else(|| Failure::said("job not found").see(format!("jobs -p {}", job.pipeline)))?;
+    found.next_build.or(found.finished_build).ok_or_else(|| {
+        Failure::said("job has no builds").then(&format!("start one with `{{fly}} trigger-job -j {job}`"))
+    })
 }
 
 /// The newest build that belongs to no job.

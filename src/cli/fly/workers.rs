@@ -137,8 +137,16 @@ impl Land {
     /// Lets it finish what it has and take nothing new.
     pub async fn run(self, fly: &Fly) -> Outcome {
         let session = fly.session().await?;
-        session.client.put(&["workers", &self.worker, "land"]).done().await?;
+        session.client.put(&["workers", &self.worker, "land"]).done().await.map_err(missing)?;
         fly.say(format!("landed '{}'", self.worker))
+    }
+}
+
+/// A worker that is not there, and where those are that are.
+fn missing(error: ApiError) -> Failure {
+    match error {
+        error @ ApiError::NotFound(_) => Failure::from(error).see("workers"),
+        error => error.into(),
     }
 }
 
@@ -175,7 +183,7 @@ impl Prune {
                     let answer: Value = serde_json::from_str(&body).map_err(ApiError::from)?;
                     return Err(Failure::said(answer["stderr"].as_str().unwrap_or_default()));
                 }
-                other => other?,
+                other => other.map_err(missing)?,
             }
             fly.console.say(format!("pruned '{name}'"))?;
         }

@@ -3,6 +3,7 @@
 mod changes;
 mod execute;
 mod hijack;
+mod hints;
 mod lists;
 mod login;
 mod pipelines;
@@ -102,8 +103,20 @@ impl World {
         self.fly_given(args, "")
     }
 
-    /// Runs the client with something on its standard input.
+    /// Runs the client, and tells what it says to do next.
+    pub fn hint(&self, args: &[&str]) -> String {
+        let told = self.fly_with(args, "").stderr;
+        told.lines().find_map(|line| line.strip_prefix("hint: ")).unwrap_or_default().to_owned()
+    }
+
+    /// Runs the client with something on its standard input; what it says to do next is left out.
     pub fn fly_given(&self, args: &[&str], stdin: &str) -> Ended {
+        let ended = self.fly_with(args, stdin);
+        let stderr = ended.stderr.split_inclusive('\n').filter(|line| !line.starts_with("hint: ")).collect();
+        Ended { stderr, ..ended }
+    }
+
+    fn fly_with(&self, args: &[&str], stdin: &str) -> Ended {
         let mut command = self.command(args);
         let input = self.home.path().join("stdin");
         std::fs::write(&input, stdin).unwrap();

@@ -1,139 +1,158 @@
 //! Reads the command line, and words its mistakes as fly does.
 
+mod help;
+pub mod texts;
+pub mod words;
+
 use std::ffi::OsString;
+use std::path::Path;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches};
 
-use super::Cli;
+use self::words::{End, Words};
+use super::{Cli, terminal};
 use crate::base::CONCOURSE_VERSION;
 
 /// What the command line asks for.
 pub enum Usage {
     /// A command, and its target.
     Run(Box<Cli>, Option<String>),
-    /// Text to show (help), and the exit code.
+    /// Text to show (help).
     Show(String),
-    /// A mistake.
-    Wrong(String),
+    /// A mistake, and the words that show how it is done.
+    Wrong(String, String),
 }
 
 /// The command tree, where a flag given twice counts once and words that nobody asked for are passed over, as in fly.
 pub fn command() -> Command {
-    Cli::command().args_override_self(true).mut_subcommands(|c| {
+    let tree = Cli::command().args_override_self(true).mut_subcommands(|c| {
         let more = c.get_positionals().next().is_none().then(|| Arg::new("more words").num_args(0..).hide(true));
-        // Ours, wherever it stands, unless the command means something else by it.
-        let mut version = Arg::new("version of fly").action(ArgAction::Version).hide(true);
-        if c.get_arguments().all(|a| a.get_long() != Some("version")) {
-            version = version.long("version");
-        }
-        if c.get_arguments().all(|a| a.get_short() != Some('v')) {
-            version = version.short('v');
-        }
-        let version = (version.get_short().is_some() || version.get_long().is_some()).then_some(version);
-        c.version(CONCOURSE_VERSION).disable_version_flag(true).args_override_self(true).args(more).args(version)
-    })
+        c.disable_help_flag(true).args_override_self(true).args(more)
+    });
+    // Asked for before anything runs; the tree only knows its name.
+    texts::apply(tree.arg(Arg::new("version").short('v').long("version").action(ArgAction::SetTrue)))
 }
 
 /// Reads `args`, the program's name first.
 pub fn read(args: &[OsString]) -> Usage {
-    let mut command = command();
-    let matches = match command.try_get_matches_from_mut(args) {
+    let command = command();
+    let Words { plain, command: named, end } = words::read(&command, args.get(1..).unwrap_or_default());
+    let parsed = command.clone().try_get_matches_from([vec!["fly".into()], plain.clone()].concat());
+    let wrong = parsed.as_ref().err().map(|error| (error.kind(), explain(&command, named.as_deref(), error)));
+    // A value that does not fit came before whatever ended the reading.
+    let shown = named.as_ref().map_or_else(|| "-h".to_owned(), |name| format!("{name} -h"));
+    if let Some((ErrorKind::ValueValidation | ErrorKind::InvalidValue, text)) = wrong {
+        return Usage::Wrong(text, shown);
+    }
+    match end {
+        End::Wrong(text) => return Usage::Wrong(text, shown),
+        End::Version => return Usage::Show(format!("{CONCOURSE_VERSION}\n")),
+        End::Help(of) => return Usage::Show(format!("{}\n", help(args, &command, of.as_deref()))),
+        End::All if matches!(named.as_deref(), None | Some("help")) => {
+            return Usage::Show(help(args, &with_target(command, &plain), None));
+        }
+        End::All => {}
+    }
+    let matches = match parsed {
         Ok(matches) => matches,
-        Err(e) if e.kind() == ErrorKind::DisplayHelp => return Usage::Show(e.render().to_string()),
-        Err(e) if e.kind() == ErrorKind::DisplayVersion => return Usage::Show(format!("{CONCOURSE_VERSION}\n")),
-        Err(e) => return Usage::Wrong(explain(&command, args, &e)),
+        Err(error) => return Usage::Wrong(wrong.map_or_else(|| plain_text(&error), |(_, text)| text), shown),
     };
     // A global flag is known to the innermost command, wherever it stood.
     let inner = matches.subcommand().map_or(&matches, |(_, inner)| inner);
     let target = inner.try_get_one::<String>("target").ok().flatten().cloned();
     match Cli::from_arg_matches(&matches) {
         Ok(cli) => Usage::Run(Box::new(cli), target),
-        Err(e) => Usage::Wrong(e.to_string()),
+        Err(e) => Usage::Wrong(e.to_string(), shown),
     }
 }
 
-fn explain(command: &Command, args: &[OsString], error: &clap::Error) -> String {
-    let words: Vec<_> = args.iter().skip(1).filter_map(|a| a.to_str()).collect();
-    let invoked = words.iter().find_map(|word| command.find_subcommand(word)).unwrap_or(command);
-    let named = match error.get(ContextKind::InvalidArg) {
+/// The tree where the target that was given is the one that is meant when none is: so fly's help says it where nothing else was said.
+fn with_target(command: Command, given: &[OsString]) -> Command {
+    let given = given.iter().rev().find_map(|word| word.to_str()?.strip_prefix("--target="));
+    let Some(given) = given.filter(|target| !target.is_empty()) else { return command };
+    command.mut_arg("target", |arg| {
+        let text = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        arg.help(format!("{text} (default: {given})"))
+    })
+}
+
+/// Help for a command, or for all.
+fn help(args: &[OsString], root: &Command, of: Option<&str>) -> String {
+    let called = args.first().map(|name| Path::new(name).file_name().unwrap_or(name).to_string_lossy());
+    let program = called.as_deref().filter(|name| !name.contains(' ')).unwrap_or("fly");
+    help::text(program, root, of.and_then(|name| root.find_subcommand(name)), terminal::columns())
+}
+
+fn explain(command: &Command, named: Option<&str>, error: &clap::Error) -> String {
+    let invoked = named.and_then(|name| command.find_subcommand(name)).unwrap_or(command);
+    let args = match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(arg)) => vec![arg.clone()],
         Some(ContextValue::Strings(args)) => args.clone(),
         _ => Vec::new(),
     };
-    let flag = |arg: &str| format!("`{}'", flag_name(command, invoked, arg));
-    let first = named.first().map(String::as_str).unwrap_or_default();
-    match error.kind() {
-        ErrorKind::InvalidSubcommand => match error.get(ContextKind::InvalidSubcommand) {
-            Some(ContextValue::String(name)) => unknown_command(command, name),
-            _ => plain(error),
-        },
-        ErrorKind::UnknownArgument if first.starts_with('-') => {
-            format!("unknown flag `{}'", first.trim_start_matches('-'))
+    let flag = |text: &String| find(command, invoked, text).map_or_else(|| text.clone(), name);
+    let first = args.first().and_then(|text| find(command, invoked, text));
+    match (error.kind(), first) {
+        (ErrorKind::MissingRequiredArgument, None) => {
+            let names = args.iter().map(|name| name.trim_matches(['<', '>']).to_owned()).collect();
+            format!("the required argument `{}` was not provided", join(names))
         }
-        ErrorKind::MissingRequiredArgument => {
-            let (flags, values): (Vec<&String>, Vec<&String>) = named.iter().partition(|n| n.starts_with('-'));
-            if flags.is_empty() {
-                let names = values.into_iter().map(|v| v.trim_matches(['<', '>']).to_owned());
-                return format!("the required argument `{}` was not provided", join(names.collect()));
-            }
-            let mut names: Vec<String> = flags.into_iter().map(|n| flag(n)).collect();
+        (ErrorKind::MissingRequiredArgument, Some(_)) => {
+            let flags = args.iter().filter(|text| text.starts_with('-'));
+            let mut names: Vec<String> = flags.map(|text| format!("`{}'", flag(text))).collect();
             names.sort();
             let (s, was) = if names.len() == 1 { ("", "was") } else { ("s", "were") };
             format!("the required flag{s} {} {was} not specified", join(names))
         }
-        ErrorKind::InvalidValue if error.get(ContextKind::InvalidValue).is_none_or(|v| v.to_string().is_empty()) => {
-            let word = first.split([' ', '=']).next().unwrap_or(first);
-            let short = flag_name(command, invoked, first).chars().take(2).collect::<String>();
-            let next = words.iter().position(|w| *w == word || *w == short).and_then(|at| words.get(at + 1));
-            let option = next.filter(|next| next.starts_with('-'));
-            let but = option.map(|next| format!(", but got option `{next}'")).unwrap_or_default();
-            format!("expected argument for flag {}{but}", flag(first))
+        (ErrorKind::InvalidValue, Some(arg)) => {
+            match (error.get(ContextKind::InvalidValue), error.get(ContextKind::ValidValue)) {
+                (Some(value), Some(ContextValue::Strings(valid))) => {
+                    let allowed = either(valid.clone());
+                    format!("Invalid value `{value}' for option `{}'. Allowed values are: {allowed}", name(arg))
+                }
+                _ => plain_text(error),
+            }
         }
-        ErrorKind::InvalidValue => match (error.get(ContextKind::InvalidValue), error.get(ContextKind::ValidValue)) {
-            (Some(value), Some(ContextValue::Strings(valid))) => format!(
-                "Invalid value `{value}' for option {}. Allowed values are: {}",
-                flag(first),
-                either(valid.clone())
-            ),
-            _ => plain(error),
-        },
-        ErrorKind::TooManyValues => format!("bool flag {} cannot have an argument", flag(first)),
-        ErrorKind::ValueValidation => {
-            let cause = match (go_type(first), error.get(ContextKind::InvalidValue)) {
-                ("int", Some(value)) => format!("strconv.ParseInt: parsing \"{value}\": invalid syntax"),
-                _ => std::error::Error::source(error).map(ToString::to_string).unwrap_or_default(),
-            };
-            format!("invalid argument for flag {} (expected {}): {cause}", flag(first), go_type(first))
+        (ErrorKind::ValueValidation, Some(arg)) => {
+            invalid(arg, &std::error::Error::source(error).map(ToString::to_string).unwrap_or_default())
         }
-        _ => plain(error),
+        _ => plain_text(error),
     }
 }
 
+/// A value that a flag does not take.
+fn invalid(arg: &Arg, why: &str) -> String {
+    format!("invalid argument for flag `{}' (expected {}): {why}", name(arg), go_type(arg))
+}
+
 /// clap's own words without its prefix and its hints.
-fn plain(error: &clap::Error) -> String {
+fn plain_text(error: &clap::Error) -> String {
     let text = error.render().to_string();
     text.strip_prefix("error: ").unwrap_or(&text).lines().next().unwrap_or_default().to_owned()
 }
 
-/// `-p, --pipeline` for clap's `--pipeline <PIPELINE>`.
-fn flag_name(root: &Command, command: &Command, arg: &str) -> String {
-    let word = arg.split([' ', '=']).next().unwrap_or(arg);
-    let is_meant = |a: &&Arg| {
-        a.get_long().is_some_and(|l| word.strip_prefix("--") == Some(l))
-            || a.get_short().is_some_and(|s| word.strip_prefix('-').is_some_and(|w| w == s.to_string()))
-    };
-    let found = command.get_arguments().find(is_meant).or_else(|| root.get_arguments().find(is_meant));
-    match found.map(|a| (a.get_short(), a.get_long())) {
-        Some((Some(short), Some(long))) => format!("-{short}, --{long}"),
-        Some((None, Some(long))) => format!("--{long}"),
-        _ => word.to_owned(),
-    }
+/// The flag that clap calls `--pipeline <PIPELINE>`.
+fn find<'c>(root: &'c Command, command: &'c Command, text: &str) -> Option<&'c Arg> {
+    let name = text.split([' ', '=']).next()?.strip_prefix("--")?;
+    let is_meant = |arg: &&Arg| arg.get_long() == Some(name);
+    command.get_arguments().find(is_meant).or_else(|| root.get_arguments().find(is_meant))
+}
+
+/// `-p, --pipeline`
+fn name(arg: &Arg) -> String {
+    let long = arg.get_long().unwrap_or_default();
+    arg.get_short().map_or_else(|| format!("--{long}"), |short| format!("-{short}, --{long}"))
+}
+
+/// Whether its value is a number, which may be negative.
+fn is_number(arg: &Arg) -> bool {
+    matches!(go_type(arg), "int" | "time.Duration")
 }
 
 /// What fly says it expected there.
-fn go_type(arg: &str) -> &'static str {
-    match arg.trim_start_matches('-').split(' ').next().unwrap_or_default() {
+fn go_type(arg: &Arg) -> &'static str {
+    match arg.get_long().unwrap_or_default() {
         "var" => "[]flaghelpers.VariablePairFlag",
         "yaml-var" | "instance-var" => "[]flaghelpers.YAMLVariablePairFlag",
         "load-vars-from" => "[]atc.PathFlag",
@@ -151,7 +170,8 @@ fn go_type(arg: &str) -> &'static str {
 }
 
 fn unknown_command(command: &Command, name: &str) -> String {
-    let mut names: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
+    let shown = command.get_subcommands().filter(|c| !c.is_hide_set());
+    let mut names: Vec<String> = shown.map(|c| c.get_name().to_owned()).collect();
     names.sort();
     let closest = names.iter().min_by_key(|n| distance(name, n)).filter(|n| distance(name, n) * 2 < n.len());
     match closest {
@@ -201,7 +221,7 @@ mod tests {
     fn wrong(line: &str) -> String {
         let args: Vec<OsString> = std::iter::once("fly").chain(line.split(' ')).map(OsString::from).collect();
         match read(&args) {
-            Usage::Wrong(text) => text,
+            Usage::Wrong(text, _) => text,
             Usage::Show(_) => "(shown)".to_owned(),
             Usage::Run(..) => "(run)".to_owned(),
         }
@@ -256,7 +276,7 @@ mod tests {
             let args: Vec<OsString> = std::iter::once("fly").chain(line.split(' ')).map(OsString::from).collect();
             match read(&args) {
                 Usage::Run(_, target) => assert_eq!(target.as_deref(), Some("x"), "{line}"),
-                Usage::Wrong(e) | Usage::Show(e) => panic!("{line}: {e}"),
+                Usage::Wrong(e, _) | Usage::Show(e) => panic!("{line}: {e}"),
             }
         }
     }
