@@ -624,8 +624,8 @@ fn gone(found: Result<Found>) -> String {
 
 fn absent(handle: &ContainerHandle) -> Error {
     Error::NotFound(format!(
-        "container '{handle}' is not on the Docker engine: it never ran, or somebody has removed it; run the build again to \
-         have one"
+        "container '{handle}' is not on the Docker engine: it never ran, has been collected, or somebody has removed it; run \
+         the build again to have one"
     ))
 }
 

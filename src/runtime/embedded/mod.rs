@@ -471,7 +471,7 @@ impl Runtime for Embedded {
         if directory.changes_the_host() {
             return Err(Error::Invalid(
                 "this step pushed to a repository on the server's own machine, whose files it can change: nobody can \
-                 enter its container"
+                 enter its container. To look at what it was given, hijack a task with the same inputs"
                     .into(),
             ));
         }

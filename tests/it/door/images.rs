@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::image::{INDEX, Registry, archive, busybox, digest, push, push_index, push_packed};
 use super::world::{Runtime, World, ended, run};
+use crate::secrets::moto::Moto;
 
 const NEVER: [&str; 2] = ["--resource-checking-interval", "1h"];
 
@@ -563,6 +564,24 @@ async fn what_the_engine_cannot_pull_is_unpacked_here() {
     let of_engine = log.contains("unpacked by this server instead");
     assert!(status == "succeeded" && log.contains("hello from layer two"), "{log}");
     println!("the engine {}", if of_engine { "could not pull it" } else { "pulled it itself" });
+}
+
+/// How far it comes is told by whose registry is asked: nobody answers there.
+#[tokio::test(flavor = "multi_thread")]
+async fn ecr_is_asked_as_the_server_only_where_the_operator_says_so() {
+    let moto = Moto::start().await;
+    let env = [("AWS_ENDPOINT_URL", moto.url.as_str()), ("AWS_ACCESS_KEY_ID", "own"), ("AWS_SECRET_ACCESS_KEY", "own")];
+    let config = "jobs:\n- name: j\n  plan:\n  - task: t\n    config:\n      platform: linux\n      image_resource: \
+                  {type: registry-image, source: {repository: app, tag: x, aws_region: eu-west-1}}\n      \
+                  run: {path: 'true'}\n";
+    let allowed = [&NEVER[..], &["--allow-ecr-as-server"]].concat();
+    for (flags, said) in
+        [(&NEVER[..], "(--allow-ecr-as-server)"), (&allowed, "123456789012.dkr.ecr.eu-west-1.amazonaws.com")]
+    {
+        let world = World::with_env(Runtime::Embedded, flags, &env).await;
+        let (status, log) = once(&world, config).await;
+        assert!(status == "errored" && log.contains(said), "{log}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 mod canary;
 mod leak;
 mod local;
-mod moto;
+pub mod moto;
 mod platform;
 mod ssm;
 mod team_user;
