@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use super::blueprint::{Blueprint, Bounds};
-use crate::runtime::Privilege;
 use crate::runtime::supervisor::memory::MemoryEvents;
+use crate::runtime::{Limits, Privilege};
 
 /// Lists, in the container's directory, the cgroups to be removed with it.
 const MADE: &str = "cgroups";
@@ -40,9 +40,6 @@ pub fn make(dir: &Path, blueprint: &Blueprint) -> Groups {
         made = all_groups(Path::new(MOUNT), &hierarchies, &Path::new(&bounds.parent).join(&blueprint.hostname), made);
     }
     if made.is_empty() {
-        if bounds.limits != crate::runtime::Limits::default() {
-            eprintln!("cgroups cannot be written to, so the limits of this container have no effect");
-        }
         return Groups::default();
     }
     let list: Vec<String> = made.iter().map(|(group, _)| group.display().to_string()).collect();
@@ -147,6 +144,32 @@ fn inherit(hierarchy: &Path, name: &Path) {
     }
 }
 
+/// Which limits have no effect on this host, as the step's log says it; `None` where all have.
+pub fn without_effect(limits: &Limits) -> Option<String> {
+    unbounded(Path::new(MOUNT), limits)
+}
+
+fn unbounded(root: &Path, limits: &Limits) -> Option<String> {
+    let is_given = |name: &str| match is_unified(root) {
+        true => {
+            let controllers = fs::read_to_string(root.join("cgroup.controllers")).unwrap_or_default();
+            controllers.split_whitespace().any(|controller| controller == name) && is_writable(root)
+        }
+        false => is_writable(&root.join(name)),
+    };
+    let wanted = [("memory", limits.memory.is_some()), ("cpu", limits.cpu.is_some())];
+    let lacking: Vec<&str> =
+        wanted.iter().filter(|(name, set)| *set && !is_given(name)).map(|(name, _)| *name).collect();
+    (!lacking.is_empty()).then(|| {
+        let names = lacking.join(" and ");
+        format!("container_limits: {names} not bounded, the server has no such cgroup on this host to write to")
+    })
+}
+
+fn is_writable(group: &Path) -> bool {
+    nix::unistd::access(group, nix::unistd::AccessFlags::W_OK).is_ok()
+}
+
 fn is_unified(root: &Path) -> bool {
     root.join("cgroup.controllers").exists()
 }
@@ -212,7 +235,6 @@ fn write_all(group: &Path, values: &[Setting]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::Limits;
 
     fn bounds() -> Bounds {
         Bounds {
@@ -277,5 +299,20 @@ mod tests {
         assert_eq!(seen, ["cpu,cpuacct", "cpuset", "unified"]);
         assert!(all.iter().all(|(group, _)| group.is_dir()), "{all:?}");
         assert_eq!(written(&root, "cpuset/whistlestop-x/c1/cpuset.cpus"), "0-1\n");
+    }
+
+    #[test]
+    fn limits_without_effect_are_told() {
+        let root = tempfile::tempdir().unwrap();
+        let told = |memory, cpu| unbounded(root.path(), &Limits { memory, cpu });
+        assert_eq!(told(None, None), None);
+        assert!(told(Some(1), Some(2)).unwrap().contains("memory and cpu not bounded"));
+        fs::create_dir(root.path().join("memory")).unwrap();
+        assert_eq!(told(Some(1), None), None);
+        assert!(told(Some(1), Some(2)).unwrap().starts_with("container_limits: cpu not bounded"));
+        fs::write(root.path().join("cgroup.controllers"), "cpu io pids\n").unwrap();
+        assert!(told(Some(1), Some(2)).unwrap().starts_with("container_limits: memory not bounded"));
+        fs::write(root.path().join("cgroup.controllers"), "cpu memory\n").unwrap();
+        assert_eq!(told(Some(1), Some(2)), None);
     }
 }

@@ -441,11 +441,13 @@ impl Runtime for Embedded {
 
     fn withheld(&self, spec: &ContainerSpec) -> Option<String> {
         let isolation = &self.options.isolation;
-        match isolation.privilege(spec) {
+        let rights = match isolation.privilege(spec) {
             Privilege::All => capability::shortfall(),
             Privilege::Fuse => isolation.withheld(spec).map(capability::without_device),
             Privilege::Usual => isolation.withheld(spec),
-        }
+        };
+        let told: Vec<String> = rights.into_iter().chain(cgroup::without_effect(&isolation.limits(spec))).collect();
+        (!told.is_empty()).then(|| told.join("; "))
     }
 
     async fn start(&self, container: &ContainerHandle, spec: &ContainerSpec) -> Result<Attached> {
