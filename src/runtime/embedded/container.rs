@@ -65,10 +65,12 @@ impl Directory {
 
     /// Connects to the supervisor; `None` if there is none.
     pub async fn connect(&self) -> io::Result<Option<UnixStream>> {
+        use io::ErrorKind::{ConnectionRefused, ConnectionReset, NotFound};
         let Ok((_dir, path)) = self.socket() else { return Ok(None) };
         match UnixStream::connect(path).await {
             Ok(stream) => Ok(Some(stream)),
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => Ok(None),
+            // Reset: it ended while it was asked.
+            Err(e) if matches!(e.kind(), NotFound | ConnectionRefused | ConnectionReset) => Ok(None),
             Err(e) => Err(e),
         }
     }
