@@ -34,6 +34,8 @@ use tail::Tail;
 const CHUNK: usize = 256 * 1024;
 /// … or after this time.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Whoever appends waits for the store while this much is not stored.
+const MOST: usize = 4 * CHUNK;
 
 /// One event as it is sent to followers: a whole server-sent event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,14 +171,14 @@ impl Log {
     pub async fn emit(&self, origin: &Origin, event: &Event) -> crate::store::Result<()> {
         let time = self.feed.clock.now();
         self.tail.push(origin, event, time, None);
-        self.settle().await
+        self.tail.settle(&self.feed.store).await
     }
 
     /// Appends output that ends at byte `end` of its step's output.
     pub async fn output(&self, origin: &Origin, text: String, end: u64) -> crate::store::Result<()> {
         let time = self.feed.clock.now();
         self.tail.push(origin, &Event::Log(text), time, Some(end));
-        self.settle().await
+        self.tail.settle(&self.feed.store).await
     }
 
     /// Up to which byte the output of a step is in the log.
@@ -192,10 +194,6 @@ impl Log {
     /// The time an event would get now.
     pub fn now(&self) -> Time {
         self.feed.clock.now()
-    }
-
-    async fn settle(&self) -> crate::store::Result<()> {
-        if self.tail.unstored() >= CHUNK { self.tail.flush(&self.feed.store).await } else { Ok(()) }
     }
 }
 
@@ -267,6 +265,30 @@ mod tests {
         assert!(late[1].starts_with("0 ") && late[500].starts_with("499 "));
         assert_eq!(early.await.unwrap(), late);
         assert_eq!(middle.await.unwrap(), late[250..]);
+    }
+
+    #[tokio::test]
+    async fn a_crowd_that_has_not_read_the_end_when_the_log_is_closed_reads_it_once() {
+        let (_dir, store) = world().await;
+        let feed = feed(&store);
+        set(&store, "update builds set status = 'started', started_at = 1000").await;
+        let log = feed.open(BuildId(1)).await.unwrap();
+        let mut crowd = [feed.follow(BuildId(1), 0), feed.follow(BuildId(1), 0)];
+        for follower in &mut crowd {
+            assert_eq!(follower.next().await.unwrap().first_event, 0);
+        }
+        log.output(&Origin::step("a"), "first".into(), 5).await.unwrap();
+        for follower in &mut crowd {
+            assert_eq!(follower.next().await.unwrap().first_event, 1);
+        }
+        log.output(&Origin::step("a"), "last".into(), 9).await.unwrap();
+        feed.store_all(BuildId(1)).await.unwrap();
+        set(&store, "update builds set status = 'succeeded', ended_at = 2000").await;
+        feed.close(BuildId(1));
+        let [one, other] = &mut crowd;
+        let (one, other) = (one.next().await.unwrap(), other.next().await.unwrap());
+        assert_eq!(one.first_event, 2);
+        assert!(Arc::ptr_eq(&one, &other), "each has read the store for itself");
     }
 
     #[tokio::test]

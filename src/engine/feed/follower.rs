@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::tail::Found;
+use super::tail::{Found, Tail};
 use super::{Feed, Frame, packed};
 use crate::base::id::BuildId;
 use crate::event::{Event, Origin};
@@ -30,6 +30,8 @@ pub struct Follower {
     build: BuildId,
     /// Number of the next event to give, as on the wire.
     next: i64,
+    /// Held, so that those who have not read the end when the log is closed need not all read it from the store.
+    tail: Option<Arc<Tail>>,
     /// What was given last, for others who come to the same place while it is sent.
     given: Option<Arc<Batch>>,
     done: bool,
@@ -45,7 +47,7 @@ struct Row {
 
 impl Follower {
     pub(super) fn new(feed: Feed, build: BuildId, from: i64) -> Follower {
-        Follower { feed, build, next: from.max(0), given: None, done: false }
+        Follower { feed, build, next: from.max(0), tail: None, given: None, done: false }
     }
 
     /// The next events; waits for them while the build goes on. `None` after the last, or if there is no such build.
@@ -64,9 +66,12 @@ impl Follower {
 
     async fn find(&mut self) -> Option<Arc<Batch>> {
         loop {
+            if self.tail.is_none() {
+                self.tail = self.feed.tail(self.build);
+            }
             // Nothing but the end of the memory takes a look at the tables.
             if self.next > 0
-                && let Some(tail) = self.feed.tail(self.build)
+                && let Some(tail) = self.tail.clone()
             {
                 let version = tail.version();
                 match tail.read(self.next - 1) {
@@ -75,7 +80,8 @@ impl Follower {
                         tail.wait(version).await;
                         continue;
                     }
-                    Found::Stored | Found::Ended => {}
+                    Found::Stored => {}
+                    Found::Ended => self.tail = None,
                 }
             }
             if let Some(found) = self.look().await {

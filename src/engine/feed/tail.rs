@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::pace::{Announce, Pace};
 use super::shared::Shared;
-use super::{Batch, CHUNK, Frame, INTERVAL};
+use super::{Batch, CHUNK, Frame, INTERVAL, MOST};
 use crate::base::clock::Time;
 use crate::base::id::BuildId;
 use crate::event::{Event, Origin};
@@ -93,6 +93,7 @@ pub struct Tail {
     grown: Notify,
     storing: tokio::sync::Mutex<()>,
     wanted: Notify,
+    plenty: Notify,
     /// What followers read who fell behind what is in memory.
     pub older: Shared,
 }
@@ -118,6 +119,7 @@ impl Tail {
             grown: Notify::new(),
             storing: tokio::sync::Mutex::new(()),
             wanted: Notify::new(),
+            plenty: Notify::new(),
             older: Shared::default(),
         }
     }
@@ -179,6 +181,26 @@ impl Tail {
     /// Bytes not yet stored.
     pub fn unstored(&self) -> usize {
         self.lock().unstored
+    }
+
+    /// Has a chunk stored where there is enough for one, and waits for it only where the store lags far behind: whoever
+    /// waits for the store has its followers wait as well.
+    pub async fn settle(&self, store: &Store) -> crate::store::Result<()> {
+        let unstored = self.unstored();
+        if unstored >= MOST {
+            return self.flush(store).await;
+        }
+        if unstored >= CHUNK {
+            self.plenty.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Waits until there is enough for a chunk.
+    async fn enough(&self) {
+        while self.unstored() < CHUNK {
+            self.plenty.notified().await;
+        }
     }
 
     /// See [`super::Log::output_end`].
@@ -334,7 +356,7 @@ impl Inner {
     }
 }
 
-/// Stores what has come together every second, as long as the tail lives.
+/// Stores what has come together every second, and whenever it is enough for a chunk, as long as the tail lives.
 pub fn store_regularly(tail: &Arc<Tail>, store: &Store) {
     let (weak, store): (Weak<Tail>, Store) = (Arc::downgrade(tail), store.clone());
     tokio::spawn(async move {
@@ -345,12 +367,39 @@ pub fn store_regularly(tail: &Arc<Tail>, store: &Store) {
             }
             // Idle logs cost nothing: wait for an event, then give others a second to join it.
             let _ = tokio::time::timeout(INTERVAL * 30, tail.wanted.notified()).await;
-            drop(tail);
-            tokio::time::sleep(INTERVAL).await;
-            let Some(tail) = weak.upgrade() else { return };
+            let _ = tokio::time::timeout(INTERVAL, tail.enough()).await;
             if let Err(error) = tail.flush(&store).await {
                 tracing::warn!(%error, build = tail.build.0, "log not stored yet");
+                drop(tail);
+                tokio::time::sleep(INTERVAL).await;
             }
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_appends_waits_for_the_store_only_where_it_lags_far_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let tail = Arc::new(Tail::new(BuildId(1), 0, Marks::default()));
+        let slow = tail.storing.lock().await;
+        let text = "x".repeat(CHUNK);
+        for n in 1..MOST / CHUNK {
+            let event = Event::Log(text.clone());
+            tail.push(&Origin::step("1"), &event, Time(0), Some((n * CHUNK) as u64));
+            assert!(tail.settle(&store).now_or_never().is_some(), "chunk {n}");
+        }
+        assert!(tail.enough().now_or_never().is_some(), "a chunk is to be stored");
+        tail.push(&Origin::step("1"), &Event::Log(text), Time(0), Some(MOST as u64));
+        assert!(tail.settle(&store).now_or_never().is_none(), "the store lags far behind");
+        drop(slow);
+        tail.settle(&store).await.unwrap();
+        assert_eq!(tail.unstored(), 0);
+    }
 }
