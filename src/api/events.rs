@@ -1,9 +1,12 @@
 //! The events of a build as a stream of server-sent events, byte for byte as Concourse's client expects them.
 
+use std::pin::Pin;
+
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::stream::{self, FuturesUnordered};
+use futures_util::{Stream, StreamExt};
 
 use super::check;
 use crate::engine::feed::{Follower, packed};
@@ -48,9 +51,12 @@ pub async fn stream(permit: Permit, call: Call) -> Answer {
 
 fn answer(permit: &Permit, call: &Call, events: impl Stream<Item = Bytes> + Send + 'static, form: Form) -> Answer {
     let body = events.map(Ok::<_, std::convert::Infallible>);
-    let body = body.take_until(call.app.shutdown.token().cancelled_owned());
+    // Looked at when one of them has something to say, and not with each of the events.
+    let ends = FuturesUnordered::<Pin<Box<dyn Future<Output = ()> + Send>>>::new();
+    ends.push(Box::pin(call.app.shutdown.token().cancelled_owned()));
     // Who is cut off here is told why when they ask again.
-    let body = body.take_until(Box::pin(permit.lost(&call.app)));
+    ends.push(Box::pin(permit.lost(&call.app)));
+    let body = body.take_until(ends.into_future());
     let mut response = Response::new(Body::from_stream(body));
     for (name, value) in [
         (header::CONTENT_TYPE, "text/event-stream; charset=utf-8"),

@@ -1,7 +1,7 @@
 //! Listeners, and how they end.
 
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -9,13 +9,14 @@ use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::http::Request;
 use axum::serve::Listener;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
@@ -111,29 +112,35 @@ where
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(NEXT);
     let mut connection = pin!(http.serve_connection(TokioIo::new(io), service).with_upgrades());
-    let first = Instant::now() + FIRST;
-    let (mut waiting, mut stopping) = (true, false);
+    // Looked at when one of them has happened, and not whenever the connection has something to do.
+    let mut moments = FuturesUnordered::<Pin<Box<dyn Future<Output = Moment> + Send>>>::new();
+    moments.push(Box::pin(tokio::time::sleep(FIRST).map(|()| Moment::Late)));
+    moments.push(Box::pin(stop.cancelled_owned().map(|()| Moment::Stop)));
     loop {
         tokio::select! {
+            biased;
             // How it ended is the other side's business.
             _ = connection.as_mut() => return,
-            () = tokio::time::sleep_until(first), if waiting => {
-                waiting = false;
-                if !asked.load(Ordering::Relaxed) {
-                    return;
-                }
-            }
-            () = stop.cancelled(), if !stopping => {
-                stopping = true;
-                connection.as_mut().graceful_shutdown();
-            }
+            Some(moment) = moments.next() => match moment {
+                Moment::Late if !asked.load(Ordering::Relaxed) => return,
+                Moment::Late => {}
+                Moment::Stop => connection.as_mut().graceful_shutdown(),
+            },
         }
     }
+}
+
+/// What happens to a connection from this side.
+enum Moment {
+    /// The time for the first request is over.
+    Late,
+    Stop,
 }
 
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::time::Instant;
 
     use super::*;
 
